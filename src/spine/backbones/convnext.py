@@ -1,0 +1,192 @@
+"""ConvNeXt: A ConvNet for the 2020s (Liu et al., CVPR 2022, arXiv 2201.03545).
+
+A ResNet brought step by step to the design of a Swin Transformer: a patchify stem, depthwise 7x7 convolutions, an inverted
+bottleneck of two linear layers, one norm and one activation a block, separate downsampling. Nothing differs from the authors' code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spine.blocks.conv import LayerNorm2d
+from spine.blocks.residual import DropPath, drop_path_rates
+from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, pick_levels
+
+EPS = 1e-6  # of every norm
+
+
+class Block(nn.Module):
+    """Depthwise 7x7, layer norm, linear to 4C, GELU, linear back, layer scale, drop path (paper section 2.6 and figure 4)."""
+
+    def __init__(self, dim: int, drop_path: float, layer_scale: float):
+        super().__init__()
+        self.dwconv = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
+        self.norm = nn.LayerNorm(dim, eps=EPS)
+        self.pwconv1 = nn.Linear(dim, 4 * dim)  # a 1x1 convolution, written as a linear layer where the channels lie last
+        self.act = nn.GELU()
+        self.pwconv2 = nn.Linear(4 * dim, dim)
+        self.gamma = nn.Parameter(torch.full((dim,), layer_scale)) if layer_scale > 0 else None
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        branch = self.dwconv(x).permute(0, 2, 3, 1)  # (B, h, w, C)
+        branch = self.pwconv2(self.act(self.pwconv1(self.norm(branch))))
+        if self.gamma is not None:
+            branch = self.gamma * branch
+        return x + self.drop_path(branch.permute(0, 3, 1, 2))
+
+
+class PoolNorm(nn.Module):
+    """Global average, THEN layer norm: Features -> (B, C)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=EPS)
+
+    def forward(self, features: Features) -> Tensor:
+        """Features -> (B, C)."""
+        return self.norm(features.maps[-1].mean((2, 3)))
+
+
+def initialise(module: nn.Module) -> None:
+    """Truncated normal of std 0.02 for convolutions and linear layers, biases zero (the authors' `_init_weights`)."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class ConvNeXt(Backbone):
+    """Four stages at strides 4, 8, 16, 32. Built for maps it has one norm a level, built for pooling one norm after the average."""
+
+    def __init__(
+        self,
+        *,
+        depths: tuple[int, ...],
+        dims: tuple[int, ...],
+        use: Use = "pooled",
+        levels: tuple[int, ...] | None = None,
+        drop_path_rate: float = 0.0,
+        layer_scale: float = 1e-6,
+        in_chans: int = 3,
+    ):
+        super().__init__()
+        self.levels = (len(dims) - 1,) if use == "pooled" else pick_levels(levels, len(dims))
+        depths, dims = depths[: self.levels[-1] + 1], dims[: self.levels[-1] + 1]  # no stage that nobody reads
+        stem = nn.Sequential(nn.Conv2d(in_chans, dims[0], 4, 4), LayerNorm2d(dims[0], eps=EPS))
+        self.downsample_layers = nn.ModuleList([stem])
+        for narrow, wide in zip(dims, dims[1:], strict=False):  # the norm stands BEFORE the convolution here
+            self.downsample_layers.append(nn.Sequential(LayerNorm2d(narrow, eps=EPS), nn.Conv2d(narrow, wide, 2, 2)))
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(Block(dim, next(rates), layer_scale) for _ in range(depth)))
+            for depth, dim in zip(depths, dims, strict=True)
+        )
+        norms = {str(i): LayerNorm2d(dims[i], eps=EPS) for i in self.levels} if use == "maps" else {}
+        self.norms = nn.ModuleDict(norms)
+        self.pooling = PoolNorm(dims[-1]) if use == "pooled" else nn.Identity()
+        self.spec = FeatureSpec(tuple(Level(dims[i], 4 * 2**i) for i in self.levels), embed_dim=dims[-1])
+        self.apply(initialise)
+
+    def forward(self, image: Tensor) -> Features:
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        x, maps = image, []
+        for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
+            x = stage(downsample(x))
+            if i in self.levels:
+                maps.append(self.norms[str(i)](x) if self.norms else x)
+        return Features(tuple(maps))
+
+    def stem_to_top(self) -> list[tuple[str, ...]]:
+        """The authors' 12 groups for a third stage of 27 blocks: its blocks go in threes (`optim_factory.py`)."""
+        groups: list[tuple[str, ...]] = [("downsample_layers.0.",)]
+        for i, stage in enumerate(self.stages):
+            for start in range(0, len(stage), 3 if i == 2 else len(stage)):
+                size = 3 if i == 2 else len(stage)
+                blocks = tuple(f"stages.{i}.{j}." for j in range(start, min(start + size, len(stage))))
+                groups.append((f"downsample_layers.{i}.", *blocks) if i > 0 and start == 0 else blocks)
+        return [*groups, ("norms.", "pooling.")]
+
+
+class IsotropicConvNeXt(Backbone):
+    """All blocks at stride 16 and one width, as in a ViT (paper section 3.3). Its four levels are even quarters of the depth."""
+
+    def __init__(
+        self,
+        *,
+        depth: int,
+        dim: int,
+        use: Use = "pooled",
+        levels: tuple[int, ...] | None = None,
+        drop_path_rate: float = 0.0,
+        layer_scale: float = 0.0,
+        in_chans: int = 3,
+    ):
+        super().__init__()
+        self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
+        self.last_blocks = [depth * (i + 1) // 4 - 1 for i in self.levels]
+        self.stem = nn.Conv2d(in_chans, dim, 16, 16)
+        rates = drop_path_rates(drop_path_rate, depth)[: self.last_blocks[-1] + 1]
+        self.blocks = nn.Sequential(*(Block(dim, rate, layer_scale) for rate in rates))
+        norms = {str(i): LayerNorm2d(dim, eps=EPS) for i in self.levels} if use == "maps" else {}
+        self.norms = nn.ModuleDict(norms)
+        self.pooling = PoolNorm(dim) if use == "pooled" else nn.Identity()
+        self.spec = FeatureSpec((Level(dim, 16),) * len(self.levels), embed_dim=dim)
+        self.apply(initialise)
+
+    def forward(self, image: Tensor) -> Features:
+        """(B, 3, H, W) -> maps (B, C, H / 16, W / 16) of the levels it was built for."""
+        x, maps = self.stem(image), []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in self.last_blocks:
+                maps.append(x)
+        if self.norms:
+            maps = [norm(x) for norm, x in zip(self.norms.values(), maps, strict=True)]
+        return Features(tuple(maps))
+
+    def stem_to_top(self) -> list[tuple[str, ...]]:
+        """The stem, each block, the norms."""
+        return [("stem.",), *((f"blocks.{i}.",) for i in range(len(self.blocks))), ("norms.", "pooling.")]
+
+
+# Paper table 9 (page 12) and section 3.3; micro is ours. Drop path rates of the recipes stand in the recipes.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "micro": {"depths": (2, 2, 4, 2), "dims": (24, 48, 96, 160)},
+    "tiny": {"depths": (3, 3, 9, 3), "dims": (96, 192, 384, 768)},
+    "small": {"depths": (3, 3, 27, 3), "dims": (96, 192, 384, 768)},
+    "base": {"depths": (3, 3, 27, 3), "dims": (128, 256, 512, 1024)},
+    "large": {"depths": (3, 3, 27, 3), "dims": (192, 384, 768, 1536)},
+    "xlarge": {"depths": (3, 3, 27, 3), "dims": (256, 512, 1024, 2048)},
+    "isotropic_small": {"depth": 18, "dim": 384},
+    "isotropic_base": {"depth": 18, "dim": 768},
+    "isotropic_large": {"depth": 36, "dim": 1024, "layer_scale": 1e-6},
+}
+
+# The authors' files hold `model`, and in it these names.
+LAYOUT = [
+    (r"^norm\.", "backbone.pooling.norm."),
+    (r"^head\.", "head.linear."),
+    (r"^(downsample_layers|stages|stem|blocks)\.", r"backbone.\1."),
+]
+
+
+def convnext(
+    variant: str = "tiny",
+    *,
+    use: Use = "pooled",
+    levels: tuple[int, ...] | None = None,
+    drop_path_rate: float = 0.0,
+    layer_scale: float | None = None,
+    in_chans: int = 3,
+) -> ConvNeXt | IsotropicConvNeXt:
+    """A ConvNeXt by the name of its variant; `layer_scale` None takes the variant's own (1e-6, or none for the isotropic S and B)."""
+    numbers = dict(VARIANTS[variant])
+    if layer_scale is not None:
+        numbers["layer_scale"] = layer_scale
+    network = IsotropicConvNeXt if "depth" in numbers else ConvNeXt
+    return network(**numbers, use=use, levels=levels, drop_path_rate=drop_path_rate, in_chans=in_chans)

@@ -1,0 +1,223 @@
+"""HRNet: Deep High-Resolution Representation Learning (Sun et al., CVPR 2019, arXiv 1902.09212; Wang et al., arXiv 1908.07919).
+
+The finest map is kept through the whole network; coarser branches are added one by one, and every module exchanges all of
+them. One thing differs from the authors' code: maps are upsampled to the size of the target map and not by a factor, so that any
+image size works; where the size is a multiple of 32 that is the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from typing import Any
+
+from torch import Tensor, nn
+
+from spine.blocks.conv import conv_norm, conv_norm_act, resize_map
+from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, pick_levels
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (ResNet)."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        branch = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(branch)) + x)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 to four times the width, and a shortcut, projected where the channels change (ResNet)."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int):
+        super().__init__()
+        out_channels = width * self.expansion
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = conv_norm(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, 4 * width, h, w)."""
+        branch = self.relu(self.bn1(self.conv1(x)))
+        branch = self.relu(self.bn2(self.conv2(branch)))
+        return self.relu(self.bn3(self.conv3(branch)) + self.downsample(x))
+
+
+class HighResolutionModule(nn.Module):
+    """Blocks on every branch, then each branch in `rows` receives the sum of all (paper section 3.1, exchange unit)."""
+
+    def __init__(self, channels: tuple[int, ...], blocks: int, rows: tuple[int, ...]):
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c, c) for _ in range(blocks))) for c in channels)
+        self.rows = rows
+        self.fuse_layers = nn.ModuleDict(
+            {str(i): nn.ModuleDict({str(j): self._path(channels, j, i) for j in range(len(channels)) if i != j}) for i in rows}
+        )
+        self.relu = nn.ReLU()
+
+    @staticmethod
+    def _path(channels: tuple[int, ...], source: int, target: int) -> nn.Sequential:
+        """What a branch passes through on its way to another one; what comes from below is upsampled in forward."""
+        if source > target:
+            return conv_norm(channels[source], channels[target], 1)
+        # the source's channels are kept up to the last stride-2 convolution, which has no ReLU
+        steps = [conv_norm_act(channels[source], channels[source], 3, 2) for _ in range(target - source - 1)]
+        return nn.Sequential(*steps, conv_norm(channels[source], channels[target], 3, 2))
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """One map a branch, fine to coarse -> one map a row."""
+        maps = [branch(x) for branch, x in zip(self.branches, maps, strict=True)]
+        fused = []
+        for i in self.rows:
+            paths = self.fuse_layers[str(i)]
+            terms = [x if i == j else resize_map(paths[str(j)](x), maps[i].shape[-2:], "nearest") for j, x in enumerate(maps)]
+            fused.append(self.relu(functools.reduce(operator.add, terms)))
+        return fused
+
+
+class ClassificationBranch(nn.Module):
+    """Widens every branch, adds them from fine to coarse, 1x1 convolution, global average (arXiv 1908.07919, section 5)."""
+
+    def __init__(self, channels: tuple[int, ...], widths: tuple[int, ...], embed_dim: int):
+        super().__init__()
+        outs = [width * Bottleneck.expansion for width in widths]
+        self.incre_modules = nn.ModuleList(nn.Sequential(Bottleneck(c, w)) for c, w in zip(channels, widths, strict=True))
+        self.downsamp_modules = nn.ModuleList(  # these convolutions and the last keep their bias although a norm follows
+            nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
+            for a, b in zip(outs, outs[1:], strict=False)
+        )
+        self.final_layer = nn.Sequential(nn.Conv2d(outs[-1], embed_dim, 1), nn.BatchNorm2d(embed_dim), nn.ReLU(inplace=True))
+
+    def forward(self, features: Features) -> Tensor:
+        """Features -> (B, D)."""
+        y = self.incre_modules[0](features.maps[0])
+        for widen, downsample, x in zip(self.incre_modules[1:], self.downsamp_modules, features.maps[1:], strict=True):
+            y = widen(x) + downsample(y)
+        return self.final_layer(y).mean((2, 3))
+
+
+class HRNet(Backbone):
+    """Four parallel branches at strides 4, 8, 16, 32. The last module fuses only into the levels that are read."""
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        modules: tuple[int, int, int] = (1, 4, 3),
+        blocks: int = 4,
+        stem_blocks: int = 4,
+        stem_width: int = 64,
+        stem_channels: int = 64,
+        head_widths: tuple[int, ...] = (32, 64, 128, 256),
+        embed_dim: int = 2048,
+        use: Use = "pooled",
+        levels: tuple[int, ...] | None = None,
+        in_chans: int = 3,
+    ):
+        super().__init__()
+        channels = tuple(width * 2**i for i in range(4))
+        self.levels = (0, 1, 2, 3) if use == "pooled" else pick_levels(levels, 4)
+        self.conv1 = nn.Conv2d(in_chans, stem_channels, 3, 2, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem_channels)
+        self.conv2 = nn.Conv2d(stem_channels, stem_channels, 3, 2, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(stem_channels)
+        self.relu = nn.ReLU(inplace=True)
+        wide = stem_width * Bottleneck.expansion
+        self.layer1 = nn.Sequential(*(Bottleneck(stem_channels if i == 0 else wide, stem_width) for i in range(stem_blocks)))
+        self.transition1 = nn.ModuleDict(
+            {"0": conv_norm_act(wide, channels[0], 3), "1": nn.Sequential(conv_norm_act(wide, channels[1], 3, 2))}
+        )
+        self.stage2 = self._stage(channels[:2], modules[0], blocks)
+        # the new branch comes from the coarsest map alone, although the paper's figure suggests all of them
+        self.transition2 = nn.ModuleDict({"2": nn.Sequential(conv_norm_act(channels[1], channels[2], 3, 2))})
+        self.stage3 = self._stage(channels[:3], modules[1], blocks)
+        self.transition3 = nn.ModuleDict({"3": nn.Sequential(conv_norm_act(channels[2], channels[3], 3, 2))})
+        self.stage4 = self._stage(channels, modules[2], blocks, self.levels)
+        if use == "pooled":
+            self.pooling: nn.Module = ClassificationBranch(channels, head_widths, embed_dim)
+        else:
+            self.pooling = nn.Identity()
+        self.spec = FeatureSpec(
+            tuple(Level(channels[i], 4 * 2**i) for i in self.levels),
+            embed_dim=embed_dim if use == "pooled" else channels[self.levels[-1]],
+            fused=True,
+        )
+        self.apply(initialise)
+
+    @staticmethod
+    def _stage(channels: tuple[int, ...], modules: int, blocks: int, rows: tuple[int, ...] | None = None) -> nn.Sequential:
+        every = tuple(range(len(channels)))
+        last = rows if rows is not None else every
+        return nn.Sequential(
+            *(HighResolutionModule(channels, blocks, last if i == modules - 1 else every) for i in range(modules))
+        )
+
+    def forward(self, image: Tensor) -> Features:
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        x = self.relu(self.bn1(self.conv1(image)))
+        x = self.layer1(self.relu(self.bn2(self.conv2(x))))
+        maps = self.stage2([self.transition1["0"](x), self.transition1["1"](x)])
+        maps = self.stage3([*maps, self.transition2["2"](maps[-1])])
+        return Features(tuple(self.stage4([*maps, self.transition3["3"](maps[-1])])))
+
+    def stem_to_top(self) -> list[tuple[str, ...]]:
+        """The stem, layer1, each module with the transition before it, the classification branch."""
+        groups: list[tuple[str, ...]] = [("conv1.", "bn1.", "conv2.", "bn2."), ("layer1.",)]
+        for number, stage in ((1, self.stage2), (2, self.stage3), (3, self.stage4)):
+            groups.append((f"transition{number}.", f"stage{number + 1}.0."))
+            groups.extend((f"stage{number + 1}.{i}.",) for i in range(1, len(stage)))
+        return [*groups, ("pooling.",)]
+
+
+def initialise(module: nn.Module) -> None:
+    """Kaiming normal over the fan out (the classification code; the pose code starts from ImageNet weights)."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+# Table 2 of arXiv 1908.07919 and the authors' experiment files; micro is ours.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "micro": {"width": 8, "modules": (1, 1, 1), "blocks": 2, "stem_blocks": 1, "stem_width": 16, "stem_channels": 32,
+              "head_widths": (8, 16, 32, 64), "embed_dim": 256},
+    "w18_small_v1": {"width": 16, "modules": (1, 1, 1), "blocks": 2, "stem_blocks": 1, "stem_width": 32},
+    "w18_small_v2": {"width": 18, "modules": (1, 3, 2), "blocks": 2, "stem_blocks": 2},
+    "w18": {"width": 18},
+    "w30": {"width": 30},
+    "w32": {"width": 32},
+    "w40": {"width": 40},
+    "w44": {"width": 44},
+    "w48": {"width": 48},
+    "w64": {"width": 64},
+}  # fmt: skip
+
+# The authors' names: classification (a branch of its own and `classifier`) and pose (`final_layer` with one 1x1 convolution).
+LAYOUT = [
+    (r"^(incre_modules|downsamp_modules|final_layer\.[01])\.", r"backbone.pooling.\1."),
+    (r"^final_layer\.", "head.final_layer."),
+    (r"^classifier\.", "head.linear."),
+    (r"^(conv\d|bn\d|layer1|transition\d|stage\d)\.", r"backbone.\1."),
+]
+
+
+def hrnet(
+    variant: str = "w32", *, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3
+) -> HRNet:
+    """An HRNet by the name of its variant."""
+    return HRNet(**VARIANTS[variant], use=use, levels=levels, in_chans=in_chans)

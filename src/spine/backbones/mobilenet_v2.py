@@ -1,0 +1,127 @@
+"""MobileNetV2: Inverted Residuals and Linear Bottlenecks (Sandler et al., CVPR 2018, arXiv 1801.04381).
+
+Thin linear bottlenecks joined by shortcuts; inside a block the channels are expanded, filtered depthwise and projected back
+without an activation. Padding is symmetric and batch norm has PyTorch's defaults, as in torchvision and timm (TensorFlow's
+original pads stride-2 convolutions at the right and bottom only, and has eps 1e-3). `features` is numbered as in torchvision.
+"""
+
+from __future__ import annotations
+
+
+from torch import Tensor, nn
+
+from spine.blocks.conv import conv_norm, conv_norm_act
+from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, pick_levels
+
+# Paper table 2: expansion, channels, repeats, stride
+STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+LAST_BLOCKS = (3, 6, 13, 17)  # the last entries of `features` at strides 4, 8, 16, 32
+
+
+def round_channels(channels: float) -> int:
+    """The nearest multiple of 8, at least 8, and one step up where rounding would lose more than a tenth."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+class InvertedResidual(nn.Module):
+    """1x1 expansion (none where the expansion is 1), 3x3 depthwise, linear 1x1 projection (paper figure 3b, section 3.3)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int):
+        super().__init__()
+        hidden = in_channels * expansion
+        self.residual = stride == 1 and in_channels == out_channels
+        self.conv = nn.Sequential()
+        if expansion > 1:
+            self.conv.append(conv_norm_act(in_channels, hidden, 1, act=nn.ReLU6))
+        self.conv.append(conv_norm_act(hidden, hidden, 3, stride, groups=hidden, act=nn.ReLU6))
+        self.conv.extend(conv_norm(hidden, out_channels, 1))  # linear: no activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h / stride, w / stride)."""
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+class WideConvPool(nn.Module):
+    """1x1 convolution to 1280 channels or more, then global average: Features -> (B, D)."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv = conv_norm_act(in_channels, out_channels, 1, act=nn.ReLU6)
+
+    def forward(self, features: Features) -> Tensor:
+        """Features -> (B, D)."""
+        return self.conv(features.maps[-1]).mean((2, 3))
+
+
+class MobileNetV2(Backbone):
+    """Maps at strides 4, 8, 16, 32; the last wide 1x1 convolution belongs to pooling."""
+
+    def __init__(
+        self, *, width: float, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3
+    ):
+        super().__init__()
+        self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
+        self.last_blocks = [LAST_BLOCKS[i] for i in self.levels]
+        channels = round_channels(32 * width)
+        layers: list[nn.Module] = [conv_norm_act(in_chans, channels, 3, 2, act=nn.ReLU6)]
+        widths = [channels]
+        for expansion, base, repeats, stride in STAGES:
+            for repeat in range(repeats):
+                out = round_channels(base * width)
+                layers.append(InvertedResidual(channels, out, stride if repeat == 0 else 1, expansion))
+                channels = out
+                widths.append(out)
+        self.features = nn.ModuleList(layers[: self.last_blocks[-1] + 1])
+        wide = round_channels(1280 * max(width, 1.0))  # never narrower than 1280
+        self.pooling = WideConvPool(channels, wide) if use == "pooled" else nn.Identity()
+        self.spec = FeatureSpec(
+            tuple(Level(widths[LAST_BLOCKS[i]], 4 * 2**i) for i in self.levels),
+            embed_dim=wide if use == "pooled" else widths[self.last_blocks[-1]],
+        )
+        self.apply(initialise)
+
+    def forward(self, image: Tensor) -> Features:
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        x, maps = image, []
+        for i, layer in enumerate(self.features):
+            x = layer(x)
+            if i in self.last_blocks:
+                maps.append(x)
+        return Features(tuple(maps))
+
+    def stem_to_top(self) -> list[tuple[str, ...]]:
+        """The stem, each block, the last convolution."""
+        return [*((f"features.{i}.",) for i in range(len(self.features))), ("pooling.",)]
+
+
+def initialise(module: nn.Module) -> None:
+    """Kaiming normal over the fan out (torchvision)."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+
+# Paper table 4 and the authors' table of widths; micro is ours.
+VARIANTS = {
+    "micro": {"width": 0.25},
+    "w035": {"width": 0.35},
+    "w050": {"width": 0.5},
+    "w075": {"width": 0.75},
+    "w100": {"width": 1.0},
+    "w130": {"width": 1.3},
+    "w140": {"width": 1.4},
+}
+
+# torchvision's names
+LAYOUT = [
+    (r"^features\.18\.", "backbone.pooling.conv."),
+    (r"^features\.", "backbone.features."),
+    (r"^classifier\.1\.", "head.linear."),
+]
+
+
+def mobilenet_v2(
+    variant: str = "w100", *, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3
+) -> MobileNetV2:
+    """A MobileNetV2 by the name of its variant."""
+    return MobileNetV2(**VARIANTS[variant], use=use, levels=levels, in_chans=in_chans)

@@ -1,0 +1,186 @@
+"""ViT: An Image is Worth 16x16 Words (Dosovitskiy et al., ICLR 2021, arXiv 2010.11929).
+
+Patches become tokens, a class token is put before them, learned positions are added, and a plain pre-norm transformer does the
+rest. GELU is exact here, as in timm and torchvision (the flax code takes the tanh approximation by default). Built for maps it
+emits the tokens after each quarter of the depth, without a norm and all at the stride of the patch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spine.errors import InputError
+from spine.blocks.residual import drop_path_rates
+from spine.blocks.transformer import TransformerBlock, resize_positions, xavier_linear
+from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, pick_levels
+
+EPS = 1e-6  # of every norm (Hugging Face's default, 1e-12, is another one)
+
+
+class PatchEmbed(nn.Module):
+    """A convolution whose stride is its kernel: one token a patch."""
+
+    def __init__(self, in_chans: int, embed_dim: int, patch_size: int):
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, patch_size)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, D, H / P, W / P)."""
+        return self.proj(image)
+
+
+class ClassTokenNorm(nn.Module):
+    """The class token behind the last norm: Features -> (B, D)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=EPS)
+
+    def forward(self, features: Features) -> Tensor:
+        """Features -> (B, D)."""
+        return self.norm(features.cls_token)
+
+
+class ViT(Backbone):
+    """A vision transformer; for masked pre-training ("drop") hidden patches are left out before the first block, as in MAE."""
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        depth: int,
+        num_heads: int,
+        patch_size: int,
+        mlp_ratio: float = 4.0,
+        image_size: tuple[int, int] = (224, 224),
+        use: Use = "pooled",
+        levels: tuple[int, ...] | None = None,
+        dropout: float = 0.0,
+        drop_path_rate: float = 0.0,
+        in_chans: int = 3,
+    ):
+        super().__init__()
+        self.patch_size = patch_size
+        self.grid = self._grid(*image_size)
+        self.levels = (3,) if use != "maps" else pick_levels(levels, 4)
+        self.last_blocks = [depth * (i + 1) // 4 - 1 for i in self.levels]
+        self.patch_embed = PatchEmbed(in_chans, embed_dim, patch_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid[0] * self.grid[1], embed_dim))
+        self.pos_drop = nn.Dropout(dropout)
+        rates = drop_path_rates(drop_path_rate, depth)[: self.last_blocks[-1] + 1]
+        self.blocks = nn.Sequential(
+            *(TransformerBlock(embed_dim, num_heads, mlp_ratio, dropout, rate, EPS) for rate in rates)
+        )
+        self.norm = nn.LayerNorm(embed_dim, eps=EPS) if use == "drop" else None  # of all tokens, before MAE's decoder
+        self.pooling = ClassTokenNorm(embed_dim) if use == "pooled" else nn.Identity()
+        level = Level(embed_dim, patch_size)
+        self.spec = FeatureSpec((level,) * len(self.levels), embed_dim, patch_size, self.grid, frozenset({"drop"}))
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Xavier-uniform kernels, MLP biases normal of std 1e-6, positions normal of std 0.02, class token zero (the authors')."""
+        self.apply(xavier_linear)
+        nn.init.xavier_uniform_(self.patch_embed.proj.weight.view(self.spec.embed_dim, -1))  # as a linear layer
+        nn.init.zeros_(self.patch_embed.proj.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.pos_embed, std=0.02)
+        for block in self.blocks:
+            for part in block.attn.qkv.weight.chunk(3):  # query, key and value are three layers to the authors
+                nn.init.xavier_uniform_(part)
+            nn.init.normal_(block.mlp.fc1.bias, std=1e-6)
+            nn.init.normal_(block.mlp.fc2.bias, std=1e-6)
+
+    def _grid(self, height: int, width: int) -> tuple[int, int]:
+        patch = self.patch_size
+        if height % patch or width % patch:
+            sides = sorted({max(side // patch + more, 1) * patch for side in (height, width) if side % patch for more in (0, 1)})
+            raise InputError(
+                f"ViT cuts images into {patch}x{patch} patches; {height}x{width} is not a multiple. "
+                f"Nearest sizes that fit: {', '.join(map(str, sides))}."
+            )
+        return height // patch, width // patch
+
+    def _embed(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """Patch tokens (B, N, D) and class token (B, 1, D), both with their positions; the grid of this image size."""
+        grid = self._grid(*image.shape[-2:])
+        positions = resize_positions(self.pos_embed, self.grid, grid)
+        patches = self.patch_embed(image).flatten(2).transpose(1, 2) + positions[:, 1:]
+        cls_token = (self.cls_token + positions[:, :1]).expand(len(image), -1, -1)
+        return patches, cls_token, grid
+
+    def forward(self, image: Tensor) -> Features:
+        """(B, 3, H, W) -> maps (B, D, H / P, W / P) after the chosen quarters of the depth, class token (B, D) of the last block."""
+        patches, cls_token, grid = self._embed(image)
+        x, maps = self.pos_drop(torch.cat([cls_token, patches], dim=1)), []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in self.last_blocks:
+                maps.append(x[:, 1:].transpose(1, 2).unflatten(2, grid))
+        return Features(tuple(maps), x[:, 0])
+
+    def forward_masked(self, image: Tensor, patch_mask: Tensor, masking: str = "drop") -> Tokens:
+        """Encodes only the visible patches: (B, 3, H, W), (B, N) True = hidden -> (B, N_visible, D), (B, D), behind the last norm."""
+        if masking != "drop" or self.norm is None:
+            raise InputError(f"This ViT was not built to {masking} patches; build it with use='drop'.")
+        patches, cls_token, _ = self._embed(image)  # positions are added BEFORE patches are left out
+        visible = patches[~patch_mask].view(len(image), -1, patches.shape[-1])
+        x = self.norm(self.blocks(self.pos_drop(torch.cat([cls_token, visible], dim=1))))
+        return Tokens(x[:, 1:], x[:, 0])
+
+    def stem_to_top(self) -> list[tuple[str, ...]]:
+        """The tokens, positions and patch embedding; each block; the last norm."""
+        blocks = ((f"blocks.{i}.",) for i in range(len(self.blocks)))
+        return [("cls_token", "pos_embed", "patch_embed."), *blocks, ("norm.", "pooling.")]
+
+
+# Paper table 1, and table 2 of "How to train your ViT?" (arXiv 2106.10270) for tiny, small and base_patch8; micro is ours.
+TINY = {"embed_dim": 192, "depth": 12, "num_heads": 3}
+SMALL = {"embed_dim": 384, "depth": 12, "num_heads": 6}
+BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12}
+LARGE = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
+HUGE = {"embed_dim": 1280, "depth": 32, "num_heads": 16}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "micro": {"embed_dim": 128, "depth": 4, "num_heads": 4, "patch_size": 16},
+    "tiny_patch16": {**TINY, "patch_size": 16},
+    "small_patch32": {**SMALL, "patch_size": 32},
+    "small_patch16": {**SMALL, "patch_size": 16},
+    "base_patch32": {**BASE, "patch_size": 32},
+    "base_patch16": {**BASE, "patch_size": 16},
+    "base_patch8": {**BASE, "patch_size": 8},
+    "large_patch32": {**LARGE, "patch_size": 32},
+    "large_patch16": {**LARGE, "patch_size": 16},
+    "huge_patch14": {**HUGE, "patch_size": 14},
+}
+
+# timm's names, which are those of the MAE and DeiT code too
+LAYOUT = [
+    (r"^(cls_token|pos_embed)$", r"backbone.\1"),
+    (r"^(patch_embed|blocks)\.", r"backbone.\1."),
+    (r"^norm\.", "backbone.pooling.norm."),
+    (r"^head\.", "head.linear."),
+]
+
+
+def vit(
+    variant: str = "base_patch16",
+    *,
+    image_size: tuple[int, int] = (224, 224),
+    use: Use = "pooled",
+    levels: tuple[int, ...] | None = None,
+    dropout: float = 0.0,
+    drop_path_rate: float = 0.0,
+    in_chans: int = 3,
+) -> ViT:
+    """A ViT by the name of its variant, its table of positions made for `image_size` (height, width)."""
+    return ViT(
+        **VARIANTS[variant],
+        image_size=image_size,
+        use=use,
+        levels=levels,
+        dropout=dropout,
+        drop_path_rate=drop_path_rate,
+        in_chans=in_chans,
+    )

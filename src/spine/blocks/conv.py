@@ -1,0 +1,44 @@
+"""Convolutional parts that backbones and heads share."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Convolution without bias that keeps the size (up to its stride), then batch norm."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
+def conv_norm_act(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, act: type[nn.Module] = nn.ReLU
+) -> nn.Sequential:
+    """conv_norm, then an activation in place."""
+    return conv_norm(in_channels, out_channels, kernel, stride, groups).append(act(inplace=True))
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer norm over the channels of a map (B, C, h, w). The permutes are views where the map is channels_last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class GlobalAveragePool(nn.Module):
+    """Mean of the coarsest map: Features -> (B, C)."""
+
+    def forward(self, features) -> Tensor:
+        """Features -> (B, C)."""
+        return features.maps[-1].mean((2, 3))
+
+
+def resize_map(x: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
+    """Resizes maps (B, C, h, w) to `size`; nothing is done where they have it."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size, mode=mode, align_corners=False if mode == "bilinear" else None)

@@ -1,0 +1,92 @@
+"""The parts of a plain transformer: attention, MLP, block, and tables of positions."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spine.errors import InputError
+from spine.blocks.residual import DropPath
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention (Vaswani et al., arXiv 1706.03762)."""
+
+    def __init__(self, dim: int, num_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if dim % num_heads:
+            raise InputError(f"A width of {dim} cannot be split among {num_heads} heads; it must be a multiple.")
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        B, N, D = x.shape
+        q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.drop(self.proj(x.transpose(1, 2).reshape(B, N, D)))
+
+
+class MLP(nn.Module):
+    """Linear, GELU, linear."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float = 0.0):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, dim)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+
+class TransformerBlock(nn.Module):
+    """Attention and MLP, each behind a layer norm and beside a shortcut."""
+
+    def __init__(
+        self, dim: int, num_heads: int, mlp_ratio: float = 4.0, dropout: float = 0.0, drop_path: float = 0.0, eps: float = 1e-6
+    ):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.attn = Attention(dim, num_heads, dropout)
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        self.mlp = MLP(dim, int(dim * mlp_ratio), dropout)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+def xavier_linear(module: nn.Module) -> None:
+    """Xavier-uniform linear layers with zero biases (ViT, MAE)."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def sincos_positions(dim: int, grid: tuple[int, int]) -> Tensor:
+    """Fixed two-dimensional sine-cosine positions (1, h * w, dim), the column first, as in MAE (`util/pos_embed.py`)."""
+    if dim % 4:
+        raise InputError(f"Sine-cosine positions need a width that is a multiple of 4; it is {dim}.")
+    frequencies = 1.0 / 10000 ** (torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
+    rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
+    angles = [axis.reshape(-1, 1) * frequencies for axis in (columns, rows)]  # each (h * w, dim / 4)
+    return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)[None].float()
+
+
+def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Resizes a table (1, extra + h * w, D) of positions as a two-dimensional grid, bicubically; what stands before it is kept."""
+    if tuple(old) == tuple(new):
+        return table
+    extra = table.shape[1] - old[0] * old[1]
+    kept, grid = table[:, :extra], table[:, extra:]
+    grid = grid.reshape(1, *old, -1).permute(0, 3, 1, 2).float()
+    grid = F.interpolate(grid, new, mode="bicubic", align_corners=False, antialias=False)
+    return torch.cat([kept, grid.flatten(2).transpose(1, 2).to(kept.dtype)], dim=1)

@@ -1,0 +1,1 @@
+"""One file a format, and the one DataModule that serves them all."""

@@ -1,0 +1,51 @@
+"""Which samples make which batch, as a function of (seed, epoch) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class Draw(NamedTuple):
+    """What a data set is asked for: everything random about the sample follows from the seed and these."""
+
+    epoch: int
+    index: int
+    copy: int = 0  # counts the draws of one sample within an epoch
+
+
+class EpochBatches(Sampler[list[Draw]]):
+    """Batches of one process. All processes draw the same order and take every world-th place of it; no global state is read.
+
+    Training drops the last incomplete batch. Evaluation keeps the order of the data set and every sample: the last ranks may have one
+    fewer.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, *, shuffle: bool, rank: int = 0, world: int = 1):
+        self.length, self.batch_size, self.seed, self.shuffle = length, batch_size, seed, shuffle
+        self.rank, self.world = rank, world
+        self.epoch = 0
+        self.sampler = self  # Lightning calls set_epoch on batch_sampler.sampler only
+
+    def set_epoch(self, epoch: int) -> None:
+        """The order of the next pass; Lightning calls this before every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        if self.shuffle:
+            return self.length // (self.batch_size * self.world)
+        return -(-len(range(self.rank, self.length, self.world)) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+            order = order[: len(self) * self.batch_size * self.world]
+        else:
+            order = np.arange(self.length)
+        epoch, own = self.epoch if self.shuffle else 0, order[self.rank :: self.world]
+        for start in range(0, len(own), self.batch_size):
+            yield [Draw(epoch, int(index)) for index in own[start : start + self.batch_size]]

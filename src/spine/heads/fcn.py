@@ -1,0 +1,38 @@
+"""A fully convolutional segmentation head (Long et al., arXiv 1411.4038) over several maps, as HRNet's dense code joins them."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from spine.blocks.conv import conv_norm_act, resize_map
+from spine.blocks.pyramid import pyramid_for
+from spine.interfaces import Features, FeatureSpec, Head, Reads
+
+
+class FCN(Head):
+    """Joins its maps at the finest stride, two 3x3 convolutions, classifier.
+
+    Joining is a 1x1 convolution over the concatenated, upsampled maps. It is computed level by level before upsampling and summed,
+    which is the same linear map (bilinear weights sum to one) at a fraction of the cost.
+    """
+
+    reads: ClassVar[Reads] = "maps"
+
+    def __init__(self, spec: FeatureSpec, num_outputs: int, *, channels: int = 128, dropout: float = 0.1):
+        super().__init__()
+        self.pyramid, levels = pyramid_for(spec)
+        self.join = nn.ModuleList(nn.Conv2d(level.channels, channels, 1, bias=i == 0) for i, level in enumerate(levels))
+        self.convs = nn.Sequential(*(conv_norm_act(channels, channels, 3) for _ in range(2)))
+        self.drop = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(channels, num_outputs, 1)
+
+    def forward(self, features: Features) -> Tensor:
+        """Features -> logits (B, classes, h, w) at the stride of the finest map."""
+        maps = features.maps if self.pyramid is None else self.pyramid(features.maps)
+        size = maps[0].shape[-2:]
+        joined = functools.reduce(operator.add, (resize_map(conv(x), size) for conv, x in zip(self.join, maps, strict=True)))
+        return self.classifier(self.drop(self.convs(joined)))

@@ -1,0 +1,113 @@
+"""SegNeXt's decoder: three maps, and matrix factorisation for global context.
+
+SegNeXt (Guo et al., arXiv 2209.08575, section 3.2); Hamburger: Is Attention Better Than Matrix Decomposition? (Geng et al.,
+arXiv 2109.04553). One thing differs from the authors' code: they draw the start bases anew at every forward, in evaluation too, so
+that their answers depend on the random state; here evaluation starts from fixed bases.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spine.errors import InputError
+from spine.blocks.conv import resize_map
+from spine.blocks.pyramid import pyramid_for
+from spine.interfaces import Features, FeatureSpec, Head, Reads
+
+GROUPS = 32  # of every group norm
+EPS = 1e-6  # in the denominators
+
+
+class ConvGroupNorm(nn.Module):
+    """1x1 convolution without bias, group norm, ReLU where asked for."""
+
+    def __init__(self, in_channels: int, out_channels: int, relu: bool = True):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.gn = nn.GroupNorm(GROUPS, out_channels)
+        self.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h, w)."""
+        return self.relu(self.gn(self.conv(x)))
+
+
+class NMF(nn.Module):
+    """Non-negative matrix factorisation by multiplicative updates; gradients flow through every step."""
+
+    def __init__(self, rank: int, train_steps: int = 6, eval_steps: int = 7):
+        super().__init__()
+        self.rank, self.train_steps, self.eval_steps = rank, train_steps, eval_steps
+
+    def _start(self, x: Tensor) -> Tensor:
+        """Raw bases (B, C, R): drawn anew in training, the same for every image and call in evaluation."""
+        B, C, _ = x.shape
+        if self.training:
+            return torch.rand(B, C, self.rank, device=x.device, dtype=x.dtype)
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(1, C, self.rank, generator=generator).to(x).expand(B, -1, -1)
+
+    def forward(self, x: Tensor, bases: Tensor | None = None) -> Tensor:
+        """Non-negative (B, C, N), raw bases (B, C, R) or None -> the approximation bases @ coefficients^T (B, C, N)."""
+        bases = F.normalize(self._start(x) if bases is None else bases.to(x), dim=1)
+        coefficients = F.softmax(x.transpose(1, 2) @ bases, dim=-1)  # (B, N, R)
+        for _ in range(self.train_steps if self.training else self.eval_steps):
+            coefficients = self._update_coefficients(x, bases, coefficients)
+            numerator = x @ coefficients
+            bases = bases * numerator / (bases @ (coefficients.transpose(1, 2) @ coefficients) + EPS)
+        coefficients = self._update_coefficients(x, bases, coefficients)
+        return bases @ coefficients.transpose(1, 2)
+
+    @staticmethod
+    def _update_coefficients(x: Tensor, bases: Tensor, coefficients: Tensor) -> Tensor:
+        numerator = x.transpose(1, 2) @ bases
+        return coefficients * numerator / (coefficients @ (bases.transpose(1, 2) @ bases) + EPS)
+
+
+class Hamburger(nn.Module):
+    """Bread (1x1 convolution), ham (factorisation), bread, and a shortcut."""
+
+    def __init__(self, channels: int, rank: int):
+        super().__init__()
+        self.ham_in = nn.ModuleDict({"conv": nn.Conv2d(channels, channels, 1)})  # the one convolution here with a bias
+        self.ham = NMF(rank)
+        self.ham_out = ConvGroupNorm(channels, channels, relu=False)
+
+    def forward(self, x: Tensor, bases: Tensor | None = None) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        enjoy = F.relu(self.ham_in["conv"](x))
+        with torch.autocast(x.device.type, enabled=False):  # quotients of small sums need float32
+            wide = enjoy.flatten(2) if enjoy.dtype == torch.float64 else enjoy.flatten(2).float()
+            ham = self.ham(wide, bases).to(enjoy.dtype)
+        return F.relu(x + self.ham_out(ham.unflatten(2, enjoy.shape[-2:])))
+
+
+class HamburgerHead(Head):
+    """Three coarsest maps, joined at the finest of them; squeeze, hamburger, align, classifier."""
+
+    reads: ClassVar[Reads] = "maps"
+    levels: ClassVar[tuple[int, ...] | None] = (1, 2, 3)
+
+    def __init__(self, spec: FeatureSpec, num_outputs: int, *, channels: int = 256, rank: int = 16, dropout: float = 0.1):
+        super().__init__()
+        if channels % GROUPS:
+            raise InputError(f"head.channels is {channels}; the hamburger's group norms need a multiple of {GROUPS}.")
+        self.pyramid, levels = pyramid_for(spec)
+        self.squeeze = ConvGroupNorm(sum(level.channels for level in levels), channels)
+        self.hamburger = Hamburger(channels, rank)
+        self.align = ConvGroupNorm(channels, channels)
+        self.drop = nn.Dropout2d(dropout)
+        self.conv_seg = nn.Conv2d(channels, num_outputs, 1)
+        for layer in self.modules():  # normal of std sqrt(2 / fan out)
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, features: Features, bases: Tensor | None = None) -> Tensor:
+        """Features, raw non-negative start bases (B, channels, rank) or None -> logits (B, classes, h, w) at the finest stride read."""
+        maps = features.maps if self.pyramid is None else self.pyramid(features.maps)
+        x = self.squeeze(torch.cat([resize_map(x, maps[0].shape[-2:]) for x in maps], dim=1))
+        return self.conv_seg(self.drop(self.align(self.hamburger(x, bases))))

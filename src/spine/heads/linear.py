@@ -1,0 +1,26 @@
+"""The last layer of a classifier."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from spine.interfaces import FeatureSpec, Head, Reads
+
+
+class Linear(Head):
+    """Dropout and one linear layer on the pooled embedding."""
+
+    reads: ClassVar[Reads] = "pooled"
+
+    def __init__(self, spec: FeatureSpec, num_outputs: int, *, dropout: float = 0.0):
+        super().__init__()
+        self.drop = nn.Dropout(dropout)
+        self.linear = nn.Linear(spec.embed_dim, num_outputs)
+        nn.init.trunc_normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """(B, D) -> (B, classes)."""
+        return self.linear(self.drop(embedding))

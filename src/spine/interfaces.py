@@ -1,0 +1,141 @@
+"""The vocabulary of the house: what a backbone emits, what a head reads, what a sample holds.
+
+Shape letters, used everywhere: B batch, C channels, H W image, h w map, N tokens, K keypoints, P patch side, D embedding width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
+
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from spine.errors import InputError
+
+Reads = Literal["pooled", "maps", "tokens"]
+Use = Literal["pooled", "maps", "drop", "replace"]
+IGNORE_INDEX = 255  # value of a mask pixel that neither loss nor metric counts
+
+
+class Level(NamedTuple):
+    """One feature map: its channels, and how many image pixels one of its pixels steps over."""
+
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What a backbone emits, known before any forward."""
+
+    levels: tuple[Level, ...]  # fine to coarse; those it was built for
+    embed_dim: int  # D, width of the pooled embedding
+    patch_size: int | None = None  # token models
+    grid: tuple[int, int] | None = None  # token models: patches down and across at the image size they were built for
+    masking: frozenset[str] = frozenset()  # "drop": hidden patches are not encoded; "replace": a mask token takes their place
+    fused: bool = False  # every level has exchanged with all others, so that the finest alone carries the meaning (HRNet)
+
+
+class Features(NamedTuple):
+    """What `Backbone.forward` returns: maps (B, C_i, h_i, w_i) fine to coarse, and the class token (B, D) of token models."""
+
+    maps: tuple[Tensor, ...]
+    cls_token: Tensor | None = None
+
+
+class Tokens(NamedTuple):
+    """What an encoder of masked images returns: patches (B, N_visible or N, D) in raster order, class token (B, D)."""
+
+    patches: Tensor
+    cls_token: Tensor | None = None
+
+
+class Backbone(nn.Module):
+    """A network without its last layer, built for one use: `pooled`, `maps` at chosen levels, or masked `drop`."""
+
+    spec: FeatureSpec
+    pooling: nn.Module  # what only pool() uses
+
+    def forward(self, image: Tensor) -> Features:
+        """Feature maps of normalised images (B, 3, H, W)."""
+        raise TypeError(f"{type(self).__name__} was not built for feature maps.")
+
+    def pool(self, features: Features) -> Tensor:
+        """The embedding (B, D): what the paper feeds to its last linear layer."""
+        return self.pooling(features)
+
+    def forward_masked(self, image: Tensor, patch_mask: Tensor, masking: str) -> Tokens:
+        """Encodes images (B, 3, H, W) whose patches are hidden where patch_mask (B, N) is True; only where spec.masking offers it."""
+        raise TypeError(f"{type(self).__name__} has no masked form; MaskedModel paints the hidden patches over instead.")
+
+    def stem_to_top(self) -> list[tuple[str, ...]]:
+        """Groups of parameter-name prefixes in forward order, each parameter in exactly one: for layer decay and freezing."""
+        raise TypeError(f"{type(self).__name__} does not state the order of its layers.")
+
+
+class Head(nn.Module):
+    """What turns features into a task's answer."""
+
+    reads: ClassVar[Reads]
+    levels: ClassVar[tuple[int, ...] | None] = None  # which maps it reads, None for all
+
+    @classmethod
+    def choose_levels(cls, spec: FeatureSpec) -> tuple[int, ...] | None:
+        """Levels to read of a backbone that offers `spec`. Asked before either part is built."""
+        return cls.levels
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a data set knows about its annotations. Empty where it has none of that kind."""
+
+    classes: tuple[str, ...] = ()  # of whole images
+    mask_classes: tuple[str, ...] = ()  # of pixels
+    keypoints: tuple[str, ...] = ()
+    skeleton: tuple[tuple[int, int], ...] = ()  # pairs of keypoint indices, from 0
+    flip_pairs: tuple[tuple[int, int], ...] = ()  # keypoints that change places in a mirrored image
+    sigmas: tuple[float, ...] = ()  # per keypoint, of the object keypoint similarity (COCO)
+
+
+class Sample(TypedDict, total=False):
+    """What a data set's samples may hold once transformed; every sample of a data set holds the same keys."""
+
+    image: Tensor  # (3, H, W) float32, normalised
+    label: Tensor  # () int64
+    mask: Tensor  # (H, W) int64, 255 = ignore
+    keypoints: Tensor  # (K, 3) float32: x, y in pixels of `image` (the centre of the first pixel is 0, 0), visibility 0/1/2
+    patch_mask: Tensor  # (N,) bool, True = hidden
+    index: Tensor  # () int64
+    affine: Tensor  # (2, 3) float32: from pixels of the original picture to pixels of `image`; with keypoints
+    box: Tensor  # (4,) float32: x, y, width, height of the object in the original picture; with keypoints
+    area: Tensor  # () float32: pixels of the object in the original picture; with keypoints
+    image_id: Tensor  # () int64: objects of one picture share it; with keypoints
+
+
+class DataSet(Dataset):
+    """One split of a data set on disk or rendered. `load` reads; cropping, augmenting and normalising come after it."""
+
+    provides: ClassVar[frozenset[str]]  # sample keys it can give
+    labels: Labels
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        raise TypeError(f"{type(self).__name__} does not state its length.")
+
+    def load(self, index: int) -> dict[str, Any]:
+        """A raw sample: `image` (H, W, 3) uint8 RGB; of what it provides: `label` int, `mask` (H, W) uint8 with 255 = ignore,
+        `keypoints` (K, 3) float32 in pixels with `box` (4,) x, y, width, height, `area` and `image_id`.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how a sample is read.")
+
+
+def pick_levels(levels: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
+    """Level numbers 0..count-1 in ascending order; None means all, negative ones count from the coarsest."""
+    if levels is None:
+        return tuple(range(count))
+    if bad := [level for level in levels if not -count <= level < count]:
+        raise InputError(f"There is no feature level {bad[0]}: this backbone has {count} of them, 0 (finest) to {count - 1}.")
+    if not levels:
+        raise InputError(f"No feature level was chosen; choose among 0 (finest) to {count - 1}.")
+    return tuple(sorted({level % count for level in levels}))

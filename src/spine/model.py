@@ -1,0 +1,244 @@
+"""Joins a backbone and a head to a network for one task: what `spine.create_model` returns and what a task trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import spine
+from spine.errors import InputError
+from spine import weights as weight_files
+from spine.interfaces import Backbone, FeatureSpec, Head, Reads, Tokens
+
+
+class TaskFacts(NamedTuple):
+    """What is known of a task before Lightning is imported."""
+
+    feeds: Reads  # what it hands to its head
+    head: str  # the default one
+    needs: frozenset[str]  # sample keys it reads
+
+
+TASKS = {
+    "cls": TaskFacts("pooled", "linear", frozenset({"image", "label"})),
+    "pose": TaskFacts("maps", "heatmap", frozenset({"image", "keypoints"})),
+    "seg": TaskFacts("maps", "fcn", frozenset({"image", "mask"})),
+    "mae": TaskFacts("tokens", "mae_decoder", frozenset({"image"})),
+}
+
+
+class Model(nn.Module):
+    """image (B, 3, H, W) -> the head's answer."""
+
+    def __init__(self, backbone: Backbone, head: Head):
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    @property
+    def patch_size(self) -> int | None:
+        """P of token models, whose image sides must be multiples of it; None where any size does."""
+        return self.backbone.spec.patch_size
+
+    def forward(self, image: Tensor) -> Tensor:
+        """cls: (B, classes); pose: (B, K, h, w); seg: (B, classes, h, w) at the head's own stride."""
+        features = self.backbone(image)
+        return self.head(self.backbone.pool(features) if self.head.reads == "pooled" else features)
+
+
+class MaskedModel(nn.Module):
+    """image (B, 3, H, W), patch_mask (B, N) True = hidden -> what the head says of every patch (B, N, outputs).
+
+    A backbone that can drop patches encodes the visible ones. For the others hidden patches are painted over with a learned pixel,
+    and the pixels of the coarsest map are the tokens, as in SimMIM (Xie et al., arXiv 2111.09886).
+    """
+
+    def __init__(self, backbone: Backbone, head: Head, spec: FeatureSpec, in_chans: int = 3):
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.patch_size: int = spec.patch_size  # type: ignore[assignment]
+        self.grid: tuple[int, int] = spec.grid  # type: ignore[assignment]
+        self.painted_pixel = None if "drop" in backbone.spec.masking else nn.Parameter(torch.zeros(1, in_chans, 1, 1))
+
+    @staticmethod
+    def spec_of(spec: FeatureSpec, image_size: tuple[int, int]) -> FeatureSpec:
+        """What the head is told: the backbone's own words where it has patches, else those of its coarsest map."""
+        if "drop" in spec.masking:
+            return spec
+        channels, stride = spec.levels[-1]
+        if image_size[0] % stride or image_size[1] % stride:
+            raise InputError(
+                f"Masked patches are {stride} pixels wide for this backbone; the image size {image_size[0]}x{image_size[1]} is "
+                f"not a multiple. Choose one, such as {max(image_size[0] // stride, 1) * stride}x{max(image_size[1] // stride, 1) * stride}."
+            )
+        grid = (image_size[0] // stride, image_size[1] // stride)
+        return dataclasses.replace(
+            spec, embed_dim=channels, patch_size=stride, grid=grid, masking=frozenset({"replace"})
+        )
+
+    def forward(self, image: Tensor, patch_mask: Tensor) -> Tensor:
+        """(B, 3, H, W), (B, N) -> (B, N, P * P * 3) for MAE."""
+        if self.painted_pixel is None:
+            tokens = self.backbone.forward_masked(image, patch_mask, "drop")
+        else:
+            tokens = Tokens(self.backbone(self.paint(image, patch_mask)).maps[-1].flatten(2).transpose(1, 2))
+        return self.head(tokens, patch_mask)
+
+    def paint(self, image: Tensor, patch_mask: Tensor) -> Tensor:
+        """Covers the hidden patches of images (B, 3, H, W) with the learned pixel (with zeros where the backbone drops them)."""
+        hidden = patch_mask.view(-1, 1, image.shape[-2] // self.patch_size, image.shape[-1] // self.patch_size).to(image.dtype)
+        hidden = F.interpolate(hidden, image.shape[-2:], mode="nearest")
+        pixel = 0.0 if self.painted_pixel is None else self.painted_pixel.to(image.dtype)
+        return image * (1.0 - hidden) + pixel * hidden
+
+
+def nearest(word: str, choices: list[str]) -> str:
+    """A question with the nearest spelling, or nothing."""
+    close = get_close_matches(word, choices, n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def backbone_module(name: str) -> ModuleType:
+    """The file of a backbone; ValueError with the nearest spelling where there is none of that name."""
+    names = spine.list_backbones()
+    if name not in names:
+        raise InputError(f"Unknown backbone '{name}'.{nearest(name, names)} Choices: {', '.join(names)}.")
+    return importlib.import_module(f"spine.backbones.{name}")
+
+
+def head_class(name: str) -> type[Head]:
+    """The head of a file in spine.heads; ValueError with the nearest spelling where there is none of that name."""
+    names = list_heads()
+    if name not in names:
+        raise InputError(f"Unknown head '{name}'.{nearest(name, names)} Choices: {', '.join(names)}.")
+    module = importlib.import_module(f"spine.heads.{name}")
+    return next(
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, Head) and value.__module__ == module.__name__
+    )
+
+
+def list_heads() -> list[str]:
+    """Names of all heads: the files of spine.heads."""
+    return sorted(path.stem for path in Path(__file__).with_name("heads").glob("*.py") if path.stem != "__init__")
+
+
+def check_arguments(function: Callable, arguments: dict[str, Any], owner: str) -> None:
+    """ValueError naming the first of `arguments` that `function` does not take, with the nearest spelling."""
+    allowed = list(inspect.signature(function).parameters)
+    for key in arguments:
+        if key not in allowed:
+            raise InputError(f"Unknown key '{owner}.{key}'.{nearest(key, allowed)} Choices: {', '.join(sorted(allowed))}.")
+
+
+def build(
+    backbone: str,
+    head: str,
+    task: str,
+    num_outputs: int | None,
+    *,
+    image_size: tuple[int, int] | None = None,
+    levels: tuple[int, ...] | None = None,
+    backbone_options: dict[str, Any] | None = None,
+    head_options: dict[str, Any] | None = None,
+) -> Model | MaskedModel:
+    """Builds the backbone for what the head reads, then the head from what the backbone states. ValueError on any misfit."""
+    module, head_type, facts = backbone_module(backbone), head_class(head), task_facts(task)
+    if head_type.reads != facts.feeds:
+        fitting = [name for name in list_heads() if head_class(name).reads == facts.feeds]
+        phrase = {"pooled": "the pooled embedding", "maps": "feature maps", "tokens": "tokens"}
+        raise InputError(
+            f"Task '{task}' hands {phrase[facts.feeds]} to its head; '{head}' reads {phrase[head_type.reads]}. "
+            f"Heads for {task}: {', '.join(fitting)}."
+        )
+    make = getattr(module, backbone)
+    options = dict(backbone_options or {})
+    variant = options.get("variant")
+    if variant is not None and variant not in module.VARIANTS:
+        choices = list(module.VARIANTS)
+        raise InputError(f"Unknown variant '{variant}' of {backbone}.{nearest(variant, choices)} Choices: {', '.join(choices)}.")
+    check_arguments(make, options, "backbone")
+    check_arguments(head_type.__init__, head_options or {}, "head")
+    if image_size is not None and "image_size" in inspect.signature(make).parameters:
+        options["image_size"] = tuple(image_size)
+    if head_type.reads == "pooled":
+        net = make(**options, use="pooled")
+        return Model(net, head_type(net.spec, _known(num_outputs, task), **(head_options or {})))
+    with torch.device("meta"):  # what the backbone offers is known before any weight is made
+        offered = make(**options, use="maps").spec
+    if head_type.reads == "maps":
+        chosen = levels if levels is not None else head_type.choose_levels(offered)
+        net = make(**options, use="maps", levels=chosen)
+        return Model(net, head_type(net.spec, _known(num_outputs, task), **(head_options or {})))
+    net = make(**options, use="drop") if "drop" in offered.masking else make(**options, use="maps", levels=(-1,))
+    in_chans = options.get("in_chans", 3)
+    spec = MaskedModel.spec_of(net.spec, image_size or (224, 224))
+    outputs = num_outputs or spec.patch_size**2 * in_chans  # type: ignore[operator]
+    return MaskedModel(net, head_type(spec, outputs, **(head_options or {})), spec, in_chans)
+
+
+def _known(num_outputs: int | None, task: str) -> int:
+    if num_outputs is None:
+        raise InputError(f"num_outputs is missing: task '{task}' needs the number of its classes or keypoints.")
+    return num_outputs
+
+
+def task_facts(task: str) -> TaskFacts:
+    """Facts of a task by name; ValueError with the nearest spelling where there is none."""
+    if task not in TASKS:
+        raise InputError(f"Unknown task '{task}'.{nearest(task, list(TASKS))} Choices: {', '.join(TASKS)}.")
+    return TASKS[task]
+
+
+def create_model(
+    backbone: str,
+    *,
+    variant: str | None = None,
+    task: str = "cls",
+    num_outputs: int | None = None,
+    weights: str | Path | None = None,
+    head: str | None = None,
+    image_size: tuple[int, int] | int | None = None,
+    head_options: dict[str, Any] | None = None,
+    **options: Any,
+) -> Model | MaskedModel:
+    """Builds a network for one task.
+
+    backbone: one of spine.list_backbones(); variant: one of spine.list_variants(backbone), the paper's middle size by default.
+    task: cls image (B, 3, H, W) -> (B, num_outputs) logits; pose -> (B, num_outputs, H / 4, W / 4) heatmaps; seg ->
+        (B, num_outputs, h, w) logits at the head's own stride; mae image, patch_mask (B, N) True = hidden -> (B, N, P * P * 3),
+        N = (H / P) * (W / P), P = net.patch_size, patches in raster order, pixels in the order row, column, channel.
+    weights: a file (pth, pt, bin, ckpt, safetensors) of the backbone or of the whole network; see spine.weights.
+    head: a file of spine.heads, the task's own by default; head_options: arguments of its constructor.
+    image_size: (height, width) or one number; networks with a table of positions are built for it (224 by default).
+    options: any argument of the backbone's builder, such as drop_path_rate or in_chans.
+    Images are normalised; every network has .backbone and .head. Builds on the meta device too, where no weights are given.
+    Raises ValueError where names, parts, sizes or weights do not fit.
+    """
+    if variant is not None:
+        options["variant"] = variant
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    model = build(
+        backbone,
+        head or task_facts(task).head,
+        task,
+        num_outputs,
+        image_size=size,
+        backbone_options=options,
+        head_options=head_options,
+    )
+    if weights is not None:
+        weight_files.load(model, weights, backbone_module(backbone).LAYOUT)
+    return model

@@ -1,0 +1,98 @@
+"""Optimizers with their parameter groups, and learning-rate schedules counted in steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from spine.errors import InputError
+
+TOKENS = ("cls_token", "mask_token", "pos_embed", "painted_pixel")  # never decayed, whatever their shape
+
+
+def parameter_groups(model: nn.Module, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict]:
+    """Groups for an optimizer: no weight decay on vectors, biases and tokens; lower layers learn `layer_decay` times slower a group.
+
+    The head learns at `lr`; the backbone's groups, from its top to its stem, at lr * layer_decay, lr * layer_decay^2, ...
+    (BEiT, arXiv 2106.08254, appendix). Frozen parameters are left out.
+    """
+    if not 0 < layer_decay <= 1:
+        raise InputError(f"optimizer.layer_decay is {layer_decay}; it lies in (0, 1], and 1 means the same rate for every layer.")
+    prefixes = model.backbone.stem_to_top()  # type: ignore[union-attr,operator]
+    groups: dict[tuple[int, bool], dict] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        below_top = 0
+        if layer_decay < 1 and name.startswith("backbone."):
+            own = name.removeprefix("backbone.")
+            level = next(i for i, group in enumerate(prefixes) if own.startswith(group))
+            below_top = len(prefixes) - level
+        decayed = parameter.ndim > 1 and name.rsplit(".", 1)[-1] not in TOKENS
+        group = groups.setdefault(
+            (below_top, decayed),
+            {"params": [], "lr": lr * layer_decay**below_top, "weight_decay": weight_decay if decayed else 0.0},
+        )
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def adamw(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float = 0.05,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    layer_decay: float = 1.0,
+) -> Optimizer:
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101)."""
+    return AdamW(parameter_groups(model, lr, weight_decay, layer_decay), lr=lr, betas=(betas[0], betas[1]), eps=eps)
+
+
+def sgd(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float = 1e-4,
+    momentum: float = 0.9,
+    nesterov: bool = True,
+    layer_decay: float = 1.0,
+) -> Optimizer:
+    """Stochastic gradient descent with momentum."""
+    return SGD(parameter_groups(model, lr, weight_decay, layer_decay), lr=lr, momentum=momentum, nesterov=nesterov)
+
+
+def _scaled(optimizer: Optimizer, total_steps: int, warmup: float, after: Callable[[float], float]) -> LambdaLR:
+    """Linear warm-up over a share of all steps, then `after`(progress in 0..1)."""
+    if not 0 <= warmup < 1:
+        raise InputError(f"schedule.warmup is {warmup}; it is the share of all steps, in [0, 1).")
+    warm_steps = round(warmup * total_steps)
+
+    def factor(step: int) -> float:
+        if step < warm_steps:
+            return (step + 1) / (warm_steps + 1)
+        return after(min(1.0, (step - warm_steps) / max(1, total_steps - warm_steps)))
+
+    return LambdaLR(optimizer, factor)
+
+
+def cosine(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.05, min_lr_ratio: float = 0.0) -> LambdaLR:
+    """Half a cosine from the full rate to `min_lr_ratio` of it (Loshchilov and Hutter, arXiv 1608.03983), behind a warm-up."""
+    return _scaled(
+        optimizer, total_steps, warmup, lambda t: min_lr_ratio + (1 - min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * t))
+    )
+
+
+def poly(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.01, power: float = 1.0) -> LambdaLR:
+    """(1 - t) ** power, as segmentation is usually trained, behind a warm-up."""
+    return _scaled(optimizer, total_steps, warmup, lambda t: (1 - t) ** power)
+
+
+def constant(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.0) -> LambdaLR:
+    """The full rate throughout, behind a warm-up."""
+    return _scaled(optimizer, total_steps, warmup, lambda t: 1.0)

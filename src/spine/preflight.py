@@ -1,0 +1,213 @@
+"""Answers a mistake in seconds and in one sentence, before data is read.
+
+Names are checked when Hydra composes, without torch; whether the parts fit is asked of the parts themselves, built on the meta device.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from spine.errors import InputError
+
+ALLOWED_TARGETS = (
+    "spine.backbones.", "spine.heads.", "spine.tasks.", "spine.datasets.", "spine.optim.", "spine.callbacks.", "spine.loggers.",
+    "albumentations.", "pytorch_lightning.callbacks.", "pytorch_lightning.strategies.",
+)  # fmt: skip
+OF_LOADER = ("image_size", "batch_size", "num_workers", "mean", "std")  # keys of conf/dataset that are not the format's
+
+
+# ---- names: Hydra's errors in our words ------------------------------------------------------------------------------
+
+
+def sentence(error: BaseException) -> str | None:
+    """What to tell a person of an error that is theirs; None where it is not theirs, and the trace is due."""
+    from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+
+    for link in _chain(error):
+        if isinstance(link, InputError):
+            return worker_sentence(str(link))
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        options = [option for option in error.options if not option.startswith("_")]
+        return f"Unknown {group or 'config'} '{choice}'.{suggestion(choice, options)} Choices: {', '.join(options)}."
+    if isinstance(error, OverrideParseException):
+        return f"'{error.override}' cannot be read as key=value. {str(error).splitlines()[0]}"
+    if isinstance(error, ConfigCompositionException):
+        if found := re.search(r"Could not (?:override|append to config|delete from config)[. ]*'([^']*)'", str(error)):
+            return _unknown_key(found[1].split("@")[0])
+        return " ".join(str(error).split())
+    if isinstance(error, HydraException) and not isinstance(error, MissingConfigException):
+        return " ".join(str(error).split())
+    return None
+
+
+def _chain(error: BaseException | None):
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def worker_sentence(message: str) -> str:
+    """The sentence alone, where a data worker wrapped it in its own trace."""
+    found = re.search(r"Original Traceback.*InputError: (.*)", message, re.DOTALL)
+    return found[1].strip() if found else message
+
+
+def suggestion(word: str, choices: list[str]) -> str:
+    """A question with the nearest spelling, or nothing."""
+    close = get_close_matches(word, choices, n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def _unknown_key(key: str) -> str:
+    """Names the nearest key of the configuration that the rest of the command line composes."""
+    parent, _, name = key.rpartition(".")
+    keys = [k for k in _keys_beside(parent, key) if not k.startswith("_")]
+    prefix = f"{parent}." if parent else ""
+    if not keys:
+        return f"Unknown key '{key}': the configuration has nothing under '{parent}'."
+    close = get_close_matches(name, keys, n=1, cutoff=0.5)
+    hint = f" Did you mean '{prefix}{close[0]}'?" if close else ""
+    return f"Unknown key '{key}'.{hint} Keys there: {', '.join(keys)}."
+
+
+def _keys_beside(parent: str, bad: str) -> list[str]:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    script = Path(sys.argv[0]).resolve()
+    overrides = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-") and "," not in a]
+    overrides = [a for a in overrides if not a.lstrip("+~").startswith(bad)]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(script.parent / "conf"), version_base="1.3"):
+            config = compose(script.stem, overrides)
+    except Exception:
+        return []  # a second mistake on the same line: the first is still told
+    node = OmegaConf.select(config, parent) if parent else config
+    return sorted(map(str, node)) if node is not None else []
+
+
+# ---- what a configuration may run ------------------------------------------------------------------------------------
+
+
+def check_targets(node: Any, path: str = "") -> None:
+    """InputError where a `_target_` is not one of ours: a configuration must not be able to run what it likes."""
+    if isinstance(node, dict):
+        target = node.get("_target_")
+        if target is not None and not (isinstance(target, str) and target.startswith(ALLOWED_TARGETS)):
+            raise InputError(
+                f"{path.lstrip('.')}._target_='{target}' is not allowed: a configuration may name parts of "
+                f"{', '.join(prefix.rstrip('.') for prefix in ALLOWED_TARGETS)} only."
+            )
+        for key, value in node.items():
+            check_targets(value, f"{path}.{key}")
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            check_targets(value, f"{path}[{i}]")
+
+
+# ---- whether the parts fit -------------------------------------------------------------------------------------------
+
+
+def named(node: dict[str, Any]) -> str:
+    """The name of a part: the file that its `_target_` lies in."""
+    return node["_target_"].split(".")[2]
+
+
+def check(config: dict[str, Any]) -> None:
+    """InputError where task, data set, head, backbone, image size or weights of a plain configuration do not fit one another."""
+    check_targets(config)
+    from spine.model import check_arguments, task_facts
+
+    task = named(config["task"])
+    facts = task_facts(task)
+    dataset = target_of(config["dataset"])
+    provides = dataset.provides
+    if missing := sorted(facts.needs - provides):
+        others = sorted(name for name, kind in formats().items() if facts.needs <= kind.provides)
+        raise InputError(
+            f"Task '{task}' reads {', '.join(missing)}, which data set '{named(config['dataset'])}' does not provide "
+            f"(it gives {', '.join(sorted(provides))}). Data sets that do: {', '.join(others)}."
+        )
+    own = {key: value for key, value in config["dataset"].items() if key not in (*OF_LOADER, "_target_")}
+    check_arguments(dataset.__init__, own, "dataset")
+    check_image_size(config["image_size"])
+    weights = config["backbone"].get("weights")
+    if weights is not None and not Path(weights).is_file():
+        raise InputError(f"There is no weights file '{weights}' (backbone.weights). Give the path of a pth, pt, ckpt or safetensors file.")
+    import torch
+
+    with torch.device("meta"):
+        build_model(config, num_outputs=None if task == "mae" else 2)
+
+
+def check_image_size(size: Any) -> None:
+    """InputError unless it is [height, width]."""
+    if not (isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)):
+        raise InputError(f"image_size is {size}; it is two numbers of pixels, [height, width], such as image_size=[180,240].")
+
+
+def target_of(node: dict[str, Any]) -> Any:
+    """The class or function that a part's `_target_` names."""
+    module, _, name = node["_target_"].rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def formats() -> dict[str, Any]:
+    """Every data set format by its file."""
+    import pkgutil
+
+    from spine import datasets
+    from spine.interfaces import DataSet
+
+    found = {}
+    for info in pkgutil.iter_modules(datasets.__path__):
+        if info.name in ("module", "sampler", "transforms", "files"):
+            continue
+        module = importlib.import_module(f"spine.datasets.{info.name}")
+        kinds = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, DataSet) and v is not DataSet]
+        if kinds:
+            found[info.name] = kinds[0]
+    return found
+
+
+def padded_size(config: dict[str, Any]) -> tuple[tuple[int, int], int]:
+    """The size of the images that reach the network, and the multiple that dense tasks pad to for token models (else 1)."""
+    import torch
+
+    from spine.model import backbone_module
+
+    height, width = config["image_size"]
+    if named(config["task"]) != "seg":
+        return (height, width), 1
+    name = named(config["backbone"])
+    options = {"variant": config["backbone"]["variant"]} if config["backbone"].get("variant") else {}
+    with torch.device("meta"):
+        patch = getattr(backbone_module(name), name)(**options, use="maps").spec.patch_size or 1
+    return (height + -height % patch, width + -width % patch), patch
+
+
+def build_model(config: dict[str, Any], num_outputs: int | None) -> Any:
+    """The network of a plain configuration, without weights."""
+    from spine.model import build
+
+    backbone = {key: value for key, value in config["backbone"].items() if key not in ("_target_", "weights")}
+    head = {key: value for key, value in config["head"].items() if key not in ("_target_", "levels")}
+    levels = config["head"].get("levels")
+    return build(
+        named(config["backbone"]),
+        named(config["head"]),
+        named(config["task"]),
+        num_outputs,
+        image_size=padded_size(config)[0],
+        levels=tuple(levels) if levels is not None else None,
+        backbone_options=backbone,
+        head_options=head,
+    )

@@ -1,0 +1,395 @@
+"""Builds a run from its configuration, trains it, evaluates it. The command lines and this file are all that knows Hydra."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from spine import preflight
+from spine.errors import InputError
+
+# torch and Lightning are imported where they are used: a misspelt name is answered before they load
+
+OUTSIDE_RUN_ID = ("ckpt_path", "task_name", "tags", "logger")  # what a run writes where does not change what it is
+
+
+# ---- the command line ------------------------------------------------------------------------------------------------
+
+
+def run_id(*, _root_: DictConfig) -> str:
+    """A readable name that the configuration alone decides, so that a run that is started again finds its folder."""
+    choices = _root_.hydra.runtime.choices
+    keys = [key for key in _root_ if key != "hydra" and key not in OUTSIDE_RUN_ID]
+    own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
+    content = {key: value for key, value in OmegaConf.to_container(own, resolve=True).items() if key in keys}  # type: ignore[union-attr]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    names = [choices.get(group) or preflight.named(content[group]) for group in ("backbone", "task", "dataset")]
+    if variant := content["backbone"].get("variant"):
+        names[0] += f"-{variant}"
+    return "_".join([*names, digest])
+
+
+OmegaConf.register_new_resolver("run_id", run_id, replace=True)
+
+
+def command_line(main: Callable[[], Any]) -> None:
+    """Runs a Hydra main. A person's mistake ends in one sentence; a sweep ends in one table, also where a job failed."""
+    traced = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on, and we tell them
+    try:
+        main()
+    except Exception as error:
+        told = preflight.sentence(error)
+        if traced or told is None:
+            raise
+        print(f"\n{told}\n(HYDRA_FULL_ERROR=1 shows the full trace.)", file=sys.stderr)
+        sys.exit(1)
+    finally:
+        SweepTable.show()
+
+
+class SweepTable(Callback):
+    """Remembers where a sweep writes, and prints one table of its runs at the end."""
+
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra before the first job."""
+        SweepTable.folder = Path(config.hydra.sweep.dir)
+
+    @classmethod
+    def show(cls) -> None:
+        """Prints a line a run: its metrics, or why it failed."""
+        if cls.folder is None or not cls.folder.is_dir():
+            return
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=f"Sweep {cls.folder}", title_justify="left")
+        for column in ("run", "metric", "value", "seconds"):
+            table.add_column(column, justify="left" if column in ("run", "metric") else "right")
+        for folder in sorted(path for path in cls.folder.iterdir() if path.is_dir()):
+            if (folder / "metrics.json").is_file():
+                content = json.loads((folder / "metrics.json").read_text())
+                value = content["metrics"].get(content["monitor"], float("nan"))
+                table.add_row(folder.name, content["monitor"], f"{value:.4f}", f"{content['seconds']:.0f}")
+            elif (folder / "error.txt").is_file():
+                table.add_row(folder.name, "failed", (folder / "error.txt").read_text().splitlines()[0], "")
+        Console().print(table)
+        cls.folder = None
+
+
+# ---- building --------------------------------------------------------------------------------------------------------
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as dictionaries, lists, words and numbers: what is checked, saved and read from here on."""
+    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+
+
+def instantiate(node: dict[str, Any], **more: Any) -> Any:
+    """Calls what an allowed `_target_` names with the node's other keys; lists and dictionaries inside are built likewise."""
+    target = preflight.target_of(node)
+    from spine.model import check_arguments
+
+    own = {key: value for key, value in node.items() if not key.startswith("_")}
+    if node["_target_"].startswith("spine."):
+        check_arguments(target, own, node["_target_"].split(".")[1])
+    return target(**own, **more)
+
+
+def resolve_precision(wanted: str) -> str:
+    """Lightning's word for `auto`: bf16-mixed where the processor computes in bf16 at full speed, else 32-true."""
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    return "bf16-mixed" if fast else "32-true"
+
+
+def build_data(config: dict[str, Any], model_patches: tuple[int, float] | None = None) -> Any:
+    """The DataModule of a plain configuration. `model_patches`: number of patches and share of hidden ones."""
+    from spine.datasets.module import DataModule
+    from spine.datasets.transforms import Transform
+    from spine.model import task_facts
+
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
+    node = config["dataset"]
+    own = {key: value for key, value in node.items() if key not in preflight.OF_LOADER}
+    augment = config["augment"]
+    multiple = preflight.padded_size(config)[1]
+
+    def transform(split: str, data: Any) -> Transform:
+        steps = [instantiate(step) for step in augment["train" if split == "train" else "eval"]]
+        return Transform(steps, node["mean"], node["std"], data.labels.flip_pairs, multiple)
+
+    return DataModule(
+        lambda split: instantiate(own, split=split),
+        transform,
+        needs=task_facts(preflight.named(config["task"])).needs,
+        batch_size=node["batch_size"],
+        num_workers=node["num_workers"],
+        seed=config["seed"],
+        patch_mask=model_patches,
+    )
+
+
+def outputs_of(task: str, labels: Any) -> int | None:
+    """How many outputs a task's head needs for a data set's labels; None where the patch decides."""
+    kinds = {"cls": labels.classes, "seg": labels.mask_classes, "pose": labels.keypoints}
+    return len(kinds[task]) if task in kinds else None
+
+
+def build(config: dict[str, Any], split: str = "train") -> tuple[Any, Any]:
+    """Task and DataModule of a plain configuration. Writes into it what was found out: num_outputs, precision."""
+    import torch
+
+    from spine import weights
+    from spine.model import backbone_module
+
+    preflight.check(config)
+    config["trainer"]["precision"] = resolve_precision(config["trainer"]["precision"])
+    task = preflight.named(config["task"])
+    data = build_data(config)
+    labels = data.split(split).data.labels
+    outputs = outputs_of(task, labels)
+    if config.get("num_outputs") not in (None, outputs):
+        raise InputError(
+            f"The checkpoint's head has {config['num_outputs']} outputs, but the data set has {outputs}. Evaluate it on data "
+            f"with the classes or keypoints that it was trained for."
+        )
+    config["num_outputs"] = outputs
+    model = preflight.build_model(config, outputs).to(memory_format=torch.channels_last)
+    if config["backbone"].get("weights"):
+        weights.load(model, config["backbone"]["weights"], backbone_module(preflight.named(config["backbone"])).LAYOUT)
+    if config["compile"]:
+        model.backbone.compile()
+        model.head.compile()
+    module = instantiate(
+        config["task"],
+        model=model,
+        optimizer=partial(_call, config["optimizer"]),
+        schedule=partial(_call, config["schedule"]),
+        labels=labels,
+    )
+    if task == "mae":
+        data.patch_mask = (model.grid[0] * model.grid[1], module.mask_ratio)
+        data.opened.clear()
+    module.config = config
+    return module, data
+
+
+def _call(node: dict[str, Any], *arguments: Any) -> Any:
+    function = preflight.target_of(node)
+    from spine.model import check_arguments
+
+    own = {key: value for key, value in node.items() if not key.startswith("_")}
+    check_arguments(function, own, node["_target_"].split(".")[1])
+    return function(*arguments, **own)
+
+
+def make_trainer(config: dict[str, Any], folder: Path, task: Any) -> Any:
+    """Lightning's Trainer with our callbacks and loggers; metrics.csv is always written."""
+    import pytorch_lightning as pl
+    from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+    from pytorch_lightning.loggers import CSVLogger
+
+    from spine.callbacks import EpochLines, Pictures
+
+    loggers = [CSVLogger(str(folder), name="", version="")]
+    loggers += [instantiate(node, folder=str(folder)) for node in (config.get("logger") or {}).values()]
+    for logger in loggers[1:]:
+        logger.log_hyperparams(config)
+    node = config["callbacks"]
+    callbacks = [
+        ModelCheckpoint(
+            folder / "checkpoints", "best", monitor=task.monitor, mode=task.mode, save_last=True, enable_version_counter=False
+        ),
+        Pictures(str(folder / "pictures"), config["dataset"]["mean"], config["dataset"]["std"], node["picture_every_n_epochs"]),
+        LearningRateMonitor("epoch"),
+        RichProgressBar(refresh_rate=5) if sys.stdout.isatty() else EpochLines(),
+    ]
+    callbacks += [instantiate(extra) for extra in (node.get("more") or {}).values()]
+    return pl.Trainer(
+        default_root_dir=str(folder),
+        logger=loggers,
+        callbacks=callbacks,
+        enable_progress_bar=sys.stdout.isatty(),
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **config["trainer"],
+    )
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def quiet() -> None:
+    """Silences what says nothing to a user: advice on workers, Lightning's tips and device lists, pending deprecations."""
+    import logging
+    import warnings
+
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*Experiment logs directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*number of training batches .* is smaller than the logging interval.*")
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def train(cfg: DictConfig) -> float | None:
+    """Trains one run; returns the value of optimized_metric, for sweepers. In its folder: metrics, curves, pictures, checkpoints."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    for leftover in ("error.txt", "metrics.json"):
+        (folder / leftover).unlink(missing_ok=True)
+    try:
+        return _train(plain(cfg), folder)
+    except Exception as error:
+        (folder / "error.txt").write_text((preflight.sentence(error) or f"{type(error).__name__}: {error}") + "\n")
+        raise
+
+
+def _train(config: dict[str, Any], folder: Path) -> float | None:
+    import pytorch_lightning as pl
+
+    start = time.perf_counter()
+    quiet()
+    pl.seed_everything(config["seed"], verbose=False)
+    task, data = build(config)
+    trainer = make_trainer(config, folder, task)
+    if trainer.is_global_zero:
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        _announce(config, task, data, folder)
+    trainer.fit(task, data, ckpt_path=config["ckpt_path"], weights_only=True if config["ckpt_path"] else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""
+    if best:
+        values = measure(trainer, task, data, "val", best)
+    else:  # fast_dev_run writes no checkpoint
+        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    if trainer.is_global_zero:
+        draw_curves(folder)
+        report(folder, config, task.monitor, values, time.perf_counter() - start, checkpoint=best)
+    metric = config["optimized_metric"]
+    if metric is not None and metric not in values:
+        raise InputError(f"optimized_metric '{metric}' was not measured. Choices: {', '.join(sorted(values))}.")
+    return values[metric] if metric else None
+
+
+def _announce(config: dict[str, Any], task: Any, data: Any, folder: Path) -> None:
+    parameters = sum(parameter.numel() for parameter in task.model.parameters())
+    backbone, size = config["backbone"], config["image_size"]
+    print(
+        f"{preflight.named(backbone)} {backbone.get('variant')} + {preflight.named(config['head'])}, "
+        f"{parameters / 1e6:.2f} M parameters, task {task.name}, {size[0]}x{size[1]} pixels, "
+        f"{len(data.split('train'))} training samples, precision {config['trainer']['precision']}\n{folder}",
+        flush=True,
+    )
+
+
+def measure(trainer: Any, task: Any, data: Any, split: str, checkpoint: str) -> dict[str, float]:
+    """Evaluates a checkpoint on a split: metric values by name. Training and eval.py end in this same function."""
+    import torch
+
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    task.load_state_dict(state)
+    task.split = split
+    values = trainer.validate(task, dataloaders=data.loader(split), verbose=False)[0]
+    return {key: float(value) for key, value in values.items()}
+
+
+def draw_curves(folder: Path) -> None:
+    """curves.png from metrics.csv."""
+    from spine.pictures import curves
+
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        return
+    history: dict[str, list[tuple[float, float]]] = {}
+    with path.open() as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if value and row.get("epoch") and name not in ("epoch", "step") and name.count("/") < 2:
+                    history.setdefault(name, []).append((float(row["epoch"]), float(value)))
+    if history:
+        curves(history).savefig(folder / "curves.png")
+
+
+def report(folder: Path, config: dict[str, Any], monitor: str, values: dict[str, float], seconds: float, checkpoint: str) -> None:
+    """Writes metrics.json and prints the table of results and the folder."""
+    from rich.console import Console
+    from rich.table import Table
+
+    content = {"metrics": values, "monitor": monitor, "seconds": seconds, "checkpoint": checkpoint}
+    (folder / "metrics.json").write_text(json.dumps(content, indent=2) + "\n")
+    table = Table(title=f"Results after {seconds:.0f} s", title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in values.items():
+        if name.count("/") < 2 or len(values) <= 24:
+            table.add_row(name, f"{value:.4f}", style="bold" if name == monitor else None)
+    console = Console()
+    console.print(table)
+    console.print(f"Run folder: {folder}", soft_wrap=True, highlight=False)
+
+
+# ---- evaluation ------------------------------------------------------------------------------------------------------
+
+
+def checkpoint_config(path: str) -> dict[str, Any]:
+    """The configuration that a checkpoint of ours carries. InputError where the file is none."""
+    import torch
+
+    if not Path(path).is_file():
+        raise InputError(f"There is no checkpoint '{path}'. Give ckpt_path=logs/.../checkpoints/best.ckpt.")
+    try:
+        config = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["config"]
+    except Exception as error:
+        raise InputError(f"'{path}' is not a checkpoint of spine, or it is cut short. Nothing in it was run.") from error
+    check = dict(config)
+    preflight.check_targets(check)
+    return check
+
+
+def register_checkpoint(arguments: list[str]) -> None:
+    """Makes the configuration inside ckpt_path=... the base that eval.yaml is composed on, so that overrides are checked against it."""
+    from hydra.core.config_store import ConfigStore
+
+    paths = [argument.split("=", 1)[1] for argument in arguments if argument.startswith("ckpt_path=")]
+    if not paths:
+        raise InputError("Which checkpoint? Give ckpt_path=logs/.../checkpoints/best.ckpt.")
+    ConfigStore.instance().store("checkpoint", checkpoint_config(paths[0].strip("'\"")))
+
+
+def evaluate(cfg: DictConfig) -> dict[str, float]:
+    """Evaluates a checkpoint on a split; prints its metrics, writes metrics.json and pictures."""
+    import pytorch_lightning as pl
+
+    start = time.perf_counter()
+    quiet()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    config = plain(cfg)
+    checkpoint, split = config.pop("ckpt_path"), config.pop("split")
+    config["backbone"]["weights"] = None  # everything comes from the checkpoint
+    pl.seed_everything(config["seed"], verbose=False)
+    task, data = build(config, split)
+    trainer = make_trainer(config, folder, task)
+    values = measure(trainer, task, data, split, checkpoint)
+    if trainer.is_global_zero:
+        report(folder, config, task.monitor.replace("val/", f"{split}/"), values, time.perf_counter() - start, checkpoint)
+    return values

@@ -1,0 +1,99 @@
+"""What every task shares: one step for train, val and test, the optimizer, the names of logged values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import pytorch_lightning as pl
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from spine.interfaces import Labels, Reads
+from spine.model import TASKS
+
+Batch = dict[str, Tensor]
+Show = Callable[[Tensor], np.ndarray]  # normalised images (B, 3, H, W) -> (B, H, W, 3) uint8
+
+
+class Task(pl.LightningModule):
+    """Trains and evaluates a network. A task states its loss, its metrics and its pictures; it is handed everything else."""
+
+    name: ClassVar[str]
+    monitor: ClassVar[str]  # the metric that chooses the best checkpoint
+    mode: ClassVar[str] = "max"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Callable[[nn.Module], Optimizer],
+        schedule: Callable[[Optimizer, int], LRScheduler],
+        labels: Labels,
+    ):
+        super().__init__()
+        self.model, self.labels = model, labels
+        self.make_optimizer, self.make_schedule = optimizer, schedule
+        self.split = "val"  # names what is evaluated
+        self.config: dict[str, Any] = {}  # the run's resolved configuration, as plain data; travels in every checkpoint
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Sample keys it reads."""
+        return TASKS[self.name].needs
+
+    @property
+    def feeds(self) -> Reads:
+        """What it hands to its head."""
+        return TASKS[self.name].feeds
+
+    def measure(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss () and the network's answer for one batch: the one step that training and evaluation share."""
+        raise TypeError(f"{type(self).__name__} does not say how it measures a batch.")
+
+    def update_metrics(self, output: Tensor, batch: Batch) -> None:
+        """Takes one evaluated batch into the metrics."""
+
+    def compute_metrics(self) -> dict[str, float]:
+        """Values by name, without the split, of all batches since the last call; starts the metrics anew."""
+        return {}
+
+    def draw(self, batch: Batch, output: Tensor, show: Show) -> dict[str, Figure]:
+        """Pictures by name of one evaluated batch; `show` turns normalised images into ones to look at."""
+        return {}
+
+    def draw_summary(self) -> dict[str, Figure]:
+        """Pictures by name of the whole evaluation, drawn before its metrics start anew."""
+        return {}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch."""
+        loss, _ = self.measure(batch)
+        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["image"]))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Takes a batch into loss and metrics; returns the network's answer for the pictures."""
+        loss, output = self.measure(batch)
+        self.log(f"{self.split}/loss", loss, on_epoch=True, sync_dist=True, prog_bar=True, batch_size=len(batch["image"]))
+        self.update_metrics(output, batch)
+        return output
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs what the metrics came to."""
+        values = {f"{self.split}/{key}": value for key, value in self.compute_metrics().items()}
+        shown = {key: value for key, value in values.items() if key == self.monitor}
+        self.log_dict(shown, prog_bar=True)
+        self.log_dict({key: value for key, value in values.items() if key not in shown})
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimizer over the network's parameters, and its schedule, stepped every step."""
+        optimizer = self.make_optimizer(self.model)
+        schedule = self.make_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Puts the run's configuration in: `python eval.py ckpt_path=...` needs nothing else."""
+        checkpoint["config"] = self.config
