@@ -67,9 +67,7 @@ def read(path: str | Path) -> dict[str, Tensor]:
 
 
 def rename(key: str, layout: Layout) -> str:
-    """Our name for a publisher's; names that are ours already stay."""
-    if key.startswith(("backbone.", "head.")):
-        return key
+    """Our name for a publisher's; names that no row knows stay."""
     for pattern, replacement in layout:
         if re.search(pattern, key):
             return re.sub(pattern, replacement, key)
@@ -82,7 +80,9 @@ def load(model: nn.Module, path: str | Path, layout: Layout) -> Report:
     Every tensor of the backbone, its pooling apart, must be in the file with its own shape; tables of positions are resized in two
     dimensions. The head and the pooling are loaded where the file has them whole, and are said to be new where not. Raises ValueError.
     """
-    found = {rename(key, layout): value for key, value in read(path).items()}
+    found = read(path)
+    if not any(key.startswith("backbone.") for key in found):  # else the names are ours
+        found = {rename(key, layout): value for key, value in found.items()}
     found = _settle_norm(found, model)
     own = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     report = Report(str(path))

@@ -156,7 +156,7 @@ class IsotropicConvNeXt(Backbone):
 
 # Paper table 9 (page 12) and section 3.3; micro is ours. Drop path rates of the recipes stand in the recipes.
 VARIANTS: dict[str, dict[str, Any]] = {
-    "micro": {"depths": (2, 2, 4, 2), "dims": (24, 48, 96, 160)},
+    "micro": {"depths": (2, 2, 4, 2), "dims": (24, 48, 96, 160), "layer_scale": 1.0},  # 1e-6 is for long trainings of deep nets
     "tiny": {"depths": (3, 3, 9, 3), "dims": (96, 192, 384, 768)},
     "small": {"depths": (3, 3, 27, 3), "dims": (96, 192, 384, 768)},
     "base": {"depths": (3, 3, 27, 3), "dims": (128, 256, 512, 1024)},

@@ -21,12 +21,12 @@ def _circle(count: int, radii: tuple[float, ...], start: float = -90.0) -> np.nd
     return np.resize(radii, count)[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
 
 
-_ARM = 0.36  # half the width of the cross's arms
+_ARM = 0.42  # half the width of the cross's arms
 OUTLINES = {  # corners (M, 2) in a frame where the shape spans about -1..1, y down
     "disc": _circle(40, (0.95,)),
     "square": _circle(4, (1.1,), start=-135.0),
     "triangle": _circle(3, (1.15,)),
-    "star": _circle(10, (1.15, 0.5)),
+    "star": _circle(10, (1.15, 0.58)),
     "cross": np.array(
         [(-_ARM, -1), (_ARM, -1), (_ARM, -_ARM), (1, -_ARM), (1, _ARM), (_ARM, _ARM),
          (_ARM, 1), (-_ARM, 1), (-_ARM, _ARM), (-1, _ARM), (-1, -_ARM), (-_ARM, -_ARM)], float),
@@ -39,6 +39,9 @@ LANDMARKS = {  # (K, 2) in the same frame, in the order of KEYPOINTS
     "star": np.array([_STAR[0], _STAR[2], _STAR[5], _STAR[8], (0, 0)]),
     "cross": np.array([(0, -1), (1, 0), (0, 1), (-1, 0), (0, 0)], float),
 }
+
+INKS = np.array([(215, 60, 60), (60, 190, 70), (60, 90, 215), (220, 200, 60)], np.float32)  # red, green, blue, yellow
+PAIRS = {"disc": (0, 1), "square": (0, 2), "triangle": (1, 2), "star": (1, 3), "cross": (2, 3)}  # a class's two inks
 
 
 class Shapes(DataSet):
@@ -63,12 +66,12 @@ class Shapes(DataSet):
         split: str,
         *,
         root: str | None = None,
-        size: tuple[int, int] = (96, 96),
+        size: tuple[int, int] = (64, 64),
         length: dict[str, int] | None = None,
         seed: int = 0,
     ):
         """`root` is accepted as for every data set and not read: nothing lies on disk."""
-        length = length or {"train": 2000, "val": 200, "test": 200}
+        length = length or {"train": 4000, "val": 200, "test": 200}
         if split not in length:
             raise InputError(f"Data set 'shapes' has no split '{split}'. Choices: {', '.join(length)}.")
         if not all(64 <= side <= 224 for side in size):
@@ -86,24 +89,24 @@ class Shapes(DataSet):
         height, width = self.size
         side = min(self.size)
         mask = np.zeros(self.size, np.uint8)
-        image = self._texture(rng)
+        image = self._texture(rng, *rng.uniform(40, 215, (2, 3)), ground=True)
         main = int(rng.integers(len(CLASSES)))
-        others = [(int(rng.integers(len(CLASSES))), rng.uniform(0.13, 0.2), False) for _ in range(rng.integers(1, 4))]
-        objects = [*others[1:], (main, rng.uniform(0.26, 0.38), True), *others[:1]]  # the last may hide a part of the main one
+        others = [(int(rng.integers(len(CLASSES))), rng.uniform(0.17, 0.24), False) for _ in range(rng.integers(1, 3))]
+        objects = [*others[1:], (main, rng.uniform(0.3, 0.42), True), *others[:1]]  # the last may hide a part of the main one
         owner = np.zeros(self.size, np.uint8)  # number of the object that a pixel shows
         keypoints, outline, number = np.zeros((len(KEYPOINTS), 3), np.float32), np.zeros((0, 2)), 0
         for i, (kind, radius, is_main) in enumerate(objects, start=1):
             name, radius = CLASSES[kind], radius * side
-            margin = radius if is_main else 0.5 * radius
+            margin = radius if is_main else 0.7 * radius
             centre = np.array([rng.uniform(margin, width - 1 - margin), rng.uniform(margin, height - 1 - margin)])
-            angle = np.deg2rad(rng.uniform(-35, 35))
+            angle = np.deg2rad(rng.uniform(-30, 30))
             turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * radius
-            turn = turn * rng.uniform(0.85, 1.15, (1, 2))  # a little stretched
+            turn = turn * rng.uniform(0.9, 1.1, (1, 2))  # a little stretched
             corners = OUTLINES[name] @ turn + centre
             inside = np.zeros(self.size, np.uint8)
             cv2.fillPoly(inside, [np.round(corners * 16).astype(np.int32)], 1, shift=4)
             inside = inside.astype(bool)
-            image[inside] = self._texture(rng)[inside]
+            image[inside] = self._texture(rng, *INKS[list(PAIRS[name])])[inside]
             mask[inside] = kind + 1
             owner[inside] = i
             if is_main:
@@ -124,17 +127,18 @@ class Shapes(DataSet):
             "image_id": index,
         }
 
-    def _texture(self, rng: np.random.Generator) -> np.ndarray:
-        """(H, W, 3) uint8: a colour gradient, stripes or clouds between two random colours, and noise."""
+    def _texture(self, rng: np.random.Generator, one: np.ndarray, other: np.ndarray, ground: bool = False) -> np.ndarray:
+        """(H, W, 3) uint8 between two colours, each a little off: stripes or small clouds, large clouds for the ground; and noise."""
         height, width = self.size
-        light, dark = rng.uniform(20, 235, (2, 3)).astype(np.float32)
-        if rng.random() < 0.5:  # stripes of any direction and period
-            angle, period = rng.uniform(0, np.pi), rng.uniform(4, 24)
+        one, other = (np.asarray(colour, np.float32) + rng.uniform(-30, 30, 3) for colour in (one, other))
+        if not ground and rng.random() < 0.5:  # stripes of any direction
+            angle, period = rng.uniform(0, np.pi), rng.uniform(4, 12)
             x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
             blend = 0.5 + 0.5 * np.sin((x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / period) + rng.uniform(0, 6.3))
-        else:  # clouds
-            coarse = rng.random((rng.integers(2, 9), rng.integers(2, 9)), np.float32)
+        else:
+            cells = (2, 5) if ground else (7, 14)
+            coarse = rng.random((rng.integers(*cells), rng.integers(*cells)), np.float32)
             blend = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-        picture = dark + blend.astype(np.float32)[..., None] * (light - dark)
-        picture += rng.uniform(4, 16) * rng.standard_normal((height, width, 1), np.float32)
+        picture = one + blend.astype(np.float32)[..., None] * (other - one).astype(np.float32)
+        picture = picture + rng.uniform(4, 16) * rng.standard_normal((height, width, 1), np.float32)
         return picture.clip(0, 255).astype(np.uint8)

@@ -1,0 +1,151 @@
+"""Parameters and multiply-adds of every variant, to the last digit.
+
+The numbers were measured on the authors' or the reference implementations on the meta device: every parameter counts; multiply-adds
+are those of convolutions, linear layers and attention products (torch's flop counter, halved), batch 1, evaluation mode, 1000 classes.
+"""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import spine
+
+CLASSIFIERS = {  # backbone: {variant: (parameters, multiply-adds, image size)}
+    "convnext": {
+        "tiny": (28589128, 4455531264, 224),
+        "small": (50223688, 8683712256, 224),
+        "base": (88591464, 15354729472, 224),
+        "large": (197767336, 34361433600, 224),
+        "xlarge": (350196968, 60921030656, 224),
+        "isotropic_small": (22308712, 4286367744, 224),
+        "isotropic_base": (87083752, 16896331776, 224),
+        "isotropic_large": (305942504, 59699224576, 224),
+    },
+    "hrnet": {
+        "w18_small_v1": (13187464, 1601508352, 224),
+        "w18_small_v2": (15597464, 2595712864, 224),
+        "w18": (21299004, 4283537072, 224),
+        "w30": (37712220, 8105781680, 224),
+        "w32": (41232680, 8921133056, 224),
+        "w40": (57557160, 12691997440, 224),
+        "w44": (67064984, 14883104960, 224),
+        "w48": (77469864, 17277996032, 224),
+        "w64": (128059944, 28895395840, 224),
+    },
+    "mobilenet_v2": {
+        "w035": (1677128, 59285808, 224),
+        "w050": (1968680, 97131840, 224),
+        "w075": (2636424, 209069792, 224),
+        "w100": (3504872, 300774272, 224),
+        "w130": (5386792, 509374560, 224),
+        "w140": (6108776, 582195824, 224),
+    },
+    "vit": {
+        "tiny_patch16": (5717416, 1253683200, 224),
+        "small_patch32": (22878952, 1142909952, 224),
+        "small_patch16": (22050664, 4598882304, 224),
+        "base_patch32": (88224232, 4409186304, 224),
+        "base_patch16": (86567656, 17563828224, 224),
+        "base_patch8": (86576872, 78148337664, 224),
+        "large_patch32": (306535400, 15377539072, 224),
+        "large_patch16": (304326632, 61554712576, 224),
+        "huge_patch14": (632045800, 167295109120, 224),
+    },
+}
+OTHER_SIZES = [  # backbone, variant, parameters, multiply-adds, image size
+    ("convnext", "tiny", 28589128, 13092317184, 384),
+    ("convnext", "xlarge", 350196968, 179029262336, 384),
+    ("mobilenet_v2", "w100", 3504872, 221316608, 192),
+    ("mobilenet_v2", "w100", 3504872, 154083200, 160),
+    ("mobilenet_v2", "w100", 3504872, 99074048, 128),
+    ("mobilenet_v2", "w100", 3504872, 56289152, 96),
+    ("vit", "tiny_patch16", 5790376, 4682219520, 384),
+    ("vit", "small_patch32", 22915432, 3442900992, 384),
+    ("vit", "small_patch16", 22196584, 15490351104, 384),
+    ("vit", "base_patch32", 88297192, 13043564544, 384),
+    ("vit", "base_patch16", 86859496, 55484350464, 384),
+    ("vit", "large_patch32", 306632680, 45275963392, 384),
+    ("vit", "large_patch16", 304715752, 191066300416, 384),
+    ("vit", "huge_patch14", 632721640, 544951797760, 392),
+    ("vit", "huge_patch14", 633470440, 1016716764160, 518),
+]
+POSE = [  # HRNet under its heatmap head: variant, keypoints, parameters, multiply-adds, image size
+    ("w32", 17, 28536113, 7645003776, (256, 192)),
+    ("w32", 17, 28536113, 17201258496, (384, 288)),
+    ("w48", 17, 63595745, 15691825152, (256, 192)),
+    ("w48", 17, 63595745, 35306606592, (384, 288)),
+    ("w32", 16, 28536080, 10193207296, (256, 256)),
+    ("w48", 16, 63595696, 20922236928, (256, 256)),
+]
+ROWS = [(backbone, variant, *row) for backbone, table in CLASSIFIERS.items() for variant, row in table.items()]
+
+
+def facts(backbone, size, **options):
+    with torch.device("meta"):
+        net = spine.create_model(backbone, image_size=size, **options).eval()
+        image = torch.empty(1, 3, *size)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            net(image)
+    return sum(parameter.numel() for parameter in net.parameters()), counter.get_total_flops() / 2
+
+
+@pytest.mark.parametrize(("backbone", "variant", "parameters", "macs", "size"), ROWS + OTHER_SIZES)
+def test_classifier_has_the_published_size(backbone, variant, parameters, macs, size):
+    assert facts(backbone, (size, size), variant=variant, num_outputs=1000) == (parameters, macs)
+
+
+@pytest.mark.parametrize(("variant", "keypoints", "parameters", "macs", "size"), POSE)
+def test_hrnet_for_pose_has_the_published_size(variant, keypoints, parameters, macs, size):
+    assert facts("hrnet", size, variant=variant, task="pose", num_outputs=keypoints) == (parameters, macs)
+
+
+def test_every_published_variant_is_measured():
+    for backbone in spine.list_backbones():
+        assert {"micro", *CLASSIFIERS[backbone]} == set(spine.list_variants(backbone))
+
+
+@pytest.mark.parametrize(("variant", "width", "head"), [("tiny", 256, 359830)])
+def test_hamburger_has_the_published_size(variant, width, head):
+    """SegNeXt-T's head reads 64, 160 and 256 channels and names 150 classes."""
+    from spine.heads.hamburger import HamburgerHead
+    from spine.interfaces import FeatureSpec, Level
+
+    spec = FeatureSpec((Level(64, 8), Level(160, 16), Level(256, 32)), embed_dim=256)
+    with torch.device("meta"):
+        built = HamburgerHead(spec, 150, channels=width)
+    assert sum(parameter.numel() for parameter in built.parameters()) == head
+
+
+@pytest.mark.parametrize(
+    ("variant", "decoder", "macs"),
+    [("base_patch16", 26109184, 9781133312), ("large_patch16", 26240256, 20755783680), ("huge_patch14", 26309708, 48561911808)],
+)
+def test_mae_has_the_published_size(variant, decoder, macs):
+    """Encoder of the visible quarter and decoder, at 224 px; the frozen positions of the decoder count as parameters."""
+    with torch.device("meta"):
+        net = spine.create_model("vit", variant=variant, task="mae")
+    assert sum(parameter.numel() for parameter in net.head.parameters()) == decoder
+    side = 224 // net.patch_size
+    with torch.device("meta"):
+        patch_mask = torch.arange(side * side)[None] >= side * side // 4
+    visible = side * side // 4
+    net.backbone.forward_masked = lambda image, mask, masking: _masked_on_meta(net.backbone, image, visible)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.empty(1, 3, 224, 224), patch_mask)
+    assert counter.get_total_flops() / 2 == macs
+
+
+def _masked_on_meta(backbone, image, visible):
+    """What forward_masked computes, with a slice where the mask would pick: the meta device knows no values."""
+    from spine.interfaces import Tokens
+
+    patches, cls_token, _ = backbone._embed(image)
+    x = backbone.norm(backbone.blocks(torch.cat([cls_token, patches[:, :visible]], dim=1)))
+    return Tokens(x[:, 1:], x[:, 0])
+
+
+@pytest.mark.parametrize("backbone", spine.list_backbones())
+def test_micro_backbone_is_below_a_million(backbone):
+    with torch.device("meta"):
+        net = spine.create_model(backbone, variant="micro", num_outputs=10)
+    assert sum(parameter.numel() for parameter in net.backbone.parameters()) < 1_000_000
