@@ -170,7 +170,8 @@ def test_mae_equals_transformers():
         decoder_hidden_size=128, decoder_num_hidden_layers=2, decoder_num_attention_heads=4, decoder_intermediate_size=512, norm_pix_loss=True,
     )  # fmt: skip
     theirs = ViTMAEForPreTraining(config)
-    theirs.vit.embeddings.initialize_weights()  # their fixed sine-cosine positions
+    theirs.vit.embeddings.initialize_weights()  # their fixed sine-cosine positions, which the library leaves at zero
+    theirs.decoder.initialize_weights(num_patches=16)
     positions, decoder_positions = theirs.vit.embeddings.position_embeddings.clone(), theirs.decoder.decoder_pos_embed.clone()
     theirs = randomise(theirs)
     theirs.vit.embeddings.position_embeddings.data = positions.double().data

@@ -17,8 +17,8 @@ TOKENS = ("cls_token", "mask_token", "pos_embed", "painted_pixel")  # never deca
 def parameter_groups(model: nn.Module, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict]:
     """Groups for an optimizer: no weight decay on vectors, biases and tokens; lower layers learn `layer_decay` times slower a group.
 
-    The head learns at `lr`; the backbone's groups, from its top to its stem, at lr * layer_decay, lr * layer_decay^2, ...
-    (BEiT, arXiv 2106.08254, appendix). Frozen parameters are left out.
+    The head and the backbone's last norm learn at `lr`; the groups below, from top to stem, at lr * layer_decay,
+    lr * layer_decay^2, ... (BEiT's code, `optim_factory.py`). Frozen parameters are left out.
     """
     if not 0 < layer_decay <= 1:
         raise InputError(f"optimizer.layer_decay is {layer_decay}; it lies in (0, 1], and 1 means the same rate for every layer.")
@@ -31,7 +31,7 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float, layer_dec
         if layer_decay < 1 and name.startswith("backbone."):
             own = name.removeprefix("backbone.")
             level = next(i for i, group in enumerate(prefixes) if own.startswith(group))
-            below_top = len(prefixes) - level
+            below_top = len(prefixes) - 1 - level
         decayed = parameter.ndim > 1 and name.rsplit(".", 1)[-1] not in TOKENS
         group = groups.setdefault(
             (below_top, decayed),

@@ -1,0 +1,194 @@
+"""Whole runs: every backbone under every task trains a step and evaluates, and the command lines do what the README says."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from test_configs import composed
+
+import spine
+from spine import run
+from spine.model import TASKS, head_class, list_heads
+
+ROOT = Path(__file__).parents[1]
+FAST = ("trainer.fast_dev_run=true", "dataset.num_workers=0", "dataset.batch_size=4", "trainer.accelerator=cpu")
+SMALL = (
+    "dataset.length={train: 16, val: 6, test: 4}", "dataset.batch_size=4", "dataset.num_workers=0", "trainer.max_epochs=2",
+    "trainer.accelerator=cpu", "trainer.precision=32-true",
+)  # fmt: skip
+GRID = [
+    (backbone, task, head)
+    for backbone in spine.list_backbones()
+    for task in TASKS
+    for head in list_heads()
+    if head_class(head).reads == TASKS[task].feeds and (task != "pose" or head == "heatmap") and (task != "seg" or head != "heatmap")
+]
+
+
+@pytest.mark.parametrize(("backbone", "task", "head"), GRID)
+def test_the_grid_trains_a_step_and_evaluates(tmp_path, backbone, task, head):
+    config = composed(f"backbone={backbone}", f"task={task}", f"head={head}", *FAST)
+    run._train(config, tmp_path)
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert np.isfinite(content["metrics"]["train/loss"]) and content["monitor"] in content["metrics"]
+
+
+def call(script, *arguments, folder, ok=True):
+    done = subprocess.run(
+        [sys.executable, ROOT / script, *arguments], cwd=folder, capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"}
+    )
+    assert not ok or done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_a_run_leaves_everything_and_eval_repeats_its_digits(tmp_path, task):
+    done = call("train.py", f"task={task}", "logger=all", *SMALL, folder=tmp_path)
+    (folder,) = (tmp_path / "logs/train/runs").iterdir()
+    assert f"Run folder: {folder}" in done.stdout and "Results after" in done.stdout
+    for name in ("metrics.csv", "metrics.json", "curves.png", "config.json", ".hydra/config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        assert (folder / name).is_file(), name
+    assert list((folder / "tensorboard").glob("events*")) and list((folder / "wandb").glob("offline-run*"))
+    pictures = list((folder / "pictures").glob("*.png"))
+    assert pictures and all(cv2.imread(str(path)).std() > 5 for path in pictures)
+    trained = json.loads((folder / "metrics.json").read_text())
+    state = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
+    assert state["config"]["image_size"] == [64, 64]
+    call("eval.py", f"ckpt_path={folder}/checkpoints/best.ckpt", folder=tmp_path)
+    (evaluated,) = (tmp_path / "logs/eval").iterdir()
+    again = json.loads((evaluated / "metrics.json").read_text())
+    assert again["metrics"] == trained["metrics"] or task == "pose" and again["metrics"] == pytest.approx(trained["metrics"])
+    assert list((evaluated / "pictures").glob("*.png"))
+
+
+def test_eval_takes_overrides_and_refuses_typos(tmp_path):
+    call("train.py", "task=cls", *SMALL, folder=tmp_path)
+    (checkpoint,) = tmp_path.glob("logs/train/runs/*/checkpoints/best.ckpt")
+    done = call("eval.py", f"ckpt_path={checkpoint}", "split=test", "dataset.length.test=8", folder=tmp_path)
+    assert "test/top1" in done.stdout
+    done = call("eval.py", f"ckpt_path={checkpoint}", "dataset.rot=x", folder=tmp_path, ok=False)
+    assert done.returncode == 1 and "Unknown key 'dataset.rot'" in done.stderr and "Traceback" not in done.stderr
+    (tmp_path / "broken.ckpt").write_bytes(checkpoint.read_bytes()[:1000])
+    for path in ("nothing.ckpt", "broken.ckpt"):
+        done = call("eval.py", f"ckpt_path={path}", folder=tmp_path, ok=False)
+        assert done.returncode == 1 and path in done.stderr and "Traceback" not in done.stderr
+    done = call("eval.py", folder=tmp_path, ok=False)
+    assert "Which checkpoint?" in done.stderr
+
+
+def test_a_sweep_runs_on_past_a_bad_job_and_ends_with_one_table(tmp_path):
+    arguments = ("-m", "backbone=convnext,mobilenet_v2", "task=cls", "dataset.batch_size=4,400", *(a for a in SMALL if "batch_size" not in a))
+    done = call("train.py", *arguments, "trainer.max_epochs=1", folder=tmp_path, ok=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    runs = [p for p in (tmp_path / "logs/train/multiruns").glob("*/*") if p.is_dir()]
+    assert len(runs) == 4
+    assert sum((run / "metrics.json").is_file() for run in runs) == 2
+    assert done.stdout.count("fewer than one batch of 400") >= 1
+    table = done.stdout[done.stdout.index("Sweep "):]
+    assert table.count("val/top1") == 2 and table.count("failed") == 2
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_the_same_seed_gives_the_same_weights_for_any_number_of_workers(tmp_path, precision):
+    states = []
+    for workers in (0, 1, 2):
+        config = composed(
+            "backbone=vit", "backbone.drop_path_rate=0.1", "backbone.dropout=0.1", "task=seg", *SMALL,
+            f"trainer.precision={precision}", f"dataset.num_workers={workers}",
+        )  # fmt: skip
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        run._train(config, folder)
+        states.append(torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"])
+    for other in states[1:]:
+        assert all(torch.equal(value, other[key]) for key, value in states[0].items())
+
+
+def test_a_checkpoint_of_other_classes_is_refused(tmp_path):
+    call("train.py", "task=cls", *SMALL, "trainer.max_epochs=1", folder=tmp_path)
+    (checkpoint,) = tmp_path.glob("logs/train/runs/*/checkpoints/best.ckpt")
+    for split in ("train", "val"):
+        for name in "ab":
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / "data" / split / name / "x.png"), np.zeros((70, 70, 3), np.uint8))
+    config = run.checkpoint_config(str(checkpoint))
+    config["dataset"] = {
+        key: config["dataset"][key] for key in ("batch_size", "num_workers", "mean", "std", "image_size")
+    } | {"_target_": "spine.datasets.image_folder.ImageFolder", "root": str(tmp_path / "data")}
+    with pytest.raises(run.InputError, match="head has 5 outputs, but the data set has 2"):
+        run.build(config, "val")
+
+
+def test_a_broken_picture_in_a_worker_ends_in_one_sentence(tmp_path):
+    for split in ("train", "val"):
+        for name in "ab":
+            folder = tmp_path / "data" / split / name
+            folder.mkdir(parents=True)
+            for i in range(4):
+                cv2.imwrite(str(folder / f"{i}.png"), np.full((64, 64, 3), 60 * i, np.uint8))
+    (tmp_path / "data/train/a/2.png").write_bytes(b"no picture")
+    done = call(
+        "train.py", "task=cls", "dataset=image_folder", f"dataset.root={tmp_path}/data", "image_size=[64,64]", "dataset.batch_size=4",
+        "dataset.num_workers=1", "trainer.accelerator=cpu", folder=tmp_path, ok=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "2.png' cannot be decoded as an image" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_training_goes_on_from_a_checkpoint(tmp_path):
+    call("train.py", "task=cls", *SMALL, folder=tmp_path)
+    (checkpoint,) = tmp_path.glob("logs/train/runs/*/checkpoints/last.ckpt")
+    done = call("train.py", "task=cls", *SMALL, "trainer.max_epochs=3", f"ckpt_path={checkpoint}", folder=tmp_path)
+    assert "epoch 3/3" in done.stdout and "epoch 2/3" not in done.stdout
+
+
+def test_weights_of_a_run_start_another_task(tmp_path):
+    call("train.py", "task=mae", "backbone=vit", *SMALL, "trainer.max_epochs=1", folder=tmp_path)
+    (checkpoint,) = tmp_path.glob("logs/train/runs/*/checkpoints/best.ckpt")
+    done = call("train.py", "task=cls", "backbone=vit", f"backbone.weights={checkpoint}", *SMALL, "trainer.max_epochs=1", folder=tmp_path)
+    assert "tensors matched" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_every_task_overfits_eight_images(tmp_path, task):
+    """With the same eight images for training and validation, unaugmented, the score ends near its best."""
+    config = composed(
+        f"task={task}", "backbone=hrnet", "dataset.length={train: 8, val: 8, test: 8}", "dataset.batch_size=8", "dataset.num_workers=0",
+        "trainer.max_epochs=150", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.check_val_every_n_epoch=150",
+        *(["augment=none"] if task in ("cls", "seg") else []), *(["task.norm_pix_loss=false"] if task == "mae" else []),
+        *(["task.smoothing=0"] if task == "cls" else []),
+    )  # fmt: skip
+    if task in ("pose", "mae"):
+        config["augment"]["train"] = config["augment"]["eval"]
+    module, data = run.build(config)
+    data.split("val").data.key = data.split("train").data.key  # the same pictures
+    trainer = run.make_trainer(config, tmp_path, module)
+    trainer.fit(module, data)
+    metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    if task == "mae":
+        assert metrics["train/loss"] < 0.25  # of a variance of one
+    else:
+        assert metrics[module.monitor] > {"cls": 0.99, "seg": 0.8, "pose": 0.6}[task], metrics
+
+
+@pytest.mark.slow
+def test_the_bare_command_reaches_its_promise(tmp_path):
+    """README: a ConvNeXt with a segmentation head on the embedded data set, val/mIoU >= 0.80."""
+    call("train.py", "backbone=convnext", "task=seg", "trainer.accelerator=cpu", folder=tmp_path)
+    (path,) = tmp_path.glob("logs/train/runs/*/metrics.json")
+    assert json.loads(path.read_text())["metrics"]["val/mIoU"] >= 0.80
+
+
+@pytest.mark.slow
+def test_compiling_changes_no_key(tmp_path):
+    config = composed("task=cls", "compile=true", *FAST)
+    module, _ = run.build(config)
+    plain, _ = run.build(composed("task=cls", *FAST))
+    assert module.state_dict().keys() == plain.state_dict().keys()

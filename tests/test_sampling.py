@@ -1,0 +1,128 @@
+"""Which sample, in which order, with which randomness: functions of seed, epoch and index alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from spine.datasets.module import DataModule, Samples, collate
+from spine.datasets.sampler import Draw, EpochBatches
+from spine.datasets.shapes import Shapes
+from spine.datasets.transforms import RandomScaleCrop, TopDownAffine, Transform
+from spine.errors import InputError
+
+STATS = {"mean": [0.5] * 3, "std": [0.25] * 3}
+
+
+def indices(batches):
+    return [[draw.index for draw in batch] for batch in batches]
+
+
+def test_each_epoch_covers_every_sample_once_in_another_order():
+    batches = EpochBatches(24, 4, seed=0, shuffle=True)
+    orders = []
+    for epoch in range(3):
+        batches.set_epoch(epoch)
+        orders.append(sum(indices(batches), []))
+        assert sorted(orders[-1]) == list(range(24))
+    assert orders[0] != orders[1] != orders[2]
+    batches.set_epoch(1)
+    assert sum(indices(batches), []) == orders[1]
+    assert sum(indices(EpochBatches(24, 4, seed=1, shuffle=True)), []) != orders[0]
+
+
+def test_processes_share_one_order():
+    whole = EpochBatches(26, 8, seed=3, shuffle=True)
+    parts = [EpochBatches(26, 4, seed=3, shuffle=True, rank=rank, world=2) for rank in range(2)]
+    assert len(whole) == len(parts[0]) == len(parts[1]) == 3
+    for all_of_it, one, two in zip(indices(whole), *map(indices, parts), strict=True):
+        assert all_of_it[0::2] == one and all_of_it[1::2] == two
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_evaluation_sees_every_sample_once_in_order(world):
+    parts = [EpochBatches(10, 4, 0, shuffle=False, rank=rank, world=world) for rank in range(world)]
+    for part in parts:
+        part.set_epoch(5)
+        assert len(indices(part)) == len(part)
+        assert all(draw.epoch == 0 for batch in part for draw in batch)  # the same randomness in every epoch
+    assert sorted(sum((sum(indices(part), []) for part in parts), [])) == list(range(10))
+
+
+def test_lightning_can_reach_set_epoch():
+    batches = EpochBatches(8, 2, seed=0, shuffle=True)
+    batches.sampler.set_epoch(4)
+    assert batches.epoch == 4
+
+
+def samples(seed=0, **options):
+    return Samples(Shapes("train"), Transform([RandomScaleCrop((64, 64))], **STATS), seed, frozenset({"image", "mask"}), **options)
+
+
+def test_randomness_follows_seed_epoch_index_and_copy():
+    data = samples()
+    base = data[Draw(0, 3)]["image"]
+    data[Draw(0, 5)]
+    assert torch.equal(base, data[Draw(0, 3)]["image"])
+    for other in (samples(seed=1)[Draw(0, 3)], data[Draw(1, 3)], data[Draw(0, 3, 1)]):
+        assert not torch.equal(base, other["image"])
+
+
+def test_patch_masks_hide_the_same_number_everywhere():
+    data = samples(patch_mask=(16, 0.75))
+    masks = torch.stack([data[Draw(0, i)]["patch_mask"] for i in range(8)])
+    assert masks.dtype == torch.bool and masks.sum(1).tolist() == [12] * 8
+    assert len({tuple(mask.tolist()) for mask in masks}) > 4
+    assert torch.equal(masks[0], data[Draw(0, 0)]["patch_mask"])
+    assert not torch.equal(masks[0], data[Draw(1, 0)]["patch_mask"])
+
+
+def test_only_what_the_task_needs_is_handed_on():
+    assert set(samples()[Draw(0, 0)]) == {"image", "mask", "index"}
+    pose = Samples(Shapes("train"), Transform([TopDownAffine((64, 64))], **STATS), 0, frozenset({"image", "keypoints"}))
+    assert set(pose[Draw(0, 0)]) == {"image", "keypoints", "index", "affine", "box", "area", "image_id"}
+
+
+def test_batches_are_channels_last_without_a_copy():
+    data = samples()
+    batch = collate([data[Draw(0, i)] for i in range(4)])
+    assert batch["image"].shape == (4, 3, 64, 64)
+    assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(batch["image"][2], data[Draw(0, 2)]["image"])
+
+
+def module(workers, batch_size=8, length=32):
+    return DataModule(
+        lambda split: Shapes(split, length={"train": length, "val": 10}),
+        lambda split, data: Transform([RandomScaleCrop((64, 64))], **STATS),
+        needs=frozenset({"image", "mask"}),
+        batch_size=batch_size,
+        num_workers=workers,
+        seed=0,
+    )
+
+
+def test_workers_do_not_change_the_data():
+    def digest(workers):
+        loader, sums = module(workers).train_dataloader(), []
+        state = torch.random.get_rng_state()
+        for epoch in range(2):
+            loader.batch_sampler.set_epoch(epoch)
+            sums.extend(batch["image"].numpy().tobytes() for batch in loader)
+        assert torch.equal(state, torch.random.get_rng_state())  # the loader leaves the global state alone: dropout is the same
+        return sums
+
+    alone = digest(0)
+    assert len(set(alone)) == 8
+    assert alone == digest(1) == digest(2)
+
+
+def test_too_few_samples_for_a_batch_are_named():
+    with pytest.raises(InputError, match="holds 32 samples, fewer than one batch of 64 .*batch_size to at most 32"):
+        module(0, batch_size=64).train_dataloader()
+    with pytest.raises(InputError, match="batch_size is 0"):
+        module(0, batch_size=0)
+
+
+def test_evaluation_keeps_the_last_small_batch():
+    assert [len(batch["image"]) for batch in module(0).val_dataloader()] == [8, 2]
+    assert np.concatenate([batch["index"] for batch in module(0).val_dataloader()]).tolist() == list(range(10))
