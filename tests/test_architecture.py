@@ -64,7 +64,12 @@ def test_conf_mirrors_code():
     assert choices("head") == list_heads()
     assert choices("task") == sorted(TASKS)
     assert choices("task") == sorted(p.stem for p in (ROOT / "src/spine/tasks").glob("[a-z]*.py") if p.stem != "base")
-    formats = {p.stem for p in (ROOT / "src/spine/datasets").glob("[a-z]*.py")} - {"module", "sampler", "transforms", "files"}
+    formats = {p.stem for p in (ROOT / "src/spine/datasets").glob("[a-z]*.py")} - {
+        "module",
+        "sampler",
+        "transforms",
+        "files",
+    }
     assert formats <= set(choices("dataset"))
 
 

@@ -50,8 +50,8 @@ def test_optimizers_and_schedules_build(task, optimizer, schedule):
     import torch
 
     net = preflight.build_model(config, num_outputs=None if task == "mae" else 3)
-    made = run._call(config["optimizer"], net)
-    assert isinstance(run._call(config["schedule"], made, 100), torch.optim.lr_scheduler.LambdaLR)
+    made = run.instantiate(config["optimizer"], net)
+    assert isinstance(run.instantiate(config["schedule"], made, 100), torch.optim.lr_scheduler.LambdaLR)
 
 
 @pytest.mark.parametrize("augment", choices("augment"))

@@ -91,7 +91,9 @@ def test_every_fitting_head_gets_a_gradient_to_every_parameter(backbone, task, h
 
 @pytest.mark.parametrize(("task", "head"), MISFITS)
 def test_head_that_reads_something_else_is_refused(task, head):
-    with pytest.raises(InputError, match=f"Task '{task}' hands .* '{head}' reads .* Heads for {task}: {TASKS[task].head}|Heads for"):
+    with pytest.raises(
+        InputError, match=f"Task '{task}' hands .* '{head}' reads .* Heads for {task}: {TASKS[task].head}|Heads for"
+    ):
         spine.create_model("convnext", variant="micro", task=task, head=head, num_outputs=3)
 
 
@@ -114,7 +116,9 @@ def test_vit_takes_another_size_than_it_was_built_for():
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_in_chans_reaches_the_stem(backbone):
-    assert spine.create_model(backbone, variant="micro", num_outputs=3, in_chans=1, image_size=64)(torch.randn(2, 1, 64, 64)).shape == (2, 3)
+    assert spine.create_model(backbone, variant="micro", num_outputs=3, in_chans=1, image_size=64)(
+        torch.randn(2, 1, 64, 64)
+    ).shape == (2, 3)
 
 
 def test_unknown_names_are_answered_with_the_nearest():
@@ -160,7 +164,9 @@ def test_masked_vit_does_not_see_hidden_patches_and_keeps_places():
 
 
 def test_hamburger_is_deterministic_in_evaluation_and_takes_bases():
-    net = spine.create_model("convnext", variant="micro", task="seg", head="hamburger", num_outputs=3, head_options={"channels": 32})
+    net = spine.create_model(
+        "convnext", variant="micro", task="seg", head="hamburger", num_outputs=3, head_options={"channels": 32}
+    )
     image = torch.randn(3, 3, 64, 64)
     net.train()
     features = net.backbone(image)

@@ -187,7 +187,11 @@ def coco(**changes):
     content = {
         "images": [{"id": 5, "file_name": "a.png", "width": 30, "height": 20}],
         "categories": [{"id": 1, "name": "face", "keypoints": ["left_eye", "right_eye", "nose"], "skeleton": [[1, 3], [2, 3]]}],
-        "annotations": [annotation, {**annotation, "id": 2, "keypoints": [0] * 9}, {**annotation, "id": 3, "iscrowd": 1}],
+        "annotations": [
+            annotation,
+            {**annotation, "id": 2, "keypoints": [0] * 9},
+            {**annotation, "id": 3, "iscrowd": 1},
+        ],
     }
     return {**content, **changes}
 
@@ -289,9 +293,13 @@ def test_coco_persons_open(shared_data):
 
 def test_faces_open(shared_data):
     data = COCOKeypoints(
-        "val", root=str(shared_data / "face_landmarks"), images="images/{split}", annotations="annotations/face5_{split}.json", sigmas=0.05
+        "val",
+        root=str(shared_data / "face_landmarks"),
+        images="images/{split}",
+        annotations="annotations/face5_{split}.json",
+        sigmas=0.05,
     )
-    assert len(data) == 360 and data.labels.flip_pairs == ((1, 0), (4, 3)) or data.labels.flip_pairs == ((0, 1), (3, 4))
+    assert (len(data) == 360 and data.labels.flip_pairs == ((1, 0), (4, 3))) or data.labels.flip_pairs == ((0, 1), (3, 4))
 
 
 def test_caltech_opens(shared_data):

@@ -65,9 +65,7 @@ def test_heatmap_loss_counts_visible_keypoints():
 
 def test_masked_loss_counts_hidden_patches():
     prediction, target, hidden = torch.rand(1, 4, 12), torch.rand(1, 4, 12), torch.tensor([[True, False, False, True]])
-    torch.testing.assert_close(
-        masked_pixel_loss(prediction, target, hidden), (prediction - target).square()[:, [0, 3]].mean()
-    )
+    torch.testing.assert_close(masked_pixel_loss(prediction, target, hidden), (prediction - target).square()[:, [0, 3]].mean())
     patches = normalise_patches(torch.rand(2, 5, 48) * 7)
     torch.testing.assert_close(patches.mean(-1), torch.zeros(2, 5), atol=1e-5, rtol=0)
     torch.testing.assert_close(patches.var(-1, correction=1), torch.ones(2, 5), atol=1e-4, rtol=0)

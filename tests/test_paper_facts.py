@@ -118,7 +118,11 @@ def test_hamburger_has_the_published_size(variant, width, head):
 
 @pytest.mark.parametrize(
     ("variant", "decoder", "macs"),
-    [("base_patch16", 26109184, 9781133312), ("large_patch16", 26240256, 20755783680), ("huge_patch14", 26309708, 48561911808)],
+    [
+        ("base_patch16", 26109184, 9781133312),
+        ("large_patch16", 26240256, 20755783680),
+        ("huge_patch14", 26309708, 48561911808),
+    ],
 )
 def test_mae_has_the_published_size(variant, decoder, macs):
     """Encoder of the visible quarter and decoder, at 224 px; the frozen positions of the decoder count as parameters."""

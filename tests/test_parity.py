@@ -36,7 +36,10 @@ def load(net, state, layout):
     """Loads a reference's state strictly through the layout of the backbone's file."""
     own = net.state_dict()
     state = {rename(key, layout): value for key, value in state.items()}
-    state = {key: value.reshape(own[key].shape) if key in own and value.numel() == own[key].numel() else value for key, value in state.items()}
+    state = {
+        key: value.reshape(own[key].shape) if key in own and value.numel() == own[key].numel() else value
+        for key, value in state.items()
+    }
     net.double().eval().load_state_dict(state, strict=True)
     return net
 
@@ -97,7 +100,9 @@ def vit_names(state):
     parts = {"q": "query", "k": "key", "v": "value"}
     out = {}
     for key, value in state.items():
-        key = re.sub(r"^vit\.(encoder\.)?", "", key).replace("layer.", "layers.") if "layer." in key else re.sub(r"^vit\.", "", key)
+        key = (
+            re.sub(r"^vit\.(encoder\.)?", "", key).replace("layer.", "layers.") if "layer." in key else re.sub(r"^vit\.", "", key)
+        )
         out[key] = value
     named = {}
     for key, value in out.items():
@@ -132,7 +137,13 @@ def test_vit_equals_transformers(size):
     from transformers import ViTConfig, ViTForImageClassification
 
     config = ViTConfig(
-        hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=512, image_size=size, num_labels=10, layer_norm_eps=1e-6
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=512,
+        image_size=size,
+        num_labels=10,
+        layer_norm_eps=1e-6,
     )
     theirs = randomise(ViTForImageClassification(config))
     ours = spine.create_model("vit", variant="micro", num_outputs=10, image_size=size)
@@ -148,7 +159,13 @@ def test_vit_with_resized_positions_equals_transformers():
     from transformers import ViTConfig, ViTForImageClassification
 
     config = ViTConfig(
-        hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=512, image_size=64, num_labels=10, layer_norm_eps=1e-6
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=512,
+        image_size=64,
+        num_labels=10,
+        layer_norm_eps=1e-6,
     )
     theirs = randomise(ViTForImageClassification(config))
     ours = spine.create_model("vit", variant="micro", num_outputs=10, image_size=64)
@@ -167,12 +184,16 @@ def test_mae_equals_transformers():
 
     config = ViTMAEConfig(
         hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=512, image_size=64, layer_norm_eps=1e-6,
-        decoder_hidden_size=128, decoder_num_hidden_layers=2, decoder_num_attention_heads=4, decoder_intermediate_size=512, norm_pix_loss=True,
+        decoder_hidden_size=128, decoder_num_hidden_layers=2, decoder_num_attention_heads=4, decoder_intermediate_size=512,
+        norm_pix_loss=True,
     )  # fmt: skip
     theirs = ViTMAEForPreTraining(config)
     theirs.vit.embeddings.initialize_weights()  # their fixed sine-cosine positions, which the library leaves at zero
     theirs.decoder.initialize_weights(num_patches=16)
-    positions, decoder_positions = theirs.vit.embeddings.position_embeddings.clone(), theirs.decoder.decoder_pos_embed.clone()
+    positions, decoder_positions = (
+        theirs.vit.embeddings.position_embeddings.clone(),
+        theirs.decoder.decoder_pos_embed.clone(),
+    )
     theirs = randomise(theirs)
     theirs.vit.embeddings.position_embeddings.data = positions.double().data
     theirs.decoder.decoder_pos_embed.data = decoder_positions.double().data
@@ -245,7 +266,9 @@ def test_mobilenet_v2_equals_timm(size):
     load(ours, {mobilenet_name(key): value for key, value in theirs.state_dict().items()}, mobilenet_v2.LAYOUT)
     image = torch.randn(2, 3, *size, dtype=torch.float64)
     assert_equal(ours(image), theirs(image))
-    assert_same_training(ours.train(), theirs.train(), ours(image), theirs(image), [("backbone.features.0.0.weight", "conv_stem.weight")])
+    assert_same_training(
+        ours.train(), theirs.train(), ours(image), theirs(image), [("backbone.features.0.0.weight", "conv_stem.weight")]
+    )
 
 
 def test_vit_equals_timm():

@@ -13,7 +13,10 @@ from spine.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 NAMES = [
-    (["backbone=convnex"], "Unknown backbone 'convnex'. Did you mean 'convnext'? Choices: convnext, hrnet, mobilenet_v2, vit."),
+    (
+        ["backbone=convnex"],
+        "Unknown backbone 'convnex'. Did you mean 'convnext'? Choices: convnext, hrnet, mobilenet_v2, vit.",
+    ),
     (["backbone.varient=tiny"], "Unknown key 'backbone.varient'. Did you mean 'backbone.variant'?"),
     (["trainer.max_epoch=3"], "Unknown key 'trainer.max_epoch'. Did you mean 'trainer.max_epochs'?"),
     (["bakbone=vit"], "Unknown key 'bakbone'. Did you mean 'backbone'?"),
@@ -40,7 +43,10 @@ MISFITS = [
     (["backbone.weights=nothing.pth"], "There is no weights file 'nothing.pth' (backbone.weights)."),
     (["image_size=64"], "image_size is 64; it is two numbers of pixels"),
     (["task=mae", "backbone=convnext", "image_size=[96,80]"], "Masked patches are 32 pixels wide for this backbone"),
-    (["task=seg", "head=hamburger", "head.channels=100"], "head.channels is 100; the hamburger's group norms need a multiple of 32."),
+    (
+        ["task=seg", "head=hamburger", "head.channels=100"],
+        "head.channels is 100; the hamburger's group norms need a multiple of 32.",
+    ),
 ]
 
 
@@ -84,7 +90,8 @@ def test_the_full_trace_is_there_for_who_asks(tmp_path, monkeypatch):
 
 
 def test_a_workers_error_is_told_by_its_sentence_alone():
-    wrapped = "Caught InputError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File x\nspine.errors.InputError: File 'a.jpg' is missing.\n"
+    trace = "Original Traceback (most recent call last):\n  File x\nspine.errors.InputError: File 'a.jpg' is missing.\n"
+    wrapped = f"Caught InputError in DataLoader worker process 0.\n{trace}"
     assert preflight.worker_sentence(wrapped) == "File 'a.jpg' is missing."
     assert preflight.worker_sentence("File 'a.jpg' is missing.") == "File 'a.jpg' is missing."
 

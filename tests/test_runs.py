@@ -27,7 +27,9 @@ GRID = [
     for backbone in spine.list_backbones()
     for task in TASKS
     for head in list_heads()
-    if head_class(head).reads == TASKS[task].feeds and (task != "pose" or head == "heatmap") and (task != "seg" or head != "heatmap")
+    if head_class(head).reads == TASKS[task].feeds
+    and (task != "pose" or head == "heatmap")
+    and (task != "seg" or head != "heatmap")
 ]
 
 
@@ -41,7 +43,11 @@ def test_the_grid_trains_a_step_and_evaluates(tmp_path, backbone, task, head):
 
 def call(script, *arguments, folder, ok=True):
     done = subprocess.run(
-        [sys.executable, ROOT / script, *arguments], cwd=folder, capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"}
+        [sys.executable, ROOT / script, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "120"},
     )
     assert not ok or done.returncode == 0, done.stderr
     return done
@@ -52,7 +58,15 @@ def test_a_run_leaves_everything_and_eval_repeats_its_digits(tmp_path, task):
     done = call("train.py", f"task={task}", "logger=all", *SMALL, folder=tmp_path)
     (folder,) = (tmp_path / "logs/train/runs").iterdir()
     assert f"Run folder: {folder}" in done.stdout and "Results after" in done.stdout
-    for name in ("metrics.csv", "metrics.json", "curves.png", "config.json", ".hydra/config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+    for name in (
+        "metrics.csv",
+        "metrics.json",
+        "curves.png",
+        "config.json",
+        ".hydra/config.yaml",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    ):
         assert (folder / name).is_file(), name
     assert list((folder / "tensorboard").glob("events*")) and list((folder / "wandb").glob("offline-run*"))
     pictures = list((folder / "pictures").glob("*.png"))
@@ -63,7 +77,7 @@ def test_a_run_leaves_everything_and_eval_repeats_its_digits(tmp_path, task):
     call("eval.py", f"ckpt_path={folder}/checkpoints/best.ckpt", folder=tmp_path)
     (evaluated,) = (tmp_path / "logs/eval").iterdir()
     again = json.loads((evaluated / "metrics.json").read_text())
-    assert again["metrics"] == trained["metrics"] or task == "pose" and again["metrics"] == pytest.approx(trained["metrics"])
+    assert again["metrics"] == trained["metrics"]
     assert list((evaluated / "pictures").glob("*.png"))
 
 
@@ -83,14 +97,20 @@ def test_eval_takes_overrides_and_refuses_typos(tmp_path):
 
 
 def test_a_sweep_runs_on_past_a_bad_job_and_ends_with_one_table(tmp_path):
-    arguments = ("-m", "backbone=convnext,mobilenet_v2", "task=cls", "dataset.batch_size=4,400", *(a for a in SMALL if "batch_size" not in a))
+    arguments = (
+        "-m",
+        "backbone=convnext,mobilenet_v2",
+        "task=cls",
+        "dataset.batch_size=4,400",
+        *(a for a in SMALL if "batch_size" not in a),
+    )
     done = call("train.py", *arguments, "trainer.max_epochs=1", folder=tmp_path, ok=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     runs = [p for p in (tmp_path / "logs/train/multiruns").glob("*/*") if p.is_dir()]
     assert len(runs) == 4
     assert sum((run / "metrics.json").is_file() for run in runs) == 2
     assert done.stdout.count("fewer than one batch of 400") >= 1
-    table = done.stdout[done.stdout.index("Sweep "):]
+    table = done.stdout[done.stdout.index("Sweep ") :]
     assert table.count("val/top1") == 2 and table.count("failed") == 2
 
 
@@ -118,9 +138,10 @@ def test_a_checkpoint_of_other_classes_is_refused(tmp_path):
             (tmp_path / "data" / split / name).mkdir(parents=True)
             cv2.imwrite(str(tmp_path / "data" / split / name / "x.png"), np.zeros((70, 70, 3), np.uint8))
     config = run.checkpoint_config(str(checkpoint))
-    config["dataset"] = {
-        key: config["dataset"][key] for key in ("batch_size", "num_workers", "mean", "std", "image_size")
-    } | {"_target_": "spine.datasets.image_folder.ImageFolder", "root": str(tmp_path / "data")}
+    config["dataset"] = {key: config["dataset"][key] for key in ("batch_size", "num_workers", "mean", "std", "image_size")} | {
+        "_target_": "spine.datasets.image_folder.ImageFolder",
+        "root": str(tmp_path / "data"),
+    }
     with pytest.raises(run.InputError, match="head has 5 outputs, but the data set has 2"):
         run.build(config, "val")
 
@@ -151,7 +172,15 @@ def test_training_goes_on_from_a_checkpoint(tmp_path):
 def test_weights_of_a_run_start_another_task(tmp_path):
     call("train.py", "task=mae", "backbone=vit", *SMALL, "trainer.max_epochs=1", folder=tmp_path)
     (checkpoint,) = tmp_path.glob("logs/train/runs/*/checkpoints/best.ckpt")
-    done = call("train.py", "task=cls", "backbone=vit", f"backbone.weights={checkpoint}", *SMALL, "trainer.max_epochs=1", folder=tmp_path)
+    done = call(
+        "train.py",
+        "task=cls",
+        "backbone=vit",
+        f"backbone.weights={checkpoint}",
+        *SMALL,
+        "trainer.max_epochs=1",
+        folder=tmp_path,
+    )
     assert "tensors matched" in done.stdout
 
 

@@ -55,7 +55,9 @@ def test_lightning_can_reach_set_epoch():
 
 
 def samples(seed=0, **options):
-    return Samples(Shapes("train"), Transform([RandomScaleCrop((64, 64))], **STATS), seed, frozenset({"image", "mask"}), **options)
+    return Samples(
+        Shapes("train"), Transform([RandomScaleCrop((64, 64))], **STATS), seed, frozenset({"image", "mask"}), **options
+    )
 
 
 def test_randomness_follows_seed_epoch_index_and_copy():

@@ -24,7 +24,10 @@ def centre_of(picture):
     return (weight * columns).sum() / weight.sum(), (weight * rows).sum() / weight.sum()
 
 
-@pytest.mark.parametrize("options", [{}, {"scale": 0.3}, {"rotate": 40}, {"flip": 1.0}, {"shift": 0.1, "scale": 0.2, "rotate": 30, "flip": 0.5}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"scale": 0.3}, {"rotate": 40}, {"flip": 1.0}, {"shift": 0.1, "scale": 0.2, "rotate": 30, "flip": 0.5}],
+)
 @pytest.mark.parametrize("size", [(96, 96), (64, 48), (256, 192)])
 def test_affine_moves_image_mask_and_keypoints_together(options, size):
     for seed in range(5):
@@ -53,7 +56,11 @@ def test_affine_maps_the_span_of_pixels_not_their_centres():
 
 def test_a_mirrored_image_exchanges_left_and_right():
     image, _ = spot(70, 50)
-    sample = {"image": image, "keypoints": np.array([[70, 50, 2], [90, 50, 1], [80, 60, 2]], np.float32), "box": np.array([40, 30, 60, 45])}
+    sample = {
+        "image": image,
+        "keypoints": np.array([[70, 50, 2], [90, 50, 1], [80, 60, 2]], np.float32),
+        "box": np.array([40, 30, 60, 45]),
+    }
     step = TopDownAffine((96, 96), flip=1.0)
     Transform([step], [0] * 3, [1] * 3, flip_pairs=((0, 1),))
     out = step(dict(sample), np.random.default_rng(0))
@@ -118,6 +125,8 @@ def test_normalised_tensors_lie_channels_last():
 
 
 def test_padding_to_patches_is_ignored():
-    out = Transform([], [0] * 3, [1] * 3, multiple=16)({"image": np.full((20, 30, 3), 9, np.uint8), "mask": np.ones((20, 30), np.uint8)}, None)
+    out = Transform([], [0] * 3, [1] * 3, multiple=16)(
+        {"image": np.full((20, 30, 3), 9, np.uint8), "mask": np.ones((20, 30), np.uint8)}, None
+    )
     assert out["image"].shape == (3, 32, 32) and out["mask"].shape == (32, 32)
     assert (out["mask"][20:] == 255).all() and (out["mask"][:, 30:] == 255).all() and (out["mask"][:20, :30] == 1).all()

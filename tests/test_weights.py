@@ -29,7 +29,9 @@ def test_our_own_weights_come_back(tmp_path, backbone, suffix):
 
 def test_the_authors_layout_is_read(tmp_path):
     one = spine.create_model("convnext", variant="micro", num_outputs=3)
-    official = {k.removeprefix("backbone.").replace("pooling.", "").replace("head.linear", "head"): v for k, v in one.state_dict().items()}
+    official = {
+        k.removeprefix("backbone.").replace("pooling.", "").replace("head.linear", "head"): v for k, v in one.state_dict().items()
+    }
     torch.save({"model": official}, tmp_path / "a.pth")
     assert same(one, spine.create_model("convnext", variant="micro", num_outputs=3, weights=tmp_path / "a.pth"))
 
@@ -55,7 +57,9 @@ def test_pretraining_goes_on_to_classification(tmp_path):
 
 def test_another_variant_is_refused(tmp_path):
     torch.save(spine.create_model("mobilenet_v2", variant="w035", num_outputs=3).state_dict(), tmp_path / "a.pth")
-    with pytest.raises(InputError, match=r"does not fit this backbone: \d+ of its \d+ tensors do not match. First: backbone.features.0"):
+    with pytest.raises(
+        InputError, match=r"does not fit this backbone: \d+ of its \d+ tensors do not match. First: backbone.features.0"
+    ):
         spine.create_model("mobilenet_v2", variant="w100", num_outputs=3, weights=tmp_path / "a.pth")
 
 

@@ -1,5 +1,15 @@
-"""The one kind of error that is told to a person without a stack trace."""
+"""Errors that are told to a person without a stack trace, and the words they use."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
 
 
 class InputError(ValueError):
     """Something a person gave does not fit. The message says what was seen, what is allowed and what to do, in one short paragraph."""
+
+
+def nearest(word: str, choices: list[str], prefix: str = "") -> str:
+    """A question with the nearest of the choices, put behind `prefix`; nothing where none is near."""
+    close = get_close_matches(word, choices, n=1, cutoff=0.5)
+    return f" Did you mean '{prefix}{close[0]}'?" if close else ""

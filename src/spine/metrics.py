@@ -7,7 +7,6 @@ import io
 from typing import Any
 
 import numpy as np
-
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
@@ -61,7 +60,8 @@ class KeypointScores(Metric):
     ) -> dict[str, float]:
         from faster_coco_eval import COCO, COCOeval_faster
 
-        truth, found = [], []
+        truth: list[dict[str, Any]] = []
+        found: list[dict[str, Any]] = []
         for i in range(len(target)):
             common = {"image_id": int(image_id[i]), "category_id": 1}
             labelled = int((target[i, :, 2] > 0).sum())
@@ -78,10 +78,12 @@ class KeypointScores(Metric):
         with contextlib.redirect_stdout(io.StringIO()):  # the library prints its tables
             coco = COCO(dataset)
             evaluation = COCOeval_faster(
-                coco, coco.loadRes(found), iouType="keypoints", kpt_oks_sigmas=np.array(self.sigmas), print_function=lambda *_: None
+                coco,
+                coco.loadRes(found),
+                iouType="keypoints",
+                kpt_oks_sigmas=np.array(self.sigmas),
+                print_function=lambda *_: None,
             )
             evaluation.run()
         stats = np.asarray(evaluation.stats)
         return {"AP": float(stats[0]), "AP50": float(stats[1]), "AP75": float(stats[2]), "AR": float(stats[5])}
-
-

@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -16,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import spine
-from spine.errors import InputError
 from spine import weights as weight_files
+from spine.errors import InputError, nearest
 from spine.interfaces import Backbone, FeatureSpec, Head, Reads, Tokens
 
 
@@ -78,14 +77,13 @@ class MaskedModel(nn.Module):
             return spec
         channels, stride = spec.levels[-1]
         if image_size[0] % stride or image_size[1] % stride:
+            near = [max(side // stride, 1) * stride for side in image_size]
             raise InputError(
                 f"Masked patches are {stride} pixels wide for this backbone; the image size {image_size[0]}x{image_size[1]} is "
-                f"not a multiple. Choose one, such as {max(image_size[0] // stride, 1) * stride}x{max(image_size[1] // stride, 1) * stride}."
+                f"not a multiple. Choose one, such as {near[0]}x{near[1]}."
             )
         grid = (image_size[0] // stride, image_size[1] // stride)
-        return dataclasses.replace(
-            spec, embed_dim=channels, patch_size=stride, grid=grid, masking=frozenset({"replace"})
-        )
+        return dataclasses.replace(spec, embed_dim=channels, patch_size=stride, grid=grid, masking=frozenset({"replace"}))
 
     def forward(self, image: Tensor, patch_mask: Tensor) -> Tensor:
         """(B, 3, H, W), (B, N) -> (B, N, P * P * 3) for MAE."""
@@ -101,12 +99,6 @@ class MaskedModel(nn.Module):
         hidden = F.interpolate(hidden, image.shape[-2:], mode="nearest")
         pixel = 0.0 if self.painted_pixel is None else self.painted_pixel.to(image.dtype)
         return image * (1.0 - hidden) + pixel * hidden
-
-
-def nearest(word: str, choices: list[str]) -> str:
-    """A question with the nearest spelling, or nothing."""
-    close = get_close_matches(word, choices, n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def backbone_module(name: str) -> ModuleType:
@@ -137,7 +129,8 @@ def list_heads() -> list[str]:
 
 def check_arguments(function: Callable, arguments: dict[str, Any], owner: str) -> None:
     """ValueError naming the first of `arguments` that `function` does not take, with the nearest spelling."""
-    allowed = list(inspect.signature(function).parameters)
+    parameters = inspect.signature(function).parameters.values()
+    allowed = [p.name for p in parameters if p.name != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD]
     for key in arguments:
         if key not in allowed:
             raise InputError(f"Unknown key '{owner}.{key}'.{nearest(key, allowed)} Choices: {', '.join(sorted(allowed))}.")
@@ -156,13 +149,15 @@ def build(
 ) -> Model | MaskedModel:
     """Builds the backbone for what the head reads, then the head from what the backbone states. ValueError on any misfit."""
     module, head_type, facts = backbone_module(backbone), head_class(head), task_facts(task)
+    phrase = {"pooled": "the pooled embedding", "maps": "feature maps", "tokens": "tokens"}
     if head_type.reads != facts.feeds:
         fitting = [name for name in list_heads() if head_class(name).reads == facts.feeds]
-        phrase = {"pooled": "the pooled embedding", "maps": "feature maps", "tokens": "tokens"}
         raise InputError(
             f"Task '{task}' hands {phrase[facts.feeds]} to its head; '{head}' reads {phrase[head_type.reads]}. "
             f"Heads for {task}: {', '.join(fitting)}."
         )
+    if levels is not None and head_type.reads != "maps":
+        raise InputError(f"head.levels chooses among feature maps; head '{head}' reads {phrase[head_type.reads]}.")
     make = getattr(module, backbone)
     options = dict(backbone_options or {})
     variant = options.get("variant")

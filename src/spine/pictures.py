@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.colors import hsv_to_rgb
@@ -39,7 +39,7 @@ def grid(rows: int, columns: int, aspect: float = 1.0, legend: float = 0.0) -> t
     return figure, axes
 
 
-def image_rows(rows: dict[str, Sequence[np.ndarray]]) -> Figure:
+def image_rows(rows: Mapping[str, Sequence[np.ndarray] | np.ndarray]) -> Figure:
     """One named row of images (H, W, 3) a key."""
     first = next(iter(rows.values()))
     count = min(SHOWN, len(first))
@@ -65,7 +65,13 @@ def segmentation(images: np.ndarray, truth: np.ndarray, answer: np.ndarray, clas
             axis.imshow(picture)
     if len(classes) <= MANY:
         handles = [Patch(color=tuple(colours[i]), label=name) for i, name in enumerate(classes)]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(8, len(classes), 2 * count), fontsize=8, frameon=False)
+        figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=min(8, len(classes), 2 * count),
+            fontsize=8,
+            frameon=False,
+        )
     return figure
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from spine.errors import InputError
+from spine.errors import InputError, nearest
 
 ALLOWED_TARGETS = (
     "spine.backbones.", "spine.heads.", "spine.tasks.", "spine.datasets.", "spine.optim.", "spine.callbacks.", "spine.loggers.",
@@ -34,7 +33,7 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = [option for option in error.options if not option.startswith("_")]
-        return f"Unknown {group or 'config'} '{choice}'.{suggestion(choice, options)} Choices: {', '.join(options)}."
+        return f"Unknown {group or 'config'} '{choice}'.{nearest(choice, options)} Choices: {', '.join(options)}."
     if isinstance(error, OverrideParseException):
         return f"'{error.override}' cannot be read as key=value. {str(error).splitlines()[0]}"
     if isinstance(error, ConfigCompositionException):
@@ -58,12 +57,6 @@ def worker_sentence(message: str) -> str:
     return found[1].strip() if found else message
 
 
-def suggestion(word: str, choices: list[str]) -> str:
-    """A question with the nearest spelling, or nothing."""
-    close = get_close_matches(word, choices, n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ""
-
-
 def _unknown_key(key: str) -> str:
     """Names the nearest key of the configuration that the rest of the command line composes."""
     parent, _, name = key.rpartition(".")
@@ -71,9 +64,7 @@ def _unknown_key(key: str) -> str:
     prefix = f"{parent}." if parent else ""
     if not keys:
         return f"Unknown key '{key}': the configuration has nothing under '{parent}'."
-    close = get_close_matches(name, keys, n=1, cutoff=0.5)
-    hint = f" Did you mean '{prefix}{close[0]}'?" if close else ""
-    return f"Unknown key '{key}'.{hint} Keys there: {', '.join(keys)}."
+    return f"Unknown key '{key}'.{nearest(name, keys, prefix)} Keys there: {', '.join(keys)}."
 
 
 def _keys_beside(parent: str, bad: str) -> list[str]:
@@ -141,7 +132,9 @@ def check(config: dict[str, Any]) -> None:
     check_image_size(config["image_size"])
     weights = config["backbone"].get("weights")
     if weights is not None and not Path(weights).is_file():
-        raise InputError(f"There is no weights file '{weights}' (backbone.weights). Give the path of a pth, pt, ckpt or safetensors file.")
+        raise InputError(
+            f"There is no weights file '{weights}' (backbone.weights). Give the path of a pth, pt, ckpt or safetensors file."
+        )
     import torch
 
     with torch.device("meta"):

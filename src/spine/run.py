@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from spine import preflight
+from spine import preflight, report
 from spine.errors import InputError
 
 # torch and Lightning are imported where they are used: a misspelt name is answered before they load
@@ -71,23 +70,10 @@ class SweepTable(Callback):
 
     @classmethod
     def show(cls) -> None:
-        """Prints a line a run: its metrics, or why it failed."""
-        if cls.folder is None or not cls.folder.is_dir():
+        """Prints it, where there was a sweep."""
+        if cls.folder is None:
             return
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(title=f"Sweep {cls.folder}", title_justify="left")
-        for column in ("run", "metric", "value", "seconds"):
-            table.add_column(column, justify="left" if column in ("run", "metric") else "right")
-        for folder in sorted(path for path in cls.folder.iterdir() if path.is_dir()):
-            if (folder / "metrics.json").is_file():
-                content = json.loads((folder / "metrics.json").read_text())
-                value = content["metrics"].get(content["monitor"], float("nan"))
-                table.add_row(folder.name, content["monitor"], f"{value:.4f}", f"{content['seconds']:.0f}")
-            elif (folder / "error.txt").is_file():
-                table.add_row(folder.name, "failed", (folder / "error.txt").read_text().splitlines()[0], "")
-        Console().print(table)
+        report.sweep_table(cls.folder)
         cls.folder = None
 
 
@@ -99,15 +85,15 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
 
 
-def instantiate(node: dict[str, Any], **more: Any) -> Any:
-    """Calls what an allowed `_target_` names with the node's other keys; lists and dictionaries inside are built likewise."""
-    target = preflight.target_of(node)
+def instantiate(node: dict[str, Any], *arguments: Any, **more: Any) -> Any:
+    """Calls what an allowed `_target_` names with `arguments`, the node's other keys and `more`; keys are checked against its signature."""
     from spine.model import check_arguments
 
-    own = {key: value for key, value in node.items() if not key.startswith("_")}
+    target = preflight.target_of(node)
+    own = {key: value for key, value in node.items() if key != "_target_"}
     if node["_target_"].startswith("spine."):
         check_arguments(target, own, node["_target_"].split(".")[1])
-    return target(**own, **more)
+    return target(*arguments, **own, **more)
 
 
 def resolve_precision(wanted: str) -> str:
@@ -181,8 +167,8 @@ def build(config: dict[str, Any], split: str = "train") -> tuple[Any, Any]:
     module = instantiate(
         config["task"],
         model=model,
-        optimizer=partial(_call, config["optimizer"]),
-        schedule=partial(_call, config["schedule"]),
+        optimizer=partial(instantiate, config["optimizer"]),
+        schedule=partial(instantiate, config["schedule"]),
         labels=labels,
     )
     if task == "mae":
@@ -190,15 +176,6 @@ def build(config: dict[str, Any], split: str = "train") -> tuple[Any, Any]:
         data.opened.clear()
     module.config = config
     return module, data
-
-
-def _call(node: dict[str, Any], *arguments: Any) -> Any:
-    function = preflight.target_of(node)
-    from spine.model import check_arguments
-
-    own = {key: value for key, value in node.items() if not key.startswith("_")}
-    check_arguments(function, own, node["_target_"].split(".")[1])
-    return function(*arguments, **own)
 
 
 def make_trainer(config: dict[str, Any], folder: Path, task: Any) -> Any:
@@ -216,9 +193,19 @@ def make_trainer(config: dict[str, Any], folder: Path, task: Any) -> Any:
     node = config["callbacks"]
     callbacks = [
         ModelCheckpoint(
-            folder / "checkpoints", "best", monitor=task.monitor, mode=task.mode, save_last=True, enable_version_counter=False
+            folder / "checkpoints",
+            "best",
+            monitor=task.monitor,
+            mode=task.mode,
+            save_last=True,
+            enable_version_counter=False,
         ),
-        Pictures(str(folder / "pictures"), config["dataset"]["mean"], config["dataset"]["std"], node["picture_every_n_epochs"]),
+        Pictures(
+            str(folder / "pictures"),
+            config["dataset"]["mean"],
+            config["dataset"]["std"],
+            node["picture_every_n_epochs"],
+        ),
         LearningRateMonitor("epoch"),
         RichProgressBar(refresh_rate=5) if sys.stdout.isatty() else EpochLines(),
     ]
@@ -283,8 +270,8 @@ def _train(config: dict[str, Any], folder: Path) -> float | None:
     else:  # fast_dev_run writes no checkpoint
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
     if trainer.is_global_zero:
-        draw_curves(folder)
-        report(folder, config, task.monitor, values, time.perf_counter() - start, checkpoint=best)
+        report.draw_curves(folder)
+        report.results(folder, task.monitor, values, time.perf_counter() - start, checkpoint=best)
     metric = config["optimized_metric"]
     if metric is not None and metric not in values:
         raise InputError(f"optimized_metric '{metric}' was not measured. Choices: {', '.join(sorted(values))}.")
@@ -311,41 +298,6 @@ def measure(trainer: Any, task: Any, data: Any, split: str, checkpoint: str) -> 
     task.split = split
     values = trainer.validate(task, dataloaders=data.loader(split), verbose=False)[0]
     return {key: float(value) for key, value in values.items()}
-
-
-def draw_curves(folder: Path) -> None:
-    """curves.png from metrics.csv."""
-    from spine.pictures import curves
-
-    path = folder / "metrics.csv"
-    if not path.is_file():
-        return
-    history: dict[str, list[tuple[float, float]]] = {}
-    with path.open() as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if value and row.get("epoch") and name not in ("epoch", "step") and name.count("/") < 2:
-                    history.setdefault(name, []).append((float(row["epoch"]), float(value)))
-    if history:
-        curves(history).savefig(folder / "curves.png")
-
-
-def report(folder: Path, config: dict[str, Any], monitor: str, values: dict[str, float], seconds: float, checkpoint: str) -> None:
-    """Writes metrics.json and prints the table of results and the folder."""
-    from rich.console import Console
-    from rich.table import Table
-
-    content = {"metrics": values, "monitor": monitor, "seconds": seconds, "checkpoint": checkpoint}
-    (folder / "metrics.json").write_text(json.dumps(content, indent=2) + "\n")
-    table = Table(title=f"Results after {seconds:.0f} s", title_justify="left")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in values.items():
-        if name.count("/") < 2 or len(values) <= 24:
-            table.add_row(name, f"{value:.4f}", style="bold" if name == monitor else None)
-    console = Console()
-    console.print(table)
-    console.print(f"Run folder: {folder}", soft_wrap=True, highlight=False)
 
 
 # ---- evaluation ------------------------------------------------------------------------------------------------------
@@ -391,5 +343,5 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     trainer = make_trainer(config, folder, task)
     values = measure(trainer, task, data, split, checkpoint)
     if trainer.is_global_zero:
-        report(folder, config, task.monitor.replace("val/", f"{split}/"), values, time.perf_counter() - start, checkpoint)
+        report.results(folder, task.monitor.replace("val/", f"{split}/"), values, time.perf_counter() - start, checkpoint)
     return values

@@ -30,7 +30,7 @@ def gaussian_heatmaps(keypoints: Tensor, size: tuple[int, int], stride: float, s
 
 def decode_heatmaps(heatmaps: Tensor, stride: float) -> Tensor:
     """Heatmaps (B, K, h, w) -> (B, K, 3): x, y in picture pixels, score. The peak moves a quarter pixel to its higher neighbour."""
-    B, K, h, w = heatmaps.shape
+    h, w = heatmaps.shape[2:]
     score, place = heatmaps.flatten(2).max(-1)  # (B, K)
     x, y = place % w, place // w
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spine.errors import InputError
 from spine.blocks.transformer import resize_positions
+from spine.errors import InputError
 
 Layout = list[tuple[str, str]]  # (pattern, replacement) rows, from a publisher's names to ours
 WRAPPERS = ("state_dict", "model", "model_state")
@@ -121,11 +121,11 @@ def _settle_norm(found: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor
     return found
 
 
-def _resize(table: Tensor, own: Tensor, model: nn.Module) -> Tensor | None:
+def _resize(table: Tensor, own: Tensor, model: Any) -> Tensor | None:
     """The file's table of positions at this network's grid; the file's grid is taken for a square one."""
-    grid = model.backbone.spec.grid  # type: ignore[union-attr]
-    extra = own.shape[1] - grid[0] * grid[1]  # type: ignore[index]
+    grid = model.backbone.spec.grid
+    extra = own.shape[1] - grid[0] * grid[1]
     side = round((table.shape[1] - extra) ** 0.5)
     if side * side + extra != table.shape[1] or table.shape[2] != own.shape[2]:
         return None
-    return resize_positions(table, (side, side), grid)  # type: ignore[arg-type]
+    return resize_positions(table, (side, side), grid)

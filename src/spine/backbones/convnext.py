@@ -6,6 +6,7 @@ bottleneck of two linear layers, one norm and one activation a block, separate d
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -79,7 +80,7 @@ class ConvNeXt(Backbone):
         depths, dims = depths[: self.levels[-1] + 1], dims[: self.levels[-1] + 1]  # no stage that nobody reads
         stem = nn.Sequential(nn.Conv2d(in_chans, dims[0], 4, 4), LayerNorm2d(dims[0], eps=EPS))
         self.downsample_layers = nn.ModuleList([stem])
-        for narrow, wide in zip(dims, dims[1:], strict=False):  # the norm stands BEFORE the convolution here
+        for narrow, wide in itertools.pairwise(dims):  # the norm stands BEFORE the convolution here
             self.downsample_layers.append(nn.Sequential(LayerNorm2d(narrow, eps=EPS), nn.Conv2d(narrow, wide, 2, 2)))
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         self.stages = nn.ModuleList(
@@ -104,6 +105,7 @@ class ConvNeXt(Backbone):
     def stem_to_top(self) -> list[tuple[str, ...]]:
         """The authors' 12 groups for a third stage of 27 blocks: its blocks go in threes (`optim_factory.py`)."""
         groups: list[tuple[str, ...]] = [("downsample_layers.0.",)]
+        stage: Any
         for i, stage in enumerate(self.stages):
             for start in range(0, len(stage), 3 if i == 2 else len(stage)):
                 size = 3 if i == 2 else len(stage)
@@ -156,7 +158,11 @@ class IsotropicConvNeXt(Backbone):
 
 # Paper table 9 (page 12) and section 3.3; micro is ours. Drop path rates of the recipes stand in the recipes.
 VARIANTS: dict[str, dict[str, Any]] = {
-    "micro": {"depths": (2, 2, 4, 2), "dims": (24, 48, 96, 160), "layer_scale": 1.0},  # 1e-6 is for long trainings of deep nets
+    "micro": {
+        "depths": (2, 2, 4, 2),
+        "dims": (24, 48, 96, 160),
+        "layer_scale": 1.0,
+    },  # 1e-6 is for long trainings of deep nets
     "tiny": {"depths": (3, 3, 9, 3), "dims": (96, 192, 384, 768)},
     "small": {"depths": (3, 3, 27, 3), "dims": (96, 192, 384, 768)},
     "base": {"depths": (3, 3, 27, 3), "dims": (128, 256, 512, 1024)},

@@ -8,6 +8,7 @@ image size works; where the size is a multiple of 32 that is the same.
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 from typing import Any
 
@@ -86,7 +87,7 @@ class HighResolutionModule(nn.Module):
         maps = [branch(x) for branch, x in zip(self.branches, maps, strict=True)]
         fused = []
         for i in self.rows:
-            paths = self.fuse_layers[str(i)]
+            paths: Any = self.fuse_layers[str(i)]
             terms = [x if i == j else resize_map(paths[str(j)](x), maps[i].shape[-2:], "nearest") for j, x in enumerate(maps)]
             fused.append(self.relu(functools.reduce(operator.add, terms)))
         return fused
@@ -100,8 +101,7 @@ class ClassificationBranch(nn.Module):
         outs = [width * Bottleneck.expansion for width in widths]
         self.incre_modules = nn.ModuleList(nn.Sequential(Bottleneck(c, w)) for c, w in zip(channels, widths, strict=True))
         self.downsamp_modules = nn.ModuleList(  # these convolutions and the last keep their bias although a norm follows
-            nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
-            for a, b in zip(outs, outs[1:], strict=False)
+            nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.BatchNorm2d(b), nn.ReLU(inplace=True)) for a, b in itertools.pairwise(outs)
         )
         self.final_layer = nn.Sequential(nn.Conv2d(outs[-1], embed_dim, 1), nn.BatchNorm2d(embed_dim), nn.ReLU(inplace=True))
 
@@ -216,8 +216,6 @@ LAYOUT = [
 ]
 
 
-def hrnet(
-    variant: str = "w32", *, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3
-) -> HRNet:
+def hrnet(variant: str = "w32", *, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3) -> HRNet:
     """An HRNet by the name of its variant."""
     return HRNet(**VARIANTS[variant], use=use, levels=levels, in_chans=in_chans)

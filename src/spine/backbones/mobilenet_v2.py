@@ -7,7 +7,6 @@ original pads stride-2 convolutions at the right and bottom only, and has eps 1e
 
 from __future__ import annotations
 
-
 from torch import Tensor, nn
 
 from spine.blocks.conv import conv_norm, conv_norm_act
@@ -57,9 +56,7 @@ class WideConvPool(nn.Module):
 class MobileNetV2(Backbone):
     """Maps at strides 4, 8, 16, 32; the last wide 1x1 convolution belongs to pooling."""
 
-    def __init__(
-        self, *, width: float, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3
-    ):
+    def __init__(self, *, width: float, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3):
         super().__init__()
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
         self.last_blocks = [LAST_BLOCKS[i] for i in self.levels]

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spine.errors import InputError
 from spine.blocks.residual import drop_path_rates
 from spine.blocks.transformer import TransformerBlock, resize_positions, xavier_linear
+from spine.errors import InputError
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, pick_levels
 
 EPS = 1e-6  # of every norm (Hugging Face's default, 1e-12, is another one)
@@ -72,9 +72,7 @@ class ViT(Backbone):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid[0] * self.grid[1], embed_dim))
         self.pos_drop = nn.Dropout(dropout)
         rates = drop_path_rates(drop_path_rate, depth)[: self.last_blocks[-1] + 1]
-        self.blocks = nn.Sequential(
-            *(TransformerBlock(embed_dim, num_heads, mlp_ratio, dropout, rate, EPS) for rate in rates)
-        )
+        self.blocks = nn.Sequential(*(TransformerBlock(embed_dim, num_heads, mlp_ratio, dropout, rate, EPS) for rate in rates))
         self.norm = nn.LayerNorm(embed_dim, eps=EPS) if use == "drop" else None  # of all tokens, before MAE's decoder
         self.pooling = ClassTokenNorm(embed_dim) if use == "pooled" else nn.Identity()
         level = Level(embed_dim, patch_size)
@@ -87,6 +85,7 @@ class ViT(Backbone):
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.view(self.spec.embed_dim, -1))  # as a linear layer
         nn.init.zeros_(self.patch_embed.proj.bias)  # type: ignore[arg-type]
         nn.init.normal_(self.pos_embed, std=0.02)
+        block: Any
         for block in self.blocks:
             for part in block.attn.qkv.weight.chunk(3):  # query, key and value are three layers to the authors
                 nn.init.xavier_uniform_(part)

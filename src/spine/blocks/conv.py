@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,8 +39,8 @@ class GlobalAveragePool(nn.Module):
         return features.maps[-1].mean((2, 3))
 
 
-def resize_map(x: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
+def resize_map(x: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
     """Resizes maps (B, C, h, w) to `size`; nothing is done where they have it."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    return F.interpolate(x, size, mode=mode, align_corners=False if mode == "bilinear" else None)
+    return F.interpolate(x, tuple(size), mode=mode, align_corners=False if mode == "bilinear" else None)

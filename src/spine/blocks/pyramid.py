@@ -21,7 +21,12 @@ class TokenPyramid(nn.Module):
             nn.GELU(),
             nn.ConvTranspose2d(channels, channels, 2, 2),
         )
-        scales = [finest, nn.ConvTranspose2d(channels, channels, 2, 2), nn.Identity(), nn.MaxPool2d(2, 2, ceil_mode=True)]
+        scales = [
+            finest,
+            nn.ConvTranspose2d(channels, channels, 2, 2),
+            nn.Identity(),
+            nn.MaxPool2d(2, 2, ceil_mode=True),
+        ]
         self.scales = nn.ModuleList(scales[4 - count :])
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spine.errors import InputError
 from spine.blocks.residual import DropPath
+from spine.errors import InputError
 
 
 class Attention(nn.Module):
@@ -49,7 +49,13 @@ class TransformerBlock(nn.Module):
     """Attention and MLP, each behind a layer norm and beside a shortcut."""
 
     def __init__(
-        self, dim: int, num_heads: int, mlp_ratio: float = 4.0, dropout: float = 0.0, drop_path: float = 0.0, eps: float = 1e-6
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        eps: float = 1e-6,
     ):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)

@@ -68,9 +68,13 @@ class COCOKeypoints(DataSet):
     def _item(annotation: dict[str, Any], files: dict[int, str], count: int, path: str) -> dict[str, Any]:
         keypoints = np.array(annotation["keypoints"], np.float32)
         if keypoints.size != 3 * count:
-            raise InputError(f"Annotation {annotation['id']} in '{path}' has {keypoints.size} numbers for {count} keypoints, not {3 * count}.")
+            raise InputError(
+                f"Annotation {annotation['id']} in '{path}' has {keypoints.size} numbers for {count} keypoints, not {3 * count}."
+            )
         if annotation["image_id"] not in files:
-            raise InputError(f"Annotation {annotation['id']} in '{path}' is of image {annotation['image_id']}, which the file does not list.")
+            raise InputError(
+                f"Annotation {annotation['id']} in '{path}' is of image {annotation['image_id']}, which the file does not list."
+            )
         box = np.array(annotation["bbox"], np.float32)
         return {
             "file": files[annotation["image_id"]],

@@ -34,7 +34,9 @@ def _decode(path: Path, flags: int, what: str) -> np.ndarray:
     data = np.fromfile(path, np.uint8)
     picture = cv2.imdecode(data, flags) if len(data) else None
     if picture is None:
-        raise InputError(f"File '{path}' cannot be decoded as {what}; it is empty or corrupt. Replace it or take it out of the data set.")
+        raise InputError(
+            f"File '{path}' cannot be decoded as {what}; it is empty or corrupt. Replace it or take it out of the data set."
+        )
     return picture
 
 

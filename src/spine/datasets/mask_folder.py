@@ -62,7 +62,9 @@ class MaskFolder(DataSet):
         if not pictures:
             raise InputError(f"Folder '{image_folder}' holds no pictures.")
         if alone := [path.name for path in pictures if path.stem not in found]:
-            raise InputError(f"{len(alone)} of {len(pictures)} pictures have no mask in '{mask_folder}'; the first is '{alone[0]}'.")
+            raise InputError(
+                f"{len(alone)} of {len(pictures)} pictures have no mask in '{mask_folder}'; the first is '{alone[0]}'."
+            )
         return [(path, found[path.stem]) for path in pictures]
 
     @staticmethod
@@ -86,7 +88,9 @@ class MaskFolder(DataSet):
         image_path, mask_path = self.items[index]
         image, mask = read_image(image_path), read_mask(mask_path)
         if image.shape[:2] != mask.shape:
-            raise InputError(f"'{image_path}' is {image.shape[0]}x{image.shape[1]}, its mask '{mask_path}' {mask.shape[0]}x{mask.shape[1]}.")
+            raise InputError(
+                f"'{image_path}' is {image.shape[0]}x{image.shape[1]}, its mask '{mask_path}' {mask.shape[0]}x{mask.shape[1]}."
+            )
         bad = ~self.allowed[mask]
         if bad.any():
             count = len(self.labels.mask_classes)

@@ -101,9 +101,7 @@ class DataModule(pl.LightningDataModule):
                 f"The training split holds {len(samples)} samples, fewer than one batch of {self.batch_size} on each of "
                 f"{self._world()} processes. Set dataset.batch_size to at most {max(1, len(samples) // self._world())}."
             )
-        batches = EpochBatches(
-            len(samples), self.batch_size, self.seed, shuffle=train, rank=self._rank(), world=self._world()
-        )
+        batches = EpochBatches(len(samples), self.batch_size, self.seed, shuffle=train, rank=self._rank(), world=self._world())
         options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4} if self.num_workers else {}
         return DataLoader(
             samples,

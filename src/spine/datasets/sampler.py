@@ -13,7 +13,7 @@ class Draw(NamedTuple):
     """What a data set is asked for: everything random about the sample follows from the seed and these."""
 
     epoch: int
-    index: int
+    index: int  # type: ignore[assignment]
     copy: int = 0  # counts the draws of one sample within an epoch
 
 

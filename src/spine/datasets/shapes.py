@@ -89,10 +89,15 @@ class Shapes(DataSet):
         height, width = self.size
         side = min(self.size)
         mask = np.zeros(self.size, np.uint8)
-        image = self._texture(rng, *rng.uniform(40, 215, (2, 3)), ground=True)
+        one, other = rng.uniform(40, 215, (2, 3))
+        image = self._texture(rng, one, other, ground=True)
         main = int(rng.integers(len(CLASSES)))
         others = [(int(rng.integers(len(CLASSES))), rng.uniform(0.17, 0.24), False) for _ in range(rng.integers(1, 3))]
-        objects = [*others[1:], (main, rng.uniform(0.3, 0.42), True), *others[:1]]  # the last may hide a part of the main one
+        objects = [
+            *others[1:],
+            (main, rng.uniform(0.3, 0.42), True),
+            *others[:1],
+        ]  # the last may hide a part of the main one
         owner = np.zeros(self.size, np.uint8)  # number of the object that a pixel shows
         keypoints, outline, number = np.zeros((len(KEYPOINTS), 3), np.float32), np.zeros((0, 2)), 0
         for i, (kind, radius, is_main) in enumerate(objects, start=1):

@@ -36,6 +36,7 @@ class Resize:
         self.size = (int(size[0]), int(size[1]))
 
     def __call__(self, sample: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """The sample at `size`."""
         sample["image"] = resize(sample["image"], self.size)
         if "mask" in sample:
             sample["mask"] = resize(sample["mask"], self.size, nearest=True)
@@ -49,6 +50,7 @@ class CenterCrop:
         self.size, self.crop_pct = (int(size[0]), int(size[1])), crop_pct
 
     def __call__(self, sample: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """The middle of the sample at `size`."""
         height, width = sample["image"].shape[:2]
         scale = max(self.size[0] / height, self.size[1] / width) / self.crop_pct
         scaled = max(self.size[0], round(height * scale)), max(self.size[1], round(width * scale))
@@ -69,6 +71,7 @@ class RandomScaleCrop:
         self.size, self.scale, self.flip = (int(size[0]), int(size[1])), (float(scale[0]), float(scale[1])), flip
 
     def __call__(self, sample: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """A random window of the sample at `size`, mirrored with probability `flip`."""
         scale, across, down, mirrored = rng.uniform(*self.scale), rng.random(), rng.random(), rng.random() < self.flip
         height, width = sample["image"].shape[:2]
         for key in {"image", "mask"} & sample.keys():
@@ -110,6 +113,7 @@ class TopDownAffine:
         self.flip_pairs: tuple[tuple[int, int], ...] = ()  # the data set's, set by Transform
 
     def __call__(self, sample: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """The object cut out: image, mask and keypoints at `size`, and the `affine` that led there."""
         scale, angle, *shift = rng.uniform(-1, 1, 4) * (self.scale, self.rotate, self.shift, self.shift)
         mirrored = rng.random() < self.flip
         affine = self.matrix(sample["box"], 1 + scale, angle, shift, mirrored)
@@ -155,6 +159,7 @@ class Albumentations:
         self.moves = any(isinstance(t, albumentations.DualTransform) for t in transforms)
 
     def __call__(self, sample: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """The sample with its colours, and where no keypoints are, its pixels changed."""
         if self.moves and "keypoints" in sample:
             raise InputError(
                 "An augmentation of albumentations that moves pixels would leave the keypoints behind. Use the arguments of "

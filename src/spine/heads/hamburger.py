@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spine.errors import InputError
 from spine.blocks.conv import resize_map
 from spine.blocks.pyramid import pyramid_for
+from spine.errors import InputError
 from spine.interfaces import Features, FeatureSpec, Head, Reads
 
 GROUPS = 32  # of every group norm

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from spine.errors import InputError
 from spine.blocks.transformer import TransformerBlock, sincos_positions, xavier_linear
+from spine.errors import InputError
 from spine.interfaces import FeatureSpec, Head, Reads, Tokens
 
 EPS = 1e-6  # of every norm

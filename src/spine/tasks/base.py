@@ -88,7 +88,7 @@ class Task(pl.LightningModule):
         self.log_dict(shown, prog_bar=True)
         self.log_dict({key: value for key, value in values.items() if key not in shown})
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """The optimizer over the network's parameters, and its schedule, stepped every step."""
         optimizer = self.make_optimizer(self.model)
         schedule = self.make_schedule(optimizer, int(self.trainer.estimated_stepping_batches))

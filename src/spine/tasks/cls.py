@@ -24,7 +24,7 @@ class Classification(Task):
         super().__init__(**common)
         self.smoothing = smoothing
         count = len(self.labels.classes)
-        scores = {"top1": MulticlassAccuracy(count, average="micro", validate_args=False)}
+        scores: dict[str, Any] = {"top1": MulticlassAccuracy(count, average="micro", validate_args=False)}
         if count > 5:
             scores["top5"] = MulticlassAccuracy(count, top_k=5, average="micro", validate_args=False)
         self.scores = MetricCollection(scores, compute_groups=False)
