@@ -58,9 +58,9 @@ def step(net: nn.Module, image: torch.Tensor, dtype: torch.dtype, train: bool) -
     net.train(train)
 
     def run() -> None:
-        with torch.autocast(image.device.type, dtype, enabled=dtype != torch.float32):
-            with contextlib.nullcontext() if train else torch.inference_mode():
-                out = net(image)
+        grad = contextlib.nullcontext() if train else torch.inference_mode()
+        with grad, torch.autocast(image.device.type, dtype, enabled=dtype != torch.float32):
+            out = net(image)
         out = getattr(out, "logits", out)
         if train:
             net.zero_grad(set_to_none=True)
