@@ -50,6 +50,13 @@ CLASSIFIERS = {  # backbone: {variant: (parameters, multiply-adds, image size)}
         "large_patch32": (306535400, 15377539072, 224),
         "large_patch16": (304326632, 61554712576, 224),
         "huge_patch14": (632045800, 167295109120, 224),
+        "tiny_r_s16_p8": (6337704, 433681920, 224),
+        "small_r26_s32": (36431912, 3463851008, 224),
+        "base_r26_s32": (101383976, 6710859776, 224),
+        "base_r50_s32": (110945832, 8457787392, 224),
+        "base_r50_s16": (98659112, 21535358976, 224),
+        "large_r50_s32": (328994856, 19413295104, 224),
+        "large_r50_s16": (316483624, 65539088384, 224),
     },
 }
 OTHER_SIZES = [  # backbone, variant, parameters, multiply-adds, image size
@@ -66,6 +73,10 @@ OTHER_SIZES = [  # backbone, variant, parameters, multiply-adds, image size
     ("vit", "base_patch16", 86859496, 55484350464, 384),
     ("vit", "large_patch32", 306632680, 45275963392, 384),
     ("vit", "large_patch16", 304715752, 191066300416, 384),
+    ("vit", "tiny_r_s16_p8", 6355944, 1326858240, 384),
+    ("vit", "small_r26_s32", 36468392, 10263625728, 384),
+    ("vit", "base_r50_s16", 98950952, 67155787776, 384),
+    ("vit", "large_r50_s32", 329092136, 57136144384, 384),
     ("vit", "huge_patch14", 632721640, 544951797760, 392),
     ("vit", "huge_patch14", 633470440, 1016716764160, 518),
 ]

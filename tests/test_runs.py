@@ -53,7 +53,9 @@ def call(script, *arguments, folder, ok=True):
     return done
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
+@pytest.mark.parametrize(
+    "task", ["seg", *(pytest.param(task, marks=pytest.mark.slow) for task in sorted(TASKS) if task != "seg")]
+)
 def test_a_run_leaves_everything_and_eval_repeats_its_digits(tmp_path, task):
     done = call("train.py", f"task={task}", "logger=all", *SMALL, folder=tmp_path)
     (folder,) = (tmp_path / "logs/train/runs").iterdir()
@@ -81,6 +83,7 @@ def test_a_run_leaves_everything_and_eval_repeats_its_digits(tmp_path, task):
     assert list((evaluated / "pictures").glob("*.png"))
 
 
+@pytest.mark.slow
 def test_eval_takes_overrides_and_refuses_typos(tmp_path):
     call("train.py", "task=cls", *SMALL, folder=tmp_path)
     (checkpoint,) = tmp_path.glob("logs/train/runs/*/checkpoints/best.ckpt")
@@ -96,6 +99,7 @@ def test_eval_takes_overrides_and_refuses_typos(tmp_path):
     assert "Which checkpoint?" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_on_past_a_bad_job_and_ends_with_one_table(tmp_path):
     arguments = (
         "-m",
@@ -114,7 +118,7 @@ def test_a_sweep_runs_on_past_a_bad_job_and_ends_with_one_table(tmp_path):
     assert table.count("val/top1") == 2 and table.count("failed") == 2
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
 def test_the_same_seed_gives_the_same_weights_for_any_number_of_workers(tmp_path, precision):
     states = []
     for workers in (0, 1, 2):
@@ -131,8 +135,8 @@ def test_the_same_seed_gives_the_same_weights_for_any_number_of_workers(tmp_path
 
 
 def test_a_checkpoint_of_other_classes_is_refused(tmp_path):
-    call("train.py", "task=cls", *SMALL, "trainer.max_epochs=1", folder=tmp_path)
-    (checkpoint,) = tmp_path.glob("logs/train/runs/*/checkpoints/best.ckpt")
+    run._train(composed("task=cls", *SMALL, "trainer.max_epochs=1"), tmp_path)
+    checkpoint = tmp_path / "checkpoints" / "best.ckpt"
     for split in ("train", "val"):
         for name in "ab":
             (tmp_path / "data" / split / name).mkdir(parents=True)
@@ -162,6 +166,7 @@ def test_a_broken_picture_in_a_worker_ends_in_one_sentence(tmp_path):
     assert "2.png' cannot be decoded as an image" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint(tmp_path):
     call("train.py", "task=cls", *SMALL, folder=tmp_path)
     (checkpoint,) = tmp_path.glob("logs/train/runs/*/checkpoints/last.ckpt")
@@ -169,6 +174,7 @@ def test_training_goes_on_from_a_checkpoint(tmp_path):
     assert "epoch 3/3" in done.stdout and "epoch 2/3" not in done.stdout
 
 
+@pytest.mark.slow
 def test_weights_of_a_run_start_another_task(tmp_path):
     call("train.py", "task=mae", "backbone=vit", *SMALL, "trainer.max_epochs=1", folder=tmp_path)
     (checkpoint,) = tmp_path.glob("logs/train/runs/*/checkpoints/best.ckpt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -11,25 +12,35 @@ from rich.table import Table
 
 
 def draw_curves(folder: Path) -> None:
-    """curves.png from metrics.csv."""
+    """curves.png from metrics.csv and its predecessors."""
     from spine.pictures import curves  # matplotlib takes a second
 
-    path = folder / "metrics.csv"
-    if not path.is_file():
-        return
-    history: dict[str, list[tuple[float, float]]] = {}
-    with path.open() as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if value and row.get("epoch") and name not in ("epoch", "step") and name.count("/") < 2:
-                    history.setdefault(name, []).append((float(row["epoch"]), float(value)))
+    history: dict[str, dict[float, float]] = {}
+    for path in sorted(folder.glob("metrics*.csv")):  # a run that went on from a checkpoint has several, the newest last
+        with path.open() as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    if value and row.get("epoch") and name not in ("epoch", "step") and name.count("/") < 2:
+                        known = "lr/learning rate" if name.startswith("lr-") else name
+                        history.setdefault(known, {})[float(row["epoch"])] = float(value)
     if history:
-        curves(history).savefig(folder / "curves.png")
+        curves({name: sorted(points.items()) for name, points in history.items()}).savefig(folder / "curves.png")
+
+
+def keep_history(folder: Path) -> None:
+    """Puts metrics.csv aside, so that a run that goes on in the same folder does not overwrite what it measured before."""
+    path = folder / "metrics.csv"
+    if path.is_file():
+        earlier = len(list(folder.glob("metrics.*.csv")))
+        path.rename(folder / f"metrics.{earlier:03}.csv")  # sorts before metrics.csv
 
 
 def results(folder: Path, monitor: str, values: dict[str, float], seconds: float, checkpoint: str) -> None:
     """Writes metrics.json and prints the table of results and the folder."""
-    content = {"metrics": values, "monitor": monitor, "seconds": seconds, "checkpoint": checkpoint}
+    numbers = {
+        key: None if math.isnan(value) else value for key, value in values.items()
+    }  # JSON knows no nan: an absent class is null
+    content = {"metrics": numbers, "monitor": monitor, "seconds": seconds, "checkpoint": checkpoint}
     (folder / "metrics.json").write_text(json.dumps(content, indent=2) + "\n")
     table = Table(title=f"Results after {seconds:.0f} s", title_justify="left")
     table.add_column("metric")
@@ -50,8 +61,8 @@ def sweep_table(folder: Path) -> None:
     for run in sorted(path for path in folder.glob("*") if path.is_dir()):
         if (run / "metrics.json").is_file():
             content = json.loads((run / "metrics.json").read_text())
-            value = content["metrics"].get(content["monitor"], float("nan"))
-            table.add_row(run.name, content["monitor"], f"{value:.4f}", f"{content['seconds']:.0f}")
+            value = content["metrics"].get(content["monitor"])
+            table.add_row(run.name, content["monitor"], "-" if value is None else f"{value:.4f}", f"{content['seconds']:.0f}")
         elif (run / "error.txt").is_file():
             table.add_row(run.name, "failed", (run / "error.txt").read_text().splitlines()[0], "")
     if table.row_count:

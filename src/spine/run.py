@@ -257,6 +257,8 @@ def _train(config: dict[str, Any], folder: Path) -> float | None:
     quiet()
     pl.seed_everything(config["seed"], verbose=False)
     task, data = build(config)
+    if config["ckpt_path"]:
+        report.keep_history(folder)
     trainer = make_trainer(config, folder, task)
     if trainer.is_global_zero:
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -268,7 +270,9 @@ def _train(config: dict[str, Any], folder: Path) -> float | None:
     if best:
         values = measure(trainer, task, data, "val", best)
     else:  # fast_dev_run writes no checkpoint
-        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        values = {
+            key: float(value) for key, value in trainer.callback_metrics.items() if "/" in key and not key.startswith("lr-")
+        }
     if trainer.is_global_zero:
         report.draw_curves(folder)
         report.results(folder, task.monitor, values, time.perf_counter() - start, checkpoint=best)

@@ -2,7 +2,8 @@
 
 Patches become tokens, a class token is put before them, learned positions are added, and a plain pre-norm transformer does the
 rest. GELU is exact here, as in timm and torchvision (the flax code takes the tanh approximation by default). Built for maps it
-emits the tokens after each quarter of the depth, without a norm and all at the stride of the patch.
+emits the tokens after each quarter of the depth, without a norm and all at the stride of the patch. The hybrids (paper section 3.1) cut
+their patches from the map of a ResNet.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spine.blocks.residual import drop_path_rates
@@ -20,16 +22,97 @@ from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use
 EPS = 1e-6  # of every norm (Hugging Face's default, 1e-12, is another one)
 
 
-class PatchEmbed(nn.Module):
-    """A convolution whose stride is its kernel: one token a patch."""
+def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
+    """TensorFlow's SAME padding of maps (B, C, h, w): the odd pixel goes to the right and bottom."""
+    down, right = (max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in x.shape[-2:])
+    return F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2), value=value)
 
-    def __init__(self, in_chans: int, embed_dim: int, patch_size: int):
+
+class StdConv(nn.Conv2d):
+    """Convolution without bias, SAME padding, whose filters are standardised: divided by their deviation plus 1e-5 (the authors')."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1):
+        super().__init__(in_channels, out_channels, kernel, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h / stride, w / stride)."""
+        deviation, mean = torch.std_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
+        weight = (self.weight - mean) / (deviation + 1e-5)
+        return F.conv2d(pad_same(x, self.kernel_size[0], self.stride[0]), weight, stride=self.stride)
+
+
+class StdConvNorm(nn.Module):
+    """A standardised convolution and its group norm."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1):
         super().__init__()
-        self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, patch_size)
+        self.conv = StdConv(in_channels, out_channels, kernel, stride)
+        self.norm = nn.GroupNorm(32, out_channels, eps=EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h / stride, w / stride)."""
+        return self.norm(self.conv(x))
+
+
+class Bottleneck(nn.Module):
+    """The hybrids' residual unit: norms behind the convolutions, the stride on the 3x3, the last norm's scale starting at zero."""
+
+    def __init__(self, in_channels: int, width: int, stride: int):
+        super().__init__()
+        out_channels = 4 * width
+        self.conv1, self.norm1 = StdConv(in_channels, width, 1), nn.GroupNorm(32, width, eps=EPS)
+        self.conv2, self.norm2 = StdConv(width, width, 3, stride), nn.GroupNorm(32, width, eps=EPS)
+        self.conv3, self.norm3 = StdConv(width, out_channels, 1), nn.GroupNorm(32, out_channels, eps=EPS)
+        nn.init.zeros_(self.norm3.weight)
+        changes = stride != 1 or in_channels != out_channels
+        self.downsample = StdConvNorm(in_channels, out_channels, 1, stride) if changes else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, 4 * width, h / stride, w / stride)."""
+        branch = F.relu(self.norm1(self.conv1(x)))
+        branch = F.relu(self.norm2(self.conv2(branch)))
+        return F.relu(self.norm3(self.conv3(branch)) + self.downsample(x))
+
+
+class ResNet(nn.Module):
+    """The convolutional front of the hybrids: a 7x7 stem, a max-pool and as many stages as `depths` names, the first at stride 4."""
+
+    def __init__(self, depths: tuple[int, ...], in_chans: int):
+        super().__init__()
+        self.stem = StdConvNorm(in_chans, 64, 7, 2)
+        self.stages = nn.ModuleList()
+        channels = 64
+        for i, depth in enumerate(depths):
+            units = []
+            for j in range(depth):
+                units.append(Bottleneck(channels, 64 * 2**i, 2 if i > 0 and j == 0 else 1))
+                channels = 4 * 64 * 2**i
+            self.stages.append(nn.ModuleDict({"blocks": nn.Sequential(*units)}))
+        self.channels, self.stride = channels, 4 * 2 ** max(len(depths) - 1, 0)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, D, H / P, W / P)."""
-        return self.proj(image)
+        """(B, 3, H, W) -> (B, C, H / stride, W / stride)."""
+        x = F.relu(self.stem(image))
+        x = F.max_pool2d(pad_same(x, 3, 2, value=float("-inf")), 3, 2)
+        stage: Any
+        for stage in self.stages:
+            x = stage["blocks"](x)
+        return x
+
+
+class PatchEmbed(nn.Module):
+    """A convolution whose stride is its kernel, one token a patch: of the image, or of a ResNet's map (hybrids)."""
+
+    def __init__(self, in_chans: int, embed_dim: int, patch_size: int, resnet: tuple[int, ...] | None):
+        super().__init__()
+        front = ResNet(resnet, in_chans) if resnet is not None else None
+        self.backbone: nn.Module = front or nn.Identity()
+        self.stride = patch_size * (front.stride if front else 1)  # of the tokens, in image pixels
+        self.proj = nn.Conv2d(front.channels if front else in_chans, embed_dim, patch_size, patch_size)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, D, H / stride, W / stride)."""
+        return self.proj(self.backbone(image))
 
 
 class ClassTokenNorm(nn.Module):
@@ -54,6 +137,7 @@ class ViT(Backbone):
         depth: int,
         num_heads: int,
         patch_size: int,
+        resnet: tuple[int, ...] | None = None,
         mlp_ratio: float = 4.0,
         image_size: tuple[int, int] = (224, 224),
         use: Use = "pooled",
@@ -62,12 +146,13 @@ class ViT(Backbone):
         drop_path_rate: float = 0.0,
         in_chans: int = 3,
     ):
+        """`resnet`: depths of the stages of a hybrid's front; `patch_size` is then that of its map."""
         super().__init__()
-        self.patch_size = patch_size
+        self.patch_embed = PatchEmbed(in_chans, embed_dim, patch_size, resnet)
+        self.patch_size = self.patch_embed.stride
         self.grid = self._grid(*image_size)
         self.levels = (3,) if use != "maps" else pick_levels(levels, 4)
         self.last_blocks = [depth * (i + 1) // 4 - 1 for i in self.levels]
-        self.patch_embed = PatchEmbed(in_chans, embed_dim, patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid[0] * self.grid[1], embed_dim))
         self.pos_drop = nn.Dropout(dropout)
@@ -75,8 +160,9 @@ class ViT(Backbone):
         self.blocks = nn.Sequential(*(TransformerBlock(embed_dim, num_heads, mlp_ratio, dropout, rate, EPS) for rate in rates))
         self.norm = nn.LayerNorm(embed_dim, eps=EPS) if use == "drop" else None  # of all tokens, before MAE's decoder
         self.pooling = ClassTokenNorm(embed_dim) if use == "pooled" else nn.Identity()
-        level = Level(embed_dim, patch_size)
-        self.spec = FeatureSpec((level,) * len(self.levels), embed_dim, patch_size, self.grid, frozenset({"drop"}))
+        level = Level(embed_dim, self.patch_size)
+        masking = frozenset({"drop"}) if resnet is None else frozenset()  # a ResNet would carry hidden pixels into visible tokens
+        self.spec = FeatureSpec((level,) * len(self.levels), embed_dim, self.patch_size, self.grid, masking)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -152,6 +238,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "large_patch32": {**LARGE, "patch_size": 32},
     "large_patch16": {**LARGE, "patch_size": 16},
     "huge_patch14": {**HUGE, "patch_size": 14},
+    # hybrids: for /16 the blocks of the fourth stage of a ResNet-50 stand in its third
+    "tiny_r_s16_p8": {**TINY, "patch_size": 8, "resnet": ()},
+    "small_r26_s32": {**SMALL, "patch_size": 1, "resnet": (2, 2, 2, 2)},
+    "base_r26_s32": {**BASE, "patch_size": 1, "resnet": (2, 2, 2, 2)},
+    "base_r50_s32": {**BASE, "patch_size": 1, "resnet": (3, 4, 6, 3)},
+    "base_r50_s16": {**BASE, "patch_size": 1, "resnet": (3, 4, 9)},
+    "large_r50_s32": {**LARGE, "patch_size": 1, "resnet": (3, 4, 6, 3)},
+    "large_r50_s16": {**LARGE, "patch_size": 1, "resnet": (3, 4, 9)},
 }
 
 # timm's names, which are those of the MAE and DeiT code too

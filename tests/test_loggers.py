@@ -1,0 +1,50 @@
+"""Pictures and loggers."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from spine import loggers, pictures
+from spine.callbacks import render
+
+
+def test_wandb_without_a_key_stays_offline_and_asks_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "nothing"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    logger = loggers.wandb(str(tmp_path), online=True)
+    assert "kept offline" in capsys.readouterr().out
+    logger.log_metrics({"val/top1": 0.5}, step=1)
+    logger.log_image("picture", [np.zeros((8, 8, 3), np.uint8)])
+    logger.experiment.finish()
+    (run,) = (tmp_path / "wandb").glob("offline-run-*")
+    assert list(run.glob("*.wandb"))
+
+
+def test_ignored_pixels_are_white_in_truth_and_prediction():
+    colours = pictures.palette(5)
+    assert colours[255].tolist() == [1, 1, 1]
+    assert len({tuple(colour) for colour in colours[:5].tolist()}) == 5
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_pictures_take_any_number_of_images(count):
+    images = np.random.default_rng(0).integers(0, 255, (count, 20, 30, 3), np.uint8)
+    masks = np.random.default_rng(1).integers(0, 3, (count, 20, 30))
+    points = np.random.default_rng(2).uniform(0, 19, (count, 4, 3))
+    figures = [
+        pictures.segmentation(images, masks, masks, ("a", "b", "c")),
+        pictures.classification(images, [0] * count, [1] * count, ("a", "b")),
+        pictures.keypoints(images, points, points, np.random.rand(count, 5, 7), ((0, 1),)),
+        pictures.image_rows({"one": images, "two": images}),
+        pictures.confusion(np.eye(3), ("a", "b", "c")),
+        pictures.curves({"train/loss": [(0, 1.0), (1, 0.5)], "val/loss": [(0, 1.1)], "val/top1": [(0, 0.2), (1, 0.4)]}),
+    ]
+    for figure in figures:
+        assert isinstance(figure, Figure)
+        assert render(figure).std() > 1
+
+
+def test_curves_hide_the_panels_they_do_not_need():
+    figure = pictures.curves({f"val/m{i}": [(0, 1.0)] for i in range(4)})
+    assert [axis.get_visible() for axis in figure.axes] == [True] * 4 + [False] * 2
