@@ -16,15 +16,19 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 from torch.nn import Module
 
+from spine.pictures import SHOWN
+
 
 class Pictures(pl.Callback):
-    """Draws the first evaluated batch: into `folder` and the loggers, at every evaluation and every `every_n_epochs` of training."""
+    """Draws samples from all over an evaluated split, into `folder` and the loggers: at every evaluation, and while training if asked."""
 
-    def __init__(self, folder: str, mean: Sequence[float], std: Sequence[float], every_n_epochs: int = 0):
+    def __init__(
+        self, folder: str, mean: Sequence[float], std: Sequence[float], loggers: Sequence[Logger] = (), every_n_epochs: int = 0
+    ):
         """`every_n_epochs` 0 draws nothing while training goes on; mean and std are those of the transforms."""
-        self.folder, self.every_n_epochs = Path(folder), every_n_epochs
+        self.folder, self.loggers, self.every_n_epochs = Path(folder), loggers, every_n_epochs
         self.mean, self.std = (torch.tensor(list(values)).view(1, -1, 1, 1) for values in (mean, std))
-        self.first: tuple[dict[str, Tensor], Tensor] | None = None
+        self.kept: list[tuple[dict[str, Tensor], Tensor]] = []
 
     def show(self, image: Tensor) -> np.ndarray:
         """Normalised images (B, 3, H, W) -> (B, H, W, 3) uint8."""
@@ -34,19 +38,26 @@ class Pictures(pl.Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Keeps the first batch."""
-        if batch_idx == 0 and self._due(trainer):
-            self.first = (batch, outputs)
+        """Keeps a few samples of this batch, so that the picture holds SHOWN from evenly spaced batches."""
+        if not self._due(trainer):
+            return
+        batches = int(trainer.num_val_batches[0])
+        spaced = min(SHOWN, batches)
+        if batch_idx in {i * batches // spaced for i in range(spaced)}:
+            each = -(-SHOWN // spaced)
+            self.kept.append(({key: value[:each] for key, value in batch.items()}, outputs[:each]))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Draws it, and the summary of the evaluation, before the metrics start anew."""
-        if self.first is None:
+        """Draws them, and the summary of the evaluation, before the metrics start anew."""
+        if not self.kept:
             return
         summary = pl_module.draw_summary()  # on every process: it gathers
         if trainer.is_global_zero:
-            for name, figure in {**pl_module.draw(*self.first, self.show), **summary}.items():
-                self._keep(trainer, f"{pl_module.split}_{name}", figure)
-        self.first = None
+            batch = {key: torch.cat([kept[key] for kept, _ in self.kept]) for key in self.kept[0][0]}
+            outputs = torch.cat([kept for _, kept in self.kept])
+            for name, figure in {**pl_module.draw(batch, outputs, self.show), **summary}.items():
+                self._keep(f"{pl_module.split}_{name}", figure, trainer.global_step)
+        self.kept = []
 
     def _due(self, trainer: pl.Trainer) -> bool:
         if trainer.state.fn != "fit":
@@ -54,12 +65,12 @@ class Pictures(pl.Callback):
         every = self.every_n_epochs
         return not trainer.sanity_checking and every > 0 and (trainer.current_epoch + 1) % every == 0
 
-    def _keep(self, trainer: pl.Trainer, name: str, figure: Figure) -> None:
+    def _keep(self, name: str, figure: Figure, step: int) -> None:
         picture = render(figure)
         self.folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(self.folder / f"{name}.png")
-        for logger in trainer.loggers:
-            log_picture(logger, name, picture, trainer.global_step)
+        for logger in self.loggers:
+            log_picture(logger, name, picture, step)
 
 
 def render(figure: Figure) -> np.ndarray:

@@ -140,7 +140,8 @@ def curves(history: dict[str, list[tuple[float, float]]]) -> Figure:
     rows = -(-len(panels) // columns) or 1
     figure = Figure(figsize=(4.2 * columns, 2.8 * rows), dpi=100, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
-    for (metric, lines), axis in zip(panels.items(), axes, strict=False):  # panels first: zip must not eat an axis
+    ordered = sorted(panels.items(), key=lambda panel: panel[0] != "loss")  # loss first
+    for (metric, lines), axis in zip(ordered, axes, strict=False):  # panels first: zip must not eat an axis
         for split, points in lines.items():
             x, y = zip(*points, strict=True)
             axis.plot(x, y, marker="." if len(x) < 40 else None, label=split)

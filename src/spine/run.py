@@ -204,6 +204,7 @@ def make_trainer(config: dict[str, Any], folder: Path, task: Any) -> Any:
             str(folder / "pictures"),
             config["dataset"]["mean"],
             config["dataset"]["std"],
+            loggers[1:],
             node["picture_every_n_epochs"],
         ),
         LearningRateMonitor("epoch"),
@@ -268,6 +269,7 @@ def _train(config: dict[str, Any], folder: Path) -> float | None:
         raise KeyboardInterrupt
     best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""
     if best:
+        trainer.loggers = []  # the curves end with training; what follows is the result
         values = measure(trainer, task, data, "val", best)
     else:  # fast_dev_run writes no checkpoint
         values = {
