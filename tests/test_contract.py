@@ -136,6 +136,18 @@ def test_unknown_names_are_answered_with_the_nearest():
         spine.create_model("convnext")
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_use_that_it_was_not_written_for_is_refused(backbone):
+    with pytest.raises(InputError, match="use is 'replace'; this backbone can be built for pooled, maps"):
+        micro(backbone, use="replace")
+
+
+def test_hybrids_are_masked_by_painting():
+    with torch.device("meta"):
+        net = spine.create_model("vit", variant="tiny_r_s16_p8", task="mae", image_size=64)
+    assert net.painted_pixel is not None and net.patch_size == 32
+
+
 def test_there_is_no_fifth_level():
     with pytest.raises(InputError, match="no feature level 4"):
         micro("convnext", use="maps", levels=(4,))

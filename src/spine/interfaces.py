@@ -139,3 +139,9 @@ def pick_levels(levels: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
     if not levels:
         raise InputError(f"No feature level was chosen; choose among 0 (finest) to {count - 1}.")
     return tuple(sorted({level % count for level in levels}))
+
+
+def check_use(use: str, offered: tuple[str, ...] = ("pooled", "maps")) -> None:
+    """InputError where a backbone is asked for a use that it was not written for."""
+    if use not in offered:
+        raise InputError(f"use is '{use}'; this backbone can be built for {', '.join(offered)}.")

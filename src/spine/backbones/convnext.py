@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spine.blocks.conv import LayerNorm2d
 from spine.blocks.residual import DropPath, drop_path_rates
-from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, pick_levels
+from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 
 EPS = 1e-6  # of every norm
 
@@ -76,6 +76,7 @@ class ConvNeXt(Backbone):
         in_chans: int = 3,
     ):
         super().__init__()
+        check_use(use)
         self.levels = (len(dims) - 1,) if use == "pooled" else pick_levels(levels, len(dims))
         depths, dims = depths[: self.levels[-1] + 1], dims[: self.levels[-1] + 1]  # no stage that nobody reads
         stem = nn.Sequential(nn.Conv2d(in_chans, dims[0], 4, 4), LayerNorm2d(dims[0], eps=EPS))
@@ -129,6 +130,7 @@ class IsotropicConvNeXt(Backbone):
         in_chans: int = 3,
     ):
         super().__init__()
+        check_use(use)
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
         self.last_blocks = [depth * (i + 1) // 4 - 1 for i in self.levels]
         self.stem = nn.Conv2d(in_chans, dim, 16, 16)

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spine.blocks.conv import conv_norm, conv_norm_act, resize_map
-from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, pick_levels
+from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 
 
 class BasicBlock(nn.Module):
@@ -132,6 +132,7 @@ class HRNet(Backbone):
         in_chans: int = 3,
     ):
         super().__init__()
+        check_use(use)
         channels = tuple(width * 2**i for i in range(4))
         self.levels = (0, 1, 2, 3) if use == "pooled" else pick_levels(levels, 4)
         self.conv1 = nn.Conv2d(in_chans, stem_channels, 3, 2, 1, bias=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from spine.blocks.conv import conv_norm, conv_norm_act
-from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, pick_levels
+from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 
 # Paper table 2: expansion, channels, repeats, stride
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -58,6 +58,7 @@ class MobileNetV2(Backbone):
 
     def __init__(self, *, width: float, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3):
         super().__init__()
+        check_use(use)
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
         self.last_blocks = [LAST_BLOCKS[i] for i in self.levels]
         channels = round_channels(32 * width)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from spine.blocks.residual import drop_path_rates
 from spine.blocks.transformer import TransformerBlock, resize_positions, xavier_linear
 from spine.errors import InputError
-from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, pick_levels
+from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
 
 EPS = 1e-6  # of every norm (Hugging Face's default, 1e-12, is another one)
 
@@ -148,6 +148,8 @@ class ViT(Backbone):
     ):
         """`resnet`: depths of the stages of a hybrid's front; `patch_size` is then that of its map."""
         super().__init__()
+        # a ResNet in front would carry hidden pixels into visible tokens: hybrids cannot drop patches
+        check_use(use, ("pooled", "maps", "drop") if resnet is None else ("pooled", "maps"))
         self.patch_embed = PatchEmbed(in_chans, embed_dim, patch_size, resnet)
         self.patch_size = self.patch_embed.stride
         self.grid = self._grid(*image_size)
@@ -161,7 +163,7 @@ class ViT(Backbone):
         self.norm = nn.LayerNorm(embed_dim, eps=EPS) if use == "drop" else None  # of all tokens, before MAE's decoder
         self.pooling = ClassTokenNorm(embed_dim) if use == "pooled" else nn.Identity()
         level = Level(embed_dim, self.patch_size)
-        masking = frozenset({"drop"}) if resnet is None else frozenset()  # a ResNet would carry hidden pixels into visible tokens
+        masking = frozenset({"drop"} if resnet is None else ())
         self.spec = FeatureSpec((level,) * len(self.levels), embed_dim, self.patch_size, self.grid, masking)
         self._initialise()
 
