@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: threads of several processes only get into each other's way
 
 from pathlib import Path
 

@@ -83,6 +83,15 @@ def test_misfits_on_the_command_line(tmp_path, arguments, message):
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
+def test_misfits_are_found_before_lightning_loads():
+    """It takes five seconds and more to import; torch alone takes two."""
+    code = (
+        "import sys; from spine import preflight; from test_configs import composed\n"
+        "preflight.check(composed('task=seg')); assert 'pytorch_lightning' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
+
+
 def test_the_full_trace_is_there_for_who_asks(tmp_path, monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     done, _ = command("backbone=convnex", folder=tmp_path)

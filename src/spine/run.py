@@ -140,13 +140,12 @@ def outputs_of(task: str, labels: Any) -> int | None:
 
 
 def build(config: dict[str, Any], split: str = "train") -> tuple[Any, Any]:
-    """Task and DataModule of a plain configuration. Writes into it what was found out: num_outputs, precision."""
+    """Task and DataModule of a plain, checked configuration. Writes into it what was found out: num_outputs, precision."""
     import torch
 
     from spine import weights
     from spine.model import backbone_module
 
-    preflight.check(config)
     config["trainer"]["precision"] = resolve_precision(config["trainer"]["precision"])
     task = preflight.named(config["task"])
     data = build_data(config)
@@ -252,9 +251,10 @@ def train(cfg: DictConfig) -> float | None:
 
 
 def _train(config: dict[str, Any], folder: Path) -> float | None:
+    start = time.perf_counter()
+    preflight.check(config)  # before Lightning, which takes seconds to import
     import pytorch_lightning as pl
 
-    start = time.perf_counter()
     quiet()
     pl.seed_everything(config["seed"], verbose=False)
     task, data = build(config)
@@ -336,14 +336,15 @@ def register_checkpoint(arguments: list[str]) -> None:
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Evaluates a checkpoint on a split; prints its metrics, writes metrics.json and pictures."""
-    import pytorch_lightning as pl
-
     start = time.perf_counter()
-    quiet()
     folder = Path(HydraConfig.get().runtime.output_dir)
     config = plain(cfg)
     checkpoint, split = config.pop("ckpt_path"), config.pop("split")
     config["backbone"]["weights"] = None  # everything comes from the checkpoint
+    preflight.check(config)
+    import pytorch_lightning as pl
+
+    quiet()
     pl.seed_everything(config["seed"], verbose=False)
     task, data = build(config, split)
     trainer = make_trainer(config, folder, task)
