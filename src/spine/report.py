@@ -57,7 +57,7 @@ def sweep_table(folder: Path) -> None:
     """Prints a line for every run under the folder of a sweep: its metric and seconds, or why it failed."""
     table = Table(title=f"Sweep {folder}", title_justify="left")
     for column in ("run", "metric", "value", "seconds"):
-        table.add_column(column, justify="left" if column in ("run", "metric") else "right")
+        table.add_column(column, justify="right" if column == "seconds" else "left")
     for run in sorted(path for path in folder.glob("*") if path.is_dir()):
         if (run / "metrics.json").is_file():
             content = json.loads((run / "metrics.json").read_text())

@@ -97,9 +97,10 @@ class DataModule(pl.LightningDataModule):
         """The loader of a split: shuffled and without an incomplete batch for train, in order and complete for the others."""
         samples, train = self.split(name), name == "train"
         if train and len(samples) < self.batch_size * self._world():
+            processes = f" on each of {self._world()} processes" if self._world() > 1 else ""
             raise InputError(
-                f"The training split holds {len(samples)} samples, fewer than one batch of {self.batch_size} on each of "
-                f"{self._world()} processes. Set dataset.batch_size to at most {max(1, len(samples) // self._world())}."
+                f"The training split holds {len(samples)} samples, fewer than one batch of {self.batch_size}{processes}. "
+                f"Set dataset.batch_size to at most {max(1, len(samples) // self._world())}."
             )
         batches = EpochBatches(len(samples), self.batch_size, self.seed, shuffle=train, rank=self._rank(), world=self._world())
         options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4} if self.num_workers else {}
