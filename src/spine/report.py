@@ -21,8 +21,7 @@ def draw_curves(folder: Path) -> None:
             for row in csv.DictReader(file):
                 for name, value in row.items():
                     if value and row.get("epoch") and name not in ("epoch", "step") and name.count("/") < 2:
-                        known = "lr/learning rate" if name.startswith("lr-") else name
-                        history.setdefault(known, {})[float(row["epoch"])] = float(value)
+                        history.setdefault(name, {})[float(row["epoch"])] = float(value)
     if history:
         curves({name: sorted(points.items()) for name, points in history.items()}).savefig(folder / "curves.png")
 
