@@ -50,15 +50,29 @@ def test_optimizers_and_schedules_build(task, optimizer, schedule):
     import torch
 
     net = preflight.build_model(config, num_outputs=None if task == "mae" else 3)
-    made = run.instantiate(config["optimizer"], net)
-    assert isinstance(run.instantiate(config["schedule"], made, 100), torch.optim.lr_scheduler.LambdaLR)
+    made = run.instantiate("optimizer", config["optimizer"], net)
+    assert isinstance(run.instantiate("schedule", config["schedule"], made, 100), torch.optim.lr_scheduler.LambdaLR)
 
 
 @pytest.mark.parametrize("augment", choices("augment"))
 def test_augmentations_build(augment):
     config = composed(f"augment={augment}")
     for split in ("train", "eval"):
-        assert all(run.instantiate(step) is not None for step in config["augment"][split])
+        assert all(run.instantiate("augment", step) is not None for step in config["augment"][split])
+
+
+def test_keys_that_a_part_does_not_take_are_named(tmp_path):
+    config = composed("task=mae", "optimizer=sgd", "+trainer.max_epoch=3", "+task.ratio=0.5")
+    with pytest.raises(preflight.InputError, match="Unknown key 'optimizer.betas'"):
+        run.instantiate("optimizer", config["optimizer"], None)
+    with pytest.raises(preflight.InputError, match="Unknown key 'trainer.max_epoch'. Did you mean 'max_epochs'"):
+        run.make_trainer(config, tmp_path, None)
+    with pytest.raises(preflight.InputError, match="Unknown key 'task.ratio'. Did you mean 'mask_ratio'"):
+        run.instantiate("task", config["task"])
+
+
+def test_no_variant_means_the_builders_own():
+    preflight.check(composed("backbone.variant=null"))
 
 
 def test_a_configuration_cannot_run_what_it_likes():

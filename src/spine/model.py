@@ -102,7 +102,7 @@ class MaskedModel(nn.Module):
 
 
 def backbone_module(name: str) -> ModuleType:
-    """The file of a backbone; ValueError with the nearest spelling where there is none of that name."""
+    """The file of a backbone; InputError with the nearest spelling where there is none of that name."""
     names = spine.list_backbones()
     if name not in names:
         raise InputError(f"Unknown backbone '{name}'.{nearest(name, names)} Choices: {', '.join(names)}.")
@@ -110,7 +110,7 @@ def backbone_module(name: str) -> ModuleType:
 
 
 def head_class(name: str) -> type[Head]:
-    """The head of a file in spine.heads; ValueError with the nearest spelling where there is none of that name."""
+    """The head of a file in spine.heads; InputError with the nearest spelling where there is none of that name."""
     names = list_heads()
     if name not in names:
         raise InputError(f"Unknown head '{name}'.{nearest(name, names)} Choices: {', '.join(names)}.")
@@ -128,7 +128,7 @@ def list_heads() -> list[str]:
 
 
 def check_arguments(function: Callable, arguments: dict[str, Any], owner: str) -> None:
-    """ValueError naming the first of `arguments` that `function` does not take, with the nearest spelling."""
+    """InputError naming the first of `arguments` that `function` does not take, with the nearest spelling."""
     parameters = inspect.signature(function).parameters.values()
     allowed = [p.name for p in parameters if p.name != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD]
     for key in arguments:
@@ -147,7 +147,7 @@ def build(
     backbone_options: dict[str, Any] | None = None,
     head_options: dict[str, Any] | None = None,
 ) -> Model | MaskedModel:
-    """Builds the backbone for what the head reads, then the head from what the backbone states. ValueError on any misfit."""
+    """Builds the backbone for what the head reads, then the head from what the backbone states. InputError on any misfit."""
     module, head_type, facts = backbone_module(backbone), head_class(head), task_facts(task)
     phrase = {"pooled": "the pooled embedding", "maps": "feature maps", "tokens": "tokens"}
     if head_type.reads != facts.feeds:
@@ -160,8 +160,9 @@ def build(
         raise InputError(f"head.levels chooses among feature maps; head '{head}' reads {phrase[head_type.reads]}.")
     make = getattr(module, backbone)
     options = dict(backbone_options or {})
-    variant = options.get("variant")
-    if variant is not None and variant not in module.VARIANTS:
+    if options.get("variant") is None:
+        options.pop("variant", None)  # the builder's own default
+    elif (variant := options["variant"]) not in module.VARIANTS:
         choices = list(module.VARIANTS)
         raise InputError(f"Unknown variant '{variant}' of {backbone}.{nearest(variant, choices)} Choices: {', '.join(choices)}.")
     check_arguments(make, options, "backbone")
@@ -191,7 +192,7 @@ def _known(num_outputs: int | None, task: str) -> int:
 
 
 def task_facts(task: str) -> TaskFacts:
-    """Facts of a task by name; ValueError with the nearest spelling where there is none."""
+    """Facts of a task by name; InputError with the nearest spelling where there is none."""
     if task not in TASKS:
         raise InputError(f"Unknown task '{task}'.{nearest(task, list(TASKS))} Choices: {', '.join(TASKS)}.")
     return TASKS[task]

@@ -85,14 +85,17 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
 
 
-def instantiate(node: dict[str, Any], *arguments: Any, **more: Any) -> Any:
-    """Calls what an allowed `_target_` names with `arguments`, the node's other keys and `more`; keys are checked against its signature."""
+def instantiate(part: str, node: dict[str, Any], *arguments: Any, **more: Any) -> Any:
+    """Calls what an allowed `_target_` names with `arguments`, the node's other keys and `more`; our own parts' keys are checked.
+
+    `part` is the node's place in the configuration, for the message about a key that the target does not take.
+    """
     from spine.model import check_arguments
 
     target = preflight.target_of(node)
     own = {key: value for key, value in node.items() if key != "_target_"}
     if node["_target_"].startswith("spine."):
-        check_arguments(target, own, node["_target_"].split(".")[1])
+        check_arguments(target, own, part)
     return target(*arguments, **own, **more)
 
 
@@ -119,11 +122,11 @@ def build_data(config: dict[str, Any], model_patches: tuple[int, float] | None =
     multiple = preflight.padded_size(config)[1]
 
     def transform(split: str, data: Any) -> Transform:
-        steps = [instantiate(step) for step in augment["train" if split == "train" else "eval"]]
+        steps = [instantiate("augment", step) for step in augment["train" if split == "train" else "eval"]]
         return Transform(steps, node["mean"], node["std"], data.labels.flip_pairs, multiple)
 
     return DataModule(
-        lambda split: instantiate(own, split=split),
+        lambda split: instantiate("dataset", own, split=split),
         transform,
         needs=task_facts(preflight.named(config["task"])).needs,
         batch_size=node["batch_size"],
@@ -164,10 +167,11 @@ def build(config: dict[str, Any], split: str = "train") -> tuple[Any, Any]:
         model.backbone.compile()
         model.head.compile()
     module = instantiate(
+        "task",
         config["task"],
         model=model,
-        optimizer=partial(instantiate, config["optimizer"]),
-        schedule=partial(instantiate, config["schedule"]),
+        optimizer=partial(instantiate, "optimizer", config["optimizer"]),
+        schedule=partial(instantiate, "schedule", config["schedule"]),
         labels=labels,
     )
     if task == "mae":
@@ -184,9 +188,11 @@ def make_trainer(config: dict[str, Any], folder: Path, task: Any) -> Any:
     from pytorch_lightning.loggers import CSVLogger
 
     from spine.callbacks import EpochLines, Pictures
+    from spine.model import check_arguments
 
+    check_arguments(pl.Trainer.__init__, config["trainer"], "trainer")
     loggers = [CSVLogger(str(folder), name="", version="")]
-    loggers += [instantiate(node, folder=str(folder)) for node in (config.get("logger") or {}).values()]
+    loggers += [instantiate("logger", node, folder=str(folder)) for node in (config.get("logger") or {}).values()]
     for logger in loggers[1:]:
         logger.log_hyperparams(config)
     node = config["callbacks"]
@@ -209,7 +215,7 @@ def make_trainer(config: dict[str, Any], folder: Path, task: Any) -> Any:
         LearningRateMonitor("epoch"),
         RichProgressBar(refresh_rate=5) if sys.stdout.isatty() else EpochLines(),
     ]
-    callbacks += [instantiate(extra) for extra in (node.get("more") or {}).values()]
+    callbacks += [instantiate("callbacks.more", extra) for extra in (node.get("more") or {}).values()]
     return pl.Trainer(
         default_root_dir=str(folder),
         logger=loggers,
