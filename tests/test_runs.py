@@ -167,6 +167,20 @@ def test_a_broken_picture_in_a_worker_ends_in_one_sentence(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_train_and_evaluate_the_whole_split(tmp_path):
+    """22 validation pictures on two processes; evaluated again on one, best.ckpt gives the same metrics."""
+    sizes = ("dataset.length={train: 32, val: 22, test: 4}", *SMALL[1:])
+    done = call("train.py", "task=seg", *sizes, "trainer.devices=2", "trainer.strategy=ddp", folder=tmp_path)
+    assert "sync_dist" not in done.stderr
+    (folder,) = (tmp_path / "logs/train/runs").iterdir()
+    two = json.loads((folder / "metrics.json").read_text())["metrics"]
+    call("eval.py", f"ckpt_path={folder}/checkpoints/best.ckpt", "trainer.devices=1", "trainer.strategy=auto", folder=tmp_path)
+    (path,) = tmp_path.glob("logs/eval/*/metrics.json")
+    one = json.loads(path.read_text())["metrics"]
+    assert {key: value for key, value in two.items() if key != "val/loss"} == {k: v for k, v in one.items() if k != "val/loss"}
+
+
+@pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint(tmp_path):
     call("train.py", "task=cls", *SMALL, folder=tmp_path)
     (checkpoint,) = tmp_path.glob("logs/train/runs/*/checkpoints/last.ckpt")

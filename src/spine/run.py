@@ -237,6 +237,7 @@ def quiet() -> None:
 
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*It is recommended to use .*sync_dist=True.*")  # our metrics have gathered already
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", ".*Experiment logs directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", ".*number of training batches .* is smaller than the logging interval.*")
