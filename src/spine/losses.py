@@ -5,16 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spine.blocks.precision import at_least_float32
+
 
 def heatmap_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Half the mean squared error, the weight multiplied into both: (B, K, h, w) twice, (B, K) -> () (HRNet's JointsMSELoss)."""
-    difference = (prediction.float() - target) * weight[..., None, None]
+    difference = (at_least_float32(prediction) - target) * weight[..., None, None]
     return 0.5 * difference.square().mean()
 
 
 def masked_pixel_loss(prediction: Tensor, target: Tensor, patch_mask: Tensor) -> Tensor:
     """Mean squared error over a patch, then over the hidden patches: (B, N, M) twice, (B, N) True = hidden -> () (MAE, section 3)."""
-    error = (prediction.float() - target).square().mean(-1)  # (B, N)
+    error = (at_least_float32(prediction) - target).square().mean(-1)  # (B, N)
     return (error * patch_mask).sum() / patch_mask.sum()
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spine.blocks.precision import at_least_float32
 from spine.blocks.residual import DropPath
 from spine.errors import InputError
 
@@ -93,6 +94,6 @@ def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) 
         return table
     extra = table.shape[1] - old[0] * old[1]
     kept, grid = table[:, :extra], table[:, extra:]
-    grid = grid.reshape(1, *old, -1).permute(0, 3, 1, 2).float()
+    grid = at_least_float32(grid.reshape(1, *old, -1).permute(0, 3, 1, 2))
     grid = F.interpolate(grid, new, mode="bicubic", align_corners=False, antialias=False)
     return torch.cat([kept, grid.flatten(2).transpose(1, 2).to(kept.dtype)], dim=1)

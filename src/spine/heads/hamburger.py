@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spine.blocks.conv import resize_map
+from spine.blocks.precision import at_least_float32
 from spine.blocks.pyramid import pyramid_for
 from spine.errors import InputError
 from spine.interfaces import Features, FeatureSpec, Head, Reads
@@ -81,8 +82,7 @@ class Hamburger(nn.Module):
         """(B, C, h, w) -> (B, C, h, w)."""
         enjoy = F.relu(self.ham_in["conv"](x))
         with torch.autocast(x.device.type, enabled=False):  # quotients of small sums need float32
-            wide = enjoy.flatten(2) if enjoy.dtype == torch.float64 else enjoy.flatten(2).float()
-            ham = self.ham(wide, bases).to(enjoy.dtype)
+            ham = self.ham(at_least_float32(enjoy.flatten(2)), bases).to(enjoy.dtype)
         return F.relu(x + self.ham_out(ham.unflatten(2, enjoy.shape[-2:])))
 
 
