@@ -115,16 +115,15 @@ def test_every_published_variant_is_measured():
         assert {"micro", *CLASSIFIERS[backbone]} == set(spine.list_variants(backbone))
 
 
-@pytest.mark.parametrize(("variant", "width", "head"), [("tiny", 256, 359830)])
-def test_hamburger_has_the_published_size(variant, width, head):
+def test_hamburger_has_the_published_size():
     """SegNeXt-T's head reads 64, 160 and 256 channels and names 150 classes."""
     from spine.heads.hamburger import HamburgerHead
     from spine.interfaces import FeatureSpec, Level
 
     spec = FeatureSpec((Level(64, 8), Level(160, 16), Level(256, 32)), embed_dim=256)
     with torch.device("meta"):
-        built = HamburgerHead(spec, 150, channels=width)
-    assert sum(parameter.numel() for parameter in built.parameters()) == head
+        built = HamburgerHead(spec, 150, channels=256)
+    assert sum(parameter.numel() for parameter in built.parameters()) == 359830
 
 
 @pytest.mark.parametrize(

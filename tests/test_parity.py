@@ -132,8 +132,8 @@ def vit_names(state):
     return named
 
 
-@pytest.mark.parametrize("size", [64, 96])
-def test_vit_equals_transformers(size):
+def vit_pair(size):
+    """Our micro ViT and theirs, built for `size` pixels, with the same weights."""
     from transformers import ViTConfig, ViTForImageClassification
 
     config = ViTConfig(
@@ -147,7 +147,12 @@ def test_vit_equals_transformers(size):
     )
     theirs = randomise(ViTForImageClassification(config))
     ours = spine.create_model("vit", variant="micro", num_outputs=10, image_size=size)
-    load(ours, vit_names(theirs.state_dict()), vit.LAYOUT)
+    return load(ours, vit_names(theirs.state_dict()), vit.LAYOUT), theirs
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_vit_equals_transformers(size):
+    ours, theirs = vit_pair(size)
     image = torch.randn(2, 3, size, size, dtype=torch.float64)
     assert_equal(ours(image), theirs(image).logits)
     pair = ("backbone.patch_embed.proj.weight", "vit.embeddings.patch_embeddings.projection.weight")
@@ -156,20 +161,7 @@ def test_vit_equals_transformers(size):
 
 def test_vit_with_resized_positions_equals_transformers():
     """Built for 64 px and given 96 px, the table is resized as transformers does it."""
-    from transformers import ViTConfig, ViTForImageClassification
-
-    config = ViTConfig(
-        hidden_size=128,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        intermediate_size=512,
-        image_size=64,
-        num_labels=10,
-        layer_norm_eps=1e-6,
-    )
-    theirs = randomise(ViTForImageClassification(config))
-    ours = spine.create_model("vit", variant="micro", num_outputs=10, image_size=64)
-    load(ours, vit_names(theirs.state_dict()), vit.LAYOUT)
+    ours, theirs = vit_pair(64)
     image = torch.randn(2, 3, 96, 96, dtype=torch.float64)
     assert_equal(ours(image), theirs(image, interpolate_pos_encoding=True).logits)
 

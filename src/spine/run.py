@@ -109,8 +109,8 @@ def resolve_precision(wanted: str) -> str:
     return "bf16-mixed" if fast else "32-true"
 
 
-def build_data(config: dict[str, Any], model_patches: tuple[int, float] | None = None) -> Any:
-    """The DataModule of a plain configuration. `model_patches`: number of patches and share of hidden ones."""
+def build_data(config: dict[str, Any]) -> Any:
+    """The DataModule of a plain configuration."""
     from spine.datasets.module import DataModule
     from spine.datasets.transforms import Transform
     from spine.model import task_facts
@@ -132,7 +132,6 @@ def build_data(config: dict[str, Any], model_patches: tuple[int, float] | None =
         batch_size=node["batch_size"],
         num_workers=node["num_workers"],
         seed=config["seed"],
-        patch_mask=model_patches,
     )
 
 
@@ -175,6 +174,7 @@ def build(config: dict[str, Any], split: str = "train") -> tuple[Any, Any]:
         labels=labels,
     )
     if task == "mae":
+        # only the network knows its patches, and only the data how many outputs the network has: the mask is set last
         data.patch_mask = (model.grid[0] * model.grid[1], module.mask_ratio)
         data.opened.clear()
     module.config = config

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from spine.interfaces import Labels, Reads
-from spine.model import TASKS
+from spine.interfaces import Labels
 
 Batch = dict[str, Tensor]
 Show = Callable[[Tensor], np.ndarray]  # normalised images (B, 3, H, W) -> (B, H, W, 3) uint8
@@ -38,16 +37,6 @@ class Task(pl.LightningModule):
         self.make_optimizer, self.make_schedule = optimizer, schedule
         self.split = "val"  # names what is evaluated
         self.config: dict[str, Any] = {}  # the run's resolved configuration, as plain data; travels in every checkpoint
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Sample keys it reads."""
-        return TASKS[self.name].needs
-
-    @property
-    def feeds(self) -> Reads:
-        """What it hands to its head."""
-        return TASKS[self.name].feeds
 
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss () and the network's answer for one batch: the one step that training and evaluation share."""
