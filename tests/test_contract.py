@@ -1,5 +1,6 @@
 """What every backbone and every head promises, found by listing their folders."""
 
+import inspect
 import itertools
 
 import pytest
@@ -11,7 +12,7 @@ from spine.interfaces import Features
 from spine.model import TASKS, MaskedModel, backbone_module, head_class, list_heads
 
 BACKBONES, HEADS = spine.list_backbones(), list_heads()
-OUTPUTS = {"cls": 7, "pose": 5, "seg": 6, "mae": None}
+OUTPUTS = {"cls": 7, "pose": 5, "seg": 6, "mae": None, "beit": None}
 FITTING = [(b, t, h) for b, t, h in itertools.product(BACKBONES, TASKS, HEADS) if head_class(h).reads == TASKS[t].feeds]
 MISFITS = [(t, h) for t, h in itertools.product(TASKS, HEADS) if head_class(h).reads != TASKS[t].feeds]
 
@@ -61,10 +62,10 @@ def test_chosen_levels_equal_those_of_all(backbone, levels):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("use", ["pooled", "maps", "drop"])
+@pytest.mark.parametrize("use", ["pooled", "maps", "drop", "replace"])
 def test_stem_to_top_names_every_parameter_once(backbone, use):
-    if use == "drop" and "drop" not in micro(backbone, use="maps").spec.masking:
-        pytest.skip("it cannot drop patches")
+    if use in ("drop", "replace") and use not in micro(backbone, use="maps").spec.masking:
+        pytest.skip(f"it cannot {use} patches")
     net = micro(backbone, use=use)
     for name, _ in net.named_parameters():
         assert sum(name.startswith(group) for group in net.stem_to_top()) == 1, name
@@ -82,6 +83,8 @@ def test_every_fitting_head_gets_a_gradient_to_every_parameter(backbone, task, h
         assert out.shape == (4, 7)
     elif task == "mae":
         assert out.shape == (4, net.grid[0] * net.grid[1], net.patch_size**2 * 3)
+    elif task == "beit":
+        assert out.shape == (4, net.grid[0] * net.grid[1], 8192)
     else:
         assert out.shape[:2] == (4, OUTPUTS[task])
     out.square().mean().backward()
@@ -95,20 +98,24 @@ def test_head_that_reads_something_else_is_refused(task, head):
         spine.create_model("convnext", variant="micro", task=task, head=head, num_outputs=3)
 
 
-@pytest.mark.parametrize("backbone", [b for b in BACKBONES if b != "vit"])
+@pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("task", ["cls", "seg"])
-def test_convolutional_networks_take_any_size(backbone, task):
+def test_all_but_plain_token_networks_take_any_size(backbone, task):
+    if micro(backbone, use="maps").spec.patch_size:
+        pytest.skip("it cuts images into patches")
     net = spine.create_model(backbone, variant="micro", task=task, num_outputs=4).eval()
     assert run(net, torch.randn(1, 3, 75, 101)).shape[:2] == (1, 4)
 
 
-def test_token_networks_name_the_sizes_that_fit():
+@pytest.mark.parametrize("backbone", ["vit", "mae", "beit"])
+def test_token_networks_name_the_sizes_that_fit(backbone):
     with pytest.raises(InputError, match="16x16 patches; 500x500 is not a multiple. Nearest sizes that fit: 496, 512"):
-        spine.create_model("vit", variant="micro", num_outputs=2, image_size=500)
+        spine.create_model(backbone, variant="micro", num_outputs=2, image_size=500)
 
 
-def test_vit_takes_another_size_than_it_was_built_for():
-    net = spine.create_model("vit", variant="micro", num_outputs=3, image_size=(64, 64)).eval()
+@pytest.mark.parametrize("backbone", ["vit", "mae", "beit"])
+def test_token_networks_take_another_size_than_they_were_built_for(backbone):
+    net = spine.create_model(backbone, variant="micro", num_outputs=3, image_size=(64, 64)).eval()
     assert net(torch.randn(2, 3, 96, 48)).shape == (2, 3)
 
 
@@ -136,8 +143,8 @@ def test_unknown_names_are_answered_with_the_nearest():
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_use_that_it_was_not_written_for_is_refused(backbone):
-    with pytest.raises(InputError, match="use is 'replace'; this backbone can be built for pooled, maps"):
-        micro(backbone, use="replace")
+    with pytest.raises(InputError, match="use is 'tokens'; this backbone can be built for pooled, maps"):
+        micro(backbone, use="tokens")
 
 
 def test_hybrids_are_masked_by_painting():
@@ -162,8 +169,9 @@ def test_masked_painting_hides_the_patch():
     assert not torch.allclose(net(image, patch_mask), net(changed, patch_mask))
 
 
-def test_masked_vit_does_not_see_hidden_patches_and_keeps_places():
-    net = spine.create_model("vit", variant="micro", task="mae", image_size=64).eval()
+@pytest.mark.parametrize("backbone", ["vit", "mae"])
+def test_masked_vit_does_not_see_hidden_patches_and_keeps_places(backbone):
+    net = spine.create_model(backbone, variant="micro", task="mae", image_size=64).eval()
     image, patch_mask = torch.randn(2, 3, 64, 64), torch.rand(2, 16).argsort(1) < 12  # four visible in each row
     hidden = patch_mask.view(2, 1, 4, 4).repeat_interleave(16, 2).repeat_interleave(16, 3)
     torch.testing.assert_close(net(image, patch_mask), net(image.masked_fill(hidden, 9.0), patch_mask))
@@ -171,6 +179,33 @@ def test_masked_vit_does_not_see_hidden_patches_and_keeps_places():
     tokens = net.backbone.forward_masked(image, patch_mask, "drop")
     full[~patch_mask] = tokens.patches.flatten(0, 1)
     torch.testing.assert_close(full[0][~patch_mask[0]], tokens.patches[0])
+
+
+def test_masked_beit_does_not_see_hidden_patches():
+    net = spine.create_model("beit", variant="micro", task="beit", image_size=64).eval()
+    image, patch_mask = torch.randn(2, 3, 64, 64), torch.rand(2, 16) < 0.4
+    hidden = patch_mask.view(2, 1, 4, 4).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    torch.testing.assert_close(net(image, patch_mask), net(image.masked_fill(hidden, 9.0), patch_mask))
+    assert not torch.allclose(net(image, patch_mask), net(image, ~patch_mask))
+
+
+def has_checkpointing(backbone):
+    return "grad_checkpointing" in inspect.signature(getattr(backbone_module(backbone), backbone)).parameters
+
+
+@pytest.mark.parametrize("backbone", [b for b in BACKBONES if has_checkpointing(b)])
+def test_gradient_checkpointing_changes_nothing_but_memory(backbone):
+    """The same gradients and, although the forward pass runs twice, the same running statistics."""
+    plain = spine.create_model(backbone, variant="micro", num_outputs=3, image_size=64, grad_checkpointing=False).double()
+    saving = spine.create_model(backbone, variant="micro", num_outputs=3, image_size=64, grad_checkpointing=True).double()
+    saving.load_state_dict(plain.state_dict())
+    image = torch.randn(3, 3, 64, 64, dtype=torch.float64)
+    for net in (plain, saving):
+        net.train()(image).square().mean().backward()
+    for (name, ours), theirs in zip(plain.named_parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(theirs.grad, ours.grad, msg=name)
+    for (name, ours), theirs in zip(plain.named_buffers(), saving.buffers(), strict=True):
+        torch.testing.assert_close(theirs, ours, msg=name)
 
 
 def test_hamburger_is_deterministic_in_evaluation_and_takes_bases():

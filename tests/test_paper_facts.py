@@ -11,6 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 import spine
 
 CLASSIFIERS = {  # backbone: {variant: (parameters, multiply-adds, image size)}
+    "beit": {
+        "base_patch16": (86530984, 17563828224, 224),
+        "large_patch16": (304430568, 61554712576, 224),
+    },
     "convnext": {
         "tiny": (28589128, 4455531264, 224),
         "small": (50223688, 8683712256, 224),
@@ -31,6 +35,11 @@ CLASSIFIERS = {  # backbone: {variant: (parameters, multiply-adds, image size)}
         "w44": (67064984, 14883104960, 224),
         "w48": (77469864, 17277996032, 224),
         "w64": (128059944, 28895395840, 224),
+    },
+    "mae": {
+        "base_patch16": (86567656, 17563828224, 224),
+        "large_patch16": (304326632, 61554712576, 224),
+        "huge_patch14": (632045800, 167295109120, 224),
     },
     "mobilenet_v2": {
         "w035": (1677128, 59285808, 224),
@@ -60,6 +69,10 @@ CLASSIFIERS = {  # backbone: {variant: (parameters, multiply-adds, image size)}
     },
 }
 OTHER_SIZES = [  # backbone, variant, parameters, multiply-adds, image size
+    ("beit", "base_patch16", 86744104, 55484350464, 384),
+    ("beit", "large_patch16", 304998888, 191066300416, 384),
+    ("beit", "large_patch16", 305674728, 361986285568, 512),
+    ("mae", "huge_patch14", 633028840, 731713423360, 448),
     ("convnext", "tiny", 28589128, 13092317184, 384),
     ("convnext", "xlarge", 350196968, 179029262336, 384),
     ("mobilenet_v2", "w100", 3504872, 221316608, 192),
@@ -126,27 +139,36 @@ def test_hamburger_has_the_published_size():
     assert sum(parameter.numel() for parameter in built.parameters()) == 359830
 
 
+@pytest.mark.parametrize("backbone", ["mae", "vit"])
 @pytest.mark.parametrize(
-    ("variant", "decoder", "macs"),
+    ("variant", "encoder", "decoder", "macs"),
     [
-        ("base_patch16", 26109184, 9781133312),
-        ("large_patch16", 26240256, 20755783680),
-        ("huge_patch14", 26309708, 48561911808),
+        ("base_patch16", 85798656, 26109184, 9781133312),
+        ("large_patch16", 303301632, 26240256, 20755783680),
+        ("huge_patch14", 630764800, 26309708, 48561911808),
     ],
 )
-def test_mae_has_the_published_size(variant, decoder, macs):
-    """Encoder of the visible quarter and decoder, at 224 px; the frozen positions of the decoder count as parameters."""
+def test_mae_has_the_published_size(backbone, variant, encoder, decoder, macs):
+    """Encoder of the visible quarter and decoder, at 224 px; the frozen positions count as parameters."""
     with torch.device("meta"):
-        net = spine.create_model("vit", variant=variant, task="mae")
+        net = spine.create_model(backbone, variant=variant, task="mae")
+    assert sum(parameter.numel() for parameter in net.backbone.parameters()) == encoder
     assert sum(parameter.numel() for parameter in net.head.parameters()) == decoder
-    side = 224 // net.patch_size
+    visible = (224 // net.patch_size) ** 2 // 4
     with torch.device("meta"):
-        patch_mask = torch.arange(side * side)[None] >= side * side // 4
-    visible = side * side // 4
+        patch_mask = torch.arange(4 * visible)[None] >= visible
     net.backbone.forward_masked = lambda image, mask, masking: _masked_on_meta(net.backbone, image, visible)
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
         net(torch.empty(1, 3, 224, 224), patch_mask)
     assert counter.get_total_flops() / 2 == macs
+
+
+@pytest.mark.parametrize(("variant", "parameters"), [("base_patch16", 91965776), ("large_patch16", 311534016)])
+def test_masked_beit_has_the_published_size(variant, parameters):
+    """One table of offsets for all blocks, a mask token, a last norm, and 8192 visual words."""
+    with torch.device("meta"):
+        net = spine.create_model("beit", variant=variant, task="beit")
+    assert sum(parameter.numel() for parameter in net.parameters()) == parameters
 
 
 def _masked_on_meta(backbone, image, visible):

@@ -52,7 +52,7 @@ class Tokens(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """A network without its last layer, built for one use: `pooled`, `maps` at chosen levels, or masked `drop`."""
+    """A network without its last layer, built for one use: `pooled`, `maps` at chosen levels, or masked, `drop` or `replace`."""
 
     spec: FeatureSpec
     pooling: nn.Module  # what only pool() uses
@@ -79,6 +79,7 @@ class Head(nn.Module):
 
     reads: ClassVar[Reads]
     levels: ClassVar[tuple[int, ...] | None] = None  # which maps it reads, None for all
+    masking: ClassVar[tuple[str, ...]] = ()  # heads of tokens: the ways of masking that they understand, the preferred one first
 
     @classmethod
     def choose_levels(cls, spec: FeatureSpec) -> tuple[int, ...] | None:

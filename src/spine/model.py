@@ -26,6 +26,7 @@ class TaskFacts(NamedTuple):
     feeds: Reads  # what it hands to its head
     head: str  # the default one
     needs: frozenset[str]  # sample keys it reads
+    num_outputs: int | None = None  # where neither the caller nor a data set says it
 
 
 TASKS = {
@@ -33,6 +34,7 @@ TASKS = {
     "pose": TaskFacts("maps", "heatmap", frozenset({"image", "keypoints"})),
     "seg": TaskFacts("maps", "fcn", frozenset({"image", "mask"})),
     "mae": TaskFacts("tokens", "mae_decoder", frozenset({"image"})),
+    "beit": TaskFacts("tokens", "token_classifier", frozenset({"image", "visual_tokens"}), 8192),  # words of the DALL-E tokenizer
 }
 
 
@@ -58,23 +60,24 @@ class Model(nn.Module):
 class MaskedModel(nn.Module):
     """image (B, 3, H, W), patch_mask (B, N) True = hidden -> what the head says of every patch (B, N, outputs).
 
-    A backbone that can drop patches encodes the visible ones. For the others hidden patches are painted over with a learned pixel,
-    and the pixels of the coarsest map are the tokens, as in SimMIM (Xie et al., arXiv 2111.09886).
+    A backbone that has a masked form encodes the visible patches only ("drop") or puts a token in the place of hidden ones ("replace").
+    For the others hidden patches are painted over with a learned pixel, and the pixels of the coarsest map are the tokens, as in SimMIM
+    (Xie et al., arXiv 2111.09886).
     """
 
-    def __init__(self, backbone: Backbone, head: Head, spec: FeatureSpec, in_chans: int = 3):
+    def __init__(self, backbone: Backbone, head: Head, spec: FeatureSpec, masking: str, in_chans: int = 3):
+        """`masking`: drop, replace or paint; `spec`: what the head was told."""
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.masking = masking
         self.patch_size: int = spec.patch_size  # type: ignore[assignment]
         self.grid: tuple[int, int] = spec.grid  # type: ignore[assignment]
-        self.painted_pixel = None if "drop" in backbone.spec.masking else nn.Parameter(torch.zeros(1, in_chans, 1, 1))
+        self.painted_pixel = nn.Parameter(torch.zeros(1, in_chans, 1, 1)) if masking == "paint" else None
 
     @staticmethod
-    def spec_of(spec: FeatureSpec, image_size: tuple[int, int]) -> FeatureSpec:
-        """What the head is told: the backbone's own words where it has patches, else those of its coarsest map."""
-        if "drop" in spec.masking:
-            return spec
+    def painted_spec(spec: FeatureSpec, image_size: tuple[int, int]) -> FeatureSpec:
+        """What the head is told of a painted image: the pixels of the coarsest map are its patches."""
         channels, stride = spec.levels[-1]
         if image_size[0] % stride or image_size[1] % stride:
             near = [max(side // stride, 1) * stride for side in image_size]
@@ -86,15 +89,15 @@ class MaskedModel(nn.Module):
         return dataclasses.replace(spec, embed_dim=channels, patch_size=stride, grid=grid, masking=frozenset({"replace"}))
 
     def forward(self, image: Tensor, patch_mask: Tensor) -> Tensor:
-        """(B, 3, H, W), (B, N) -> (B, N, P * P * 3) for MAE."""
+        """(B, 3, H, W), (B, N) -> (B, N, P * P * 3) for MAE, (B, N, words) for BEiT."""
         if self.painted_pixel is None:
-            tokens = self.backbone.forward_masked(image, patch_mask, "drop")
+            tokens = self.backbone.forward_masked(image, patch_mask, self.masking)
         else:
             tokens = Tokens(self.backbone(self.paint(image, patch_mask)).maps[-1].flatten(2).transpose(1, 2))
         return self.head(tokens, patch_mask)
 
     def paint(self, image: Tensor, patch_mask: Tensor) -> Tensor:
-        """Covers the hidden patches of images (B, 3, H, W) with the learned pixel (with zeros where the backbone drops them)."""
+        """Covers the hidden patches of images (B, 3, H, W) with the learned pixel (with zeros where none is painted)."""
         hidden = patch_mask.view(-1, 1, image.shape[-2] // self.patch_size, image.shape[-1] // self.patch_size).to(image.dtype)
         hidden = F.interpolate(hidden, image.shape[-2:], mode="nearest")
         pixel = 0.0 if self.painted_pixel is None else self.painted_pixel.to(image.dtype)
@@ -178,11 +181,12 @@ def build(
         chosen = levels if levels is not None else head_type.choose_levels(offered)
         net = make(**options, use="maps", levels=chosen)
         return Model(net, head_type(net.spec, _known(num_outputs, task), **(head_options or {})))
-    net = make(**options, use="drop") if "drop" in offered.masking else make(**options, use="maps", levels=(-1,))
+    masking = next((way for way in head_type.masking if way in offered.masking), "paint")
+    net = make(**options, use="maps", levels=(-1,)) if masking == "paint" else make(**options, use=masking)
     in_chans = options.get("in_chans", 3)
-    spec = MaskedModel.spec_of(net.spec, image_size or (224, 224))
-    outputs = num_outputs or spec.patch_size**2 * in_chans  # type: ignore[operator]
-    return MaskedModel(net, head_type(spec, outputs, **(head_options or {})), spec, in_chans)
+    spec = MaskedModel.painted_spec(net.spec, image_size or (224, 224)) if masking == "paint" else net.spec
+    outputs = num_outputs or facts.num_outputs or spec.patch_size**2 * in_chans  # type: ignore[operator]
+    return MaskedModel(net, head_type(spec, outputs, **(head_options or {})), spec, masking, in_chans)
 
 
 def _known(num_outputs: int | None, task: str) -> int:
@@ -215,7 +219,8 @@ def create_model(
     backbone: one of spine.list_backbones(); variant: one of spine.list_variants(backbone), the paper's middle size by default.
     task: cls image (B, 3, H, W) -> (B, num_outputs) logits; pose -> (B, num_outputs, H / 4, W / 4) heatmaps; seg ->
         (B, num_outputs, h, w) logits at the head's own stride; mae image, patch_mask (B, N) True = hidden -> (B, N, P * P * 3),
-        N = (H / P) * (W / P), P = net.patch_size, patches in raster order, pixels in the order row, column, channel.
+        N = (H / P) * (W / P), P = net.patch_size, patches in raster order, pixels in the order row, column, channel; beit image,
+        patch_mask -> (B, N, 8192) logits of visual words (a network to train with a tokenizer of your own; no task trains it yet).
     weights: a file (pth, pt, bin, ckpt, safetensors) of the backbone or of the whole network; see spine.weights.
     head: a file of spine.heads, the task's own by default; head_options: arguments of its constructor.
     image_size: (height, width) or one number; networks with a table of positions are built for it (224 by default).

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spine.blocks.conv import LayerNorm2d
+from spine.blocks.checkpointing import checkpointed
+from spine.blocks.conv import LayerNorm2d, PoolNorm
 from spine.blocks.residual import DropPath, drop_path_rates
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 
@@ -41,18 +42,6 @@ class Block(nn.Module):
         return x + self.drop_path(branch.permute(0, 3, 1, 2))
 
 
-class PoolNorm(nn.Module):
-    """Global average, THEN layer norm: Features -> (B, C)."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.norm = nn.LayerNorm(dim, eps=EPS)
-
-    def forward(self, features: Features) -> Tensor:
-        """Features -> (B, C)."""
-        return self.norm(features.maps[-1].mean((2, 3)))
-
-
 def initialise(module: nn.Module) -> None:
     """Truncated normal of std 0.02 for convolutions and linear layers, biases zero (the authors' `_init_weights`)."""
     if isinstance(module, nn.Conv2d | nn.Linear):
@@ -73,10 +62,12 @@ class ConvNeXt(Backbone):
         levels: tuple[int, ...] | None = None,
         drop_path_rate: float = 0.0,
         layer_scale: float = 1e-6,
+        grad_checkpointing: bool = False,
         in_chans: int = 3,
     ):
         super().__init__()
         check_use(use)
+        self.grad_checkpointing = grad_checkpointing
         self.levels = (len(dims) - 1,) if use == "pooled" else pick_levels(levels, len(dims))
         depths, dims = depths[: self.levels[-1] + 1], dims[: self.levels[-1] + 1]  # no stage that nobody reads
         stem = nn.Sequential(nn.Conv2d(in_chans, dims[0], 4, 4), LayerNorm2d(dims[0], eps=EPS))
@@ -90,15 +81,18 @@ class ConvNeXt(Backbone):
         )
         norms = {str(i): LayerNorm2d(dims[i], eps=EPS) for i in self.levels} if use == "maps" else {}
         self.norms = nn.ModuleDict(norms)
-        self.pooling = PoolNorm(dims[-1]) if use == "pooled" else nn.Identity()
+        self.pooling = PoolNorm(dims[-1], EPS) if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec(tuple(Level(dims[i], 4 * 2**i) for i in self.levels), embed_dim=dims[-1])
         self.apply(initialise)
 
     def forward(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
         x, maps = image, []
+        stage: Any
         for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
-            x = stage(downsample(x))
+            x = downsample(x)
+            for block in stage:
+                x = checkpointed(block, x) if self.grad_checkpointing and self.training else block(x)
             if i in self.levels:
                 maps.append(self.norms[str(i)](x) if self.norms else x)
         return Features(tuple(maps))
@@ -127,10 +121,12 @@ class IsotropicConvNeXt(Backbone):
         levels: tuple[int, ...] | None = None,
         drop_path_rate: float = 0.0,
         layer_scale: float = 0.0,
+        grad_checkpointing: bool = False,
         in_chans: int = 3,
     ):
         super().__init__()
         check_use(use)
+        self.grad_checkpointing = grad_checkpointing
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
         self.last_blocks = [depth * (i + 1) // 4 - 1 for i in self.levels]
         self.stem = nn.Conv2d(in_chans, dim, 16, 16)
@@ -138,7 +134,7 @@ class IsotropicConvNeXt(Backbone):
         self.blocks = nn.Sequential(*(Block(dim, rate, layer_scale) for rate in rates))
         norms = {str(i): LayerNorm2d(dim, eps=EPS) for i in self.levels} if use == "maps" else {}
         self.norms = nn.ModuleDict(norms)
-        self.pooling = PoolNorm(dim) if use == "pooled" else nn.Identity()
+        self.pooling = PoolNorm(dim, EPS) if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec((Level(dim, 16),) * len(self.levels), embed_dim=dim)
         self.apply(initialise)
 
@@ -146,7 +142,7 @@ class IsotropicConvNeXt(Backbone):
         """(B, 3, H, W) -> maps (B, C, H / 16, W / 16) of the levels it was built for."""
         x, maps = self.stem(image), []
         for i, block in enumerate(self.blocks):
-            x = block(x)
+            x = checkpointed(block, x) if self.grad_checkpointing and self.training else block(x)
             if i in self.last_blocks:
                 maps.append(x)
         if self.norms:
@@ -190,6 +186,7 @@ def convnext(
     levels: tuple[int, ...] | None = None,
     drop_path_rate: float = 0.0,
     layer_scale: float | None = None,
+    grad_checkpointing: bool = False,
     in_chans: int = 3,
 ) -> ConvNeXt | IsotropicConvNeXt:
     """A ConvNeXt by the name of its variant; `layer_scale` None takes the variant's own (1e-6, or none for the isotropic S and B)."""
@@ -197,4 +194,11 @@ def convnext(
     if layer_scale is not None:
         numbers["layer_scale"] = layer_scale
     network = IsotropicConvNeXt if "depth" in numbers else ConvNeXt
-    return network(**numbers, use=use, levels=levels, drop_path_rate=drop_path_rate, in_chans=in_chans)
+    return network(
+        **numbers,
+        use=use,
+        levels=levels,
+        drop_path_rate=drop_path_rate,
+        grad_checkpointing=grad_checkpointing,
+        in_chans=in_chans,
+    )

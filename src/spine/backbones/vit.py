@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spine.blocks.checkpointing import checkpointed
 from spine.blocks.residual import drop_path_rates
-from spine.blocks.transformer import TransformerBlock, resize_positions, xavier_linear
+from spine.blocks.transformer import PatchEmbed, TransformerBlock, patch_grid, resize_positions, xavier_linear
 from spine.errors import InputError
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
 
@@ -100,18 +101,17 @@ class ResNet(nn.Module):
         return x
 
 
-class PatchEmbed(nn.Module):
-    """A convolution whose stride is its kernel, one token a patch: of the image, or of a ResNet's map (hybrids)."""
+class HybridEmbed(nn.Module):
+    """One token a patch of a ResNet's map."""
 
-    def __init__(self, in_chans: int, embed_dim: int, patch_size: int, resnet: tuple[int, ...] | None):
+    def __init__(self, in_chans: int, embed_dim: int, patch_size: int, resnet: tuple[int, ...]):
         super().__init__()
-        front = ResNet(resnet, in_chans) if resnet is not None else None
-        self.backbone: nn.Module = front or nn.Identity()
-        self.stride = patch_size * (front.stride if front else 1)  # of the tokens, in image pixels
-        self.proj = nn.Conv2d(front.channels if front else in_chans, embed_dim, patch_size, patch_size)
+        self.backbone = ResNet(resnet, in_chans)
+        self.patch_size = patch_size * self.backbone.stride  # in image pixels
+        self.proj = nn.Conv2d(self.backbone.channels, embed_dim, patch_size, patch_size)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, D, H / stride, W / stride)."""
+        """(B, 3, H, W) -> (B, D, H / P, W / P)."""
         return self.proj(self.backbone(image))
 
 
@@ -144,15 +144,20 @@ class ViT(Backbone):
         levels: tuple[int, ...] | None = None,
         dropout: float = 0.0,
         drop_path_rate: float = 0.0,
+        grad_checkpointing: bool = False,
         in_chans: int = 3,
     ):
         """`resnet`: depths of the stages of a hybrid's front; `patch_size` is then that of its map."""
         super().__init__()
+        self.grad_checkpointing = grad_checkpointing
         # a ResNet in front would carry hidden pixels into visible tokens: hybrids cannot drop patches
         check_use(use, ("pooled", "maps", "drop") if resnet is None else ("pooled", "maps"))
-        self.patch_embed = PatchEmbed(in_chans, embed_dim, patch_size, resnet)
-        self.patch_size = self.patch_embed.stride
-        self.grid = self._grid(*image_size)
+        if resnet is None:
+            self.patch_embed: Any = PatchEmbed(in_chans, embed_dim, patch_size)
+        else:
+            self.patch_embed = HybridEmbed(in_chans, embed_dim, patch_size, resnet)
+        self.patch_size = self.patch_embed.patch_size
+        self.grid = patch_grid(image_size, self.patch_size)
         self.levels = (3,) if use != "maps" else pick_levels(levels, 4)
         self.last_blocks = [depth * (i + 1) // 4 - 1 for i in self.levels]
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
@@ -170,8 +175,8 @@ class ViT(Backbone):
     def _initialise(self) -> None:
         """Xavier-uniform kernels, MLP biases normal of std 1e-6, positions normal of std 0.02, class token zero (the authors')."""
         self.apply(xavier_linear)
-        nn.init.xavier_uniform_(self.patch_embed.proj.weight.view(self.spec.embed_dim, -1))  # as a linear layer
-        nn.init.zeros_(self.patch_embed.proj.bias)  # type: ignore[arg-type]
+        nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))  # as a linear layer
+        nn.init.zeros_(self.patch_embed.proj.bias)
         nn.init.normal_(self.pos_embed, std=0.02)
         block: Any
         for block in self.blocks:
@@ -180,19 +185,9 @@ class ViT(Backbone):
             nn.init.normal_(block.mlp.fc1.bias, std=1e-6)
             nn.init.normal_(block.mlp.fc2.bias, std=1e-6)
 
-    def _grid(self, height: int, width: int) -> tuple[int, int]:
-        patch = self.patch_size
-        if height % patch or width % patch:
-            sides = sorted({max(side // patch + more, 1) * patch for side in (height, width) if side % patch for more in (0, 1)})
-            raise InputError(
-                f"ViT cuts images into {patch}x{patch} patches; {height}x{width} is not a multiple. "
-                f"Nearest sizes that fit: {', '.join(map(str, sides))}."
-            )
-        return height // patch, width // patch
-
     def _embed(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Patch tokens (B, N, D) and class token (B, 1, D), both with their positions; the grid of this image size."""
-        grid = self._grid(*image.shape[-2:])
+        grid = patch_grid(image.shape[-2:], self.patch_size)
         positions = resize_positions(self.pos_embed, self.grid, grid)
         patches = self.patch_embed(image).flatten(2).transpose(1, 2) + positions[:, 1:]
         cls_token = (self.cls_token + positions[:, :1]).expand(len(image), -1, -1)
@@ -203,7 +198,7 @@ class ViT(Backbone):
         patches, cls_token, grid = self._embed(image)
         x, maps = self.pos_drop(torch.cat([cls_token, patches], dim=1)), []
         for i, block in enumerate(self.blocks):
-            x = block(x)
+            x = checkpointed(block, x) if self.grad_checkpointing and self.training else block(x)
             if i in self.last_blocks:
                 maps.append(x[:, 1:].transpose(1, 2).unflatten(2, grid))
         return Features(tuple(maps), x[:, 0])
@@ -214,7 +209,10 @@ class ViT(Backbone):
             raise InputError(f"This ViT was not built to {masking} patches; build it with use='drop'.")
         patches, cls_token, _ = self._embed(image)  # positions are added BEFORE patches are left out
         visible = patches[~patch_mask].view(len(image), -1, patches.shape[-1])
-        x = self.norm(self.blocks(self.pos_drop(torch.cat([cls_token, visible], dim=1))))
+        x = self.pos_drop(torch.cat([cls_token, visible], dim=1))
+        for block in self.blocks:
+            x = checkpointed(block, x) if self.grad_checkpointing and self.training else block(x)
+        x = self.norm(x)
         return Tokens(x[:, 1:], x[:, 0])
 
     def stem_to_top(self) -> list[tuple[str, ...]]:
@@ -267,6 +265,7 @@ def vit(
     levels: tuple[int, ...] | None = None,
     dropout: float = 0.0,
     drop_path_rate: float = 0.0,
+    grad_checkpointing: bool = False,
     in_chans: int = 3,
 ) -> ViT:
     """A ViT by the name of its variant, its table of positions made for `image_size` (height, width)."""
@@ -277,5 +276,6 @@ def vit(
         levels=levels,
         dropout=dropout,
         drop_path_rate=drop_path_rate,
+        grad_checkpointing=grad_checkpointing,
         in_chans=in_chans,
     )

@@ -23,6 +23,14 @@ def conv_norm_act(
     return conv_norm(in_channels, out_channels, kernel, stride, groups).append(act(inplace=True))
 
 
+def initialise_by_inputs(module: nn.Module) -> None:
+    """Convolutions normal of std 1 / (input channels of a group), norms' biases 0.0001: the authors' ShuffleNets."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, std=1.0 / module.weight.shape[1])
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.constant_(module.bias, 0.0001)
+
+
 class LayerNorm2d(nn.LayerNorm):
     """Layer norm over the channels of a map (B, C, h, w). The permutes are views where the map is channels_last."""
 
@@ -37,6 +45,18 @@ class GlobalAveragePool(nn.Module):
     def forward(self, features) -> Tensor:
         """Features -> (B, C)."""
         return features.maps[-1].mean((2, 3))
+
+
+class PoolNorm(nn.Module):
+    """Mean of the coarsest map, THEN layer norm: Features -> (B, C)."""
+
+    def __init__(self, dim: int, eps: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=eps)
+
+    def forward(self, features) -> Tensor:
+        """Features -> (B, C)."""
+        return self.norm(features.maps[-1].mean((2, 3)))
 
 
 def resize_map(x: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:

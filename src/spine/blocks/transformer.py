@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +11,32 @@ from torch import Tensor, nn
 from spine.blocks.precision import at_least_float32
 from spine.blocks.residual import DropPath
 from spine.errors import InputError
+
+
+def patch_grid(size: Sequence[int], patch_size: int) -> tuple[int, int]:
+    """Patches down and across an image of `size` (height, width); InputError with the sizes that fit where it is no multiple."""
+    height, width = size
+    if height % patch_size or width % patch_size:
+        whole = {side // patch_size + more for side in (height, width) if side % patch_size for more in (0, 1)}
+        sides = sorted({max(count, 1) * patch_size for count in whole})
+        raise InputError(
+            f"ViT cuts images into {patch_size}x{patch_size} patches; {height}x{width} is not a multiple. "
+            f"Nearest sizes that fit: {', '.join(map(str, sides))}."
+        )
+    return height // patch_size, width // patch_size
+
+
+class PatchEmbed(nn.Module):
+    """One token a patch: a convolution whose stride is its kernel."""
+
+    def __init__(self, in_chans: int, embed_dim: int, patch_size: int):
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, patch_size)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, D, H / P, W / P)."""
+        return self.proj(image)
 
 
 class Attention(nn.Module):

@@ -14,12 +14,14 @@ class Linear(Head):
 
     reads: ClassVar[Reads] = "pooled"
 
-    def __init__(self, spec: FeatureSpec, num_outputs: int, *, dropout: float = 0.0):
+    def __init__(self, spec: FeatureSpec, num_outputs: int, *, dropout: float = 0.0, bias: bool = True):
+        """`bias` False is that of the authors' ShuffleNets."""
         super().__init__()
         self.drop = nn.Dropout(dropout)
-        self.linear = nn.Linear(spec.embed_dim, num_outputs)
+        self.linear = nn.Linear(spec.embed_dim, num_outputs, bias=bias)
         nn.init.trunc_normal_(self.linear.weight, std=0.02)
-        nn.init.zeros_(self.linear.bias)
+        if bias:
+            nn.init.zeros_(self.linear.bias)
 
     def forward(self, embedding: Tensor) -> Tensor:
         """(B, D) -> (B, classes)."""

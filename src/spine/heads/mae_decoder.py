@@ -18,6 +18,7 @@ class MAEDecoder(Head):
     """A light transformer that paints every patch from the visible ones; a shared token stands for each hidden one."""
 
     reads: ClassVar[Reads] = "tokens"
+    masking: ClassVar[tuple[str, ...]] = ("drop", "replace")
 
     def __init__(
         self,

@@ -1,0 +1,280 @@
+"""BEiT: BERT Pre-Training of Image Transformers (Bao et al., ICLR 2022, arXiv 2106.08254).
+
+A ViT that learns as BERT does: hidden patches are replaced by a learned token, and the network names the visual word of each. It
+knows places by a bias for every offset between two patches: one table for all blocks in pre-training, one a block afterwards.
+Built for maps it emits the tokens after a third, half, two thirds and all of the depth (blocks 4, 6, 8, 12 of base), without a norm.
+
+One thing differs from the authors' code: a table meets another image size in the forward pass, and not only when a file is loaded. The
+offsets are spaced as theirs are, in a geometric progression; between them we interpolate by cubic convolution, they by a cubic spline.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spine.blocks.checkpointing import checkpointed
+from spine.blocks.conv import PoolNorm
+from spine.blocks.precision import at_least_float32
+from spine.blocks.residual import DropPath, drop_path_rates
+from spine.blocks.transformer import MLP, PatchEmbed, patch_grid
+from spine.errors import InputError
+from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
+
+EPS = 1e-6  # of every norm (Hugging Face's default, 1e-12, is another one)
+Grid = tuple[int, int]
+
+
+def progression(old: int, new: int) -> list[float]:
+    """Where the offsets 1 .. new - 1 lie among the offsets 0 .. old - 1 of a table that was learned for `old` patches.
+
+    The old offset k is put at 1 + q + ... + q^(k-1), with q such that the farthest old one meets the farthest new one: near offsets keep
+    their meaning, far ones are stretched. A smaller grid takes the near ones as they are.
+    """
+    if new <= old or old < 2:
+        return [min(float(k), old - 1.0) for k in range(1, new)]
+    low, high = 1.0, 2.0 * new
+    for _ in range(80):  # bisection
+        ratio = (low + high) / 2
+        low, high = (low, ratio) if sum(ratio**k for k in range(old - 1)) > new - 1 else (ratio, high)
+    places = [sum(low**i for i in range(k)) for k in range(old)]
+    where = []
+    for offset in range(1, new):
+        below = max(k for k in range(old - 1) if places[k] <= offset)
+        where.append(min(below + (offset - places[below]) / (places[below + 1] - places[below]), old - 1.0))
+    return where
+
+
+@functools.lru_cache(maxsize=32)
+def sampling_points(old: Grid, new: Grid) -> Tensor:
+    """Points (1, 2h' - 1, 2w' - 1, 2) x, y in [-1, 1] of a table for `old` patches at which one for `new` patches is read."""
+    axes = []
+    for before, after in zip(old, new, strict=True):
+        far = [place / max(before - 1, 1) for place in progression(before, after)]
+        axes.append(torch.tensor([*(-x for x in reversed(far)), 0.0, *far], dtype=torch.float64, device="cpu"))
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack([x, y], dim=-1)[None]
+
+
+def resize_relative_positions(table: Tensor, old: Grid, new: Grid) -> Tensor:
+    """Resizes a table ((2h - 1)(2w - 1) + 3, heads) in two dimensions; the three rows of the class token are kept."""
+    if old == new:
+        return table
+    rows, columns = (2 * side - 1 for side in old)
+    maps = at_least_float32(table[:-3].T.reshape(1, -1, rows, columns))
+    points = sampling_points(old, new).to(maps)
+    maps = F.grid_sample(maps, points, mode="bicubic", padding_mode="border", align_corners=True)
+    return torch.cat([maps[0].flatten(1).T.to(table.dtype), table[-3:]])
+
+
+def relative_index(grid: Grid) -> Tensor:
+    """Row of the table for every pair of tokens (N + 1, N + 1), the class token first."""
+    height, width = grid
+    y, x = (axis.flatten() for axis in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
+    down, right = (axis[:, None] - axis[None] for axis in (y, x))  # of the query, seen from the key
+    last = (2 * height - 1) * (2 * width - 1)
+    index = F.pad((down + height - 1) * (2 * width - 1) + right + width - 1, (1, 0, 1, 0))
+    index[0, :], index[:, 0] = last, last + 1  # class token to patches, patches to class token
+    index[0, 0] = last + 2
+    return index
+
+
+class RelativePositions(nn.Module):
+    """A bias for every head and offset (BEiT section 2.2 after T5), and three for the class token."""
+
+    def __init__(self, num_heads: int, grid: Grid):
+        super().__init__()
+        self.grid = grid
+        rows = (2 * grid[0] - 1) * (2 * grid[1] - 1) + 3
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, num_heads))  # zero, not a truncated normal
+
+    def forward(self, grid: Grid, index: Tensor) -> Tensor:
+        """The grid of this image and its index (N + 1, N + 1) -> (1, heads, N + 1, N + 1)."""
+        table = resize_relative_positions(self.relative_position_bias_table, self.grid, grid)
+        return F.embedding(index, table).permute(2, 0, 1)[None]
+
+
+class Attention(nn.Module):
+    """Self-attention with a bias on the logits; query and value have a bias, the key has NONE."""
+
+    def __init__(self, dim: int, num_heads: int, grid: Grid | None):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(dim))
+        self.v_bias = nn.Parameter(torch.zeros(dim))
+        self.rel_pos_bias = RelativePositions(num_heads, grid) if grid else None
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, bias: Tensor | None, grid: Grid, index: Tensor) -> Tensor:
+        """(B, N, D), the shared bias (1, heads, N, N) or None -> (B, N, D)."""
+        B, N, D = x.shape
+        qkv_bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        qkv = F.linear(x, self.qkv.weight, qkv_bias).view(B, N, 3, self.num_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)
+        if self.rel_pos_bias is not None:
+            bias = self.rel_pos_bias(grid, index)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        return self.proj(x.transpose(1, 2).reshape(B, N, D))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each behind a layer norm, scaled by channel, beside a shortcut."""
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, layer_scale: float, drop_path: float, grid: Grid | None):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=EPS)
+        self.attn = Attention(dim, num_heads, grid)
+        self.norm2 = nn.LayerNorm(dim, eps=EPS)
+        self.mlp = MLP(dim, int(dim * mlp_ratio))
+        self.gamma_1 = nn.Parameter(torch.full((dim,), layer_scale))
+        self.gamma_2 = nn.Parameter(torch.full((dim,), layer_scale))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, bias: Tensor | None, grid: Grid, index: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        x = x + self.drop_path(self.gamma_1 * self.attn(self.norm1(x), bias, grid, index))
+        return x + self.drop_path(self.gamma_2 * self.mlp(self.norm2(x)))
+
+
+class BEiT(Backbone):
+    """A ViT without a table of absolute positions; built to "replace" hidden patches, all blocks share one table of offsets."""
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        depth: int,
+        num_heads: int,
+        patch_size: int,
+        layer_scale: float,
+        mlp_ratio: float = 4.0,
+        image_size: Grid = (224, 224),
+        use: Use = "pooled",
+        levels: tuple[int, ...] | None = None,
+        drop_path_rate: float = 0.0,
+        grad_checkpointing: bool = False,
+        in_chans: int = 3,
+    ):
+        super().__init__()
+        check_use(use, ("pooled", "maps", "replace"))
+        masked = use == "replace"
+        self.grad_checkpointing = grad_checkpointing
+        self.patch_size = patch_size
+        self.grid = patch_grid(image_size, patch_size)
+        self.levels = (3,) if use != "maps" else pick_levels(levels, 4)
+        self.last_blocks = [depth * part // 6 - 1 for i, part in enumerate((2, 3, 4, 6)) if i in self.levels]
+        self.patch_embed = PatchEmbed(in_chans, embed_dim, patch_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if masked else None
+        self.rel_pos_bias = RelativePositions(num_heads, self.grid) if masked else None
+        own_grid = None if masked else self.grid
+        rates = drop_path_rates(drop_path_rate, depth)[: self.last_blocks[-1] + 1]
+        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio, layer_scale, rate, own_grid) for rate in rates)
+        # pre-training norms all tokens; fine-tuning takes the mean of the patches first, without the class token
+        self.norm = nn.LayerNorm(embed_dim, eps=EPS) if masked else None
+        self.pooling = PoolNorm(embed_dim, EPS) if use == "pooled" else nn.Identity()
+        level = Level(embed_dim, patch_size)
+        self.spec = FeatureSpec((level,) * len(self.levels), embed_dim, patch_size, self.grid, frozenset({"replace"}))
+        self._indices: dict[tuple[Grid, torch.device], Tensor] = {}
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Truncated normal of std 0.02; the last layer of either branch of block l is divided by sqrt(2 l) (the authors')."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for token in (self.cls_token, self.mask_token):
+            if token is not None:
+                nn.init.trunc_normal_(token, std=0.02)
+        block: Any
+        for number, block in enumerate(self.blocks, start=1):
+            for layer in (block.attn.proj, block.mlp.fc2):
+                layer.weight.data.div_(math.sqrt(2 * number))
+
+    def _index(self, grid: Grid, device: torch.device) -> Tensor:
+        """relative_index, made once a size and device."""
+        if (grid, device) not in self._indices:
+            self._indices[grid, device] = relative_index(grid).to(device)
+        return self._indices[grid, device]
+
+    def _encode(self, image: Tensor, patch_mask: Tensor | None) -> tuple[list[Tensor], Grid]:
+        """The tokens (B, 1 + N, D) after each chosen block, and the grid of this image."""
+        grid = patch_grid(image.shape[-2:], self.patch_size)
+        index = self._index(grid, image.device)
+        x = self.patch_embed(image).flatten(2).transpose(1, 2)
+        if patch_mask is not None and self.mask_token is not None:
+            x = torch.where(patch_mask[..., None], self.mask_token.to(x.dtype), x)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        bias = self.rel_pos_bias(grid, index) if self.rel_pos_bias is not None else None
+        chosen = []
+        for i, block in enumerate(self.blocks):
+            call = functools.partial(checkpointed, block) if self.grad_checkpointing and self.training else block
+            x = call(x, bias, grid, index)
+            if i in self.last_blocks:
+                chosen.append(x)
+        return chosen, grid
+
+    def forward(self, image: Tensor) -> Features:
+        """(B, 3, H, W) -> maps (B, D, H / P, W / P) after the chosen blocks, class token (B, D) of the last one."""
+        chosen, grid = self._encode(image, None)
+        return Features(tuple(x[:, 1:].transpose(1, 2).unflatten(2, grid) for x in chosen), chosen[-1][:, 0])
+
+    def forward_masked(self, image: Tensor, patch_mask: Tensor, masking: str = "replace") -> Tokens:
+        """(B, 3, H, W), (B, N) True = hidden -> every patch (B, N, D) and the class token (B, D), behind the last norm."""
+        if masking != "replace" or self.norm is None:
+            raise InputError(f"This BEiT was not built to {masking} patches; build it with use='replace'.")
+        x = self.norm(self._encode(image, patch_mask)[0][-1])
+        return Tokens(x[:, 1:], x[:, 0])
+
+    def stem_to_top(self) -> list[tuple[str, ...]]:
+        """The tokens and patch embedding; each block; everything else, the shared table too (the authors' `optim_factory.py`)."""
+        blocks = ((f"blocks.{i}.",) for i in range(len(self.blocks)))
+        return [("cls_token", "mask_token", "patch_embed."), *blocks, ("rel_pos_bias.", "norm.", "pooling.")]
+
+
+# Paper section 3; the layer scale is the authors' for either size. micro is ours.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "micro": {"embed_dim": 96, "depth": 6, "num_heads": 3, "patch_size": 16, "layer_scale": 1.0},
+    "base_patch16": {"embed_dim": 768, "depth": 12, "num_heads": 12, "patch_size": 16, "layer_scale": 0.1},
+    "large_patch16": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "patch_size": 16, "layer_scale": 1e-5},
+}
+
+# The authors' files hold `model`, and in it these names.
+LAYOUT = [
+    (r"^(cls_token|mask_token)$", r"backbone.\1"),
+    (r"^(blocks\.\d+\.attn)\.(relative_position_bias_table)$", r"backbone.\1.rel_pos_bias.\2"),
+    (r"^(patch_embed|blocks|norm|rel_pos_bias)\.", r"backbone.\1."),
+    (r"^fc_norm\.", "backbone.pooling.norm."),
+    (r"^head\.", "head.linear."),
+    (r"^lm_head\.", "head.lm_head."),
+]
+
+
+def beit(
+    variant: str = "base_patch16",
+    *,
+    image_size: Grid = (224, 224),
+    use: Use = "pooled",
+    levels: tuple[int, ...] | None = None,
+    drop_path_rate: float = 0.0,
+    grad_checkpointing: bool = False,
+    in_chans: int = 3,
+) -> BEiT:
+    """A BEiT by the name of its variant, its tables of offsets made for `image_size` (height, width)."""
+    return BEiT(
+        **VARIANTS[variant],
+        image_size=image_size,
+        use=use,
+        levels=levels,
+        drop_path_rate=drop_path_rate,
+        grad_checkpointing=grad_checkpointing,
+        in_chans=in_chans,
+    )

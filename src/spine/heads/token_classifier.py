@@ -1,0 +1,26 @@
+"""One linear layer on every token: BEiT's guess of visual words (Bao et al., arXiv 2106.08254), SimMIM's of pixels (arXiv 2111.09886)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from spine.interfaces import FeatureSpec, Head, Reads, Tokens
+
+
+class TokenClassifier(Head):
+    """What each patch is, seen or hidden; it reads encoders that hand over every patch."""
+
+    reads: ClassVar[Reads] = "tokens"
+    masking: ClassVar[tuple[str, ...]] = ("replace",)
+
+    def __init__(self, spec: FeatureSpec, num_outputs: int):
+        super().__init__()
+        self.lm_head = nn.Linear(spec.embed_dim, num_outputs)
+        nn.init.trunc_normal_(self.lm_head.weight, std=0.02)
+        nn.init.zeros_(self.lm_head.bias)
+
+    def forward(self, tokens: Tokens, patch_mask: Tensor) -> Tensor:
+        """Tokens of all patches, (B, N) True = hidden -> (B, N, outputs)."""
+        return self.lm_head(tokens.patches)

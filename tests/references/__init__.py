@@ -1,0 +1,1 @@
+"""One file a backbone: the implementations with which it is compared."""
