@@ -49,6 +49,39 @@ CLASSIFIERS = {  # backbone: {variant: (parameters, multiply-adds, image size)}
         "w130": (5386792, 509374560, 224),
         "w140": (6108776, 582195824, 224),
     },
+    "mobilenet_v3": {
+        "large_100": (5483032, 216589760, 224),
+        "large_075": (3993528, 154560624, 224),
+        "large_minimal_100": (3924288, 209136704, 224),
+        "small_100": (2542856, 56510400, 224),
+        "small_075": (2041872, 43399344, 224),
+        "small_minimal_100": (2044736, 52288448, 224),
+    },
+    "shufflenet_v1": {  # with head_options={"bias": False}
+        "x1_0_g1": (1530936, 143078976, 224),
+        "x1_0_g2": (1732848, 140836512, 224),
+        "x1_0_g3": (1864728, 137460672, 224),
+        "x1_0_g4": (1967344, 134339776, 224),
+        "x1_0_g8": (2433768, 138365952, 224),
+        "x0_5_g1": (533484, 38517408, 224),
+        "x0_5_g3": (717324, 37589856, 224),
+        "x0_5_g8": (1010448, 40469760, 224),
+        "x0_25_g1": (208746, 11003184, 224),
+        "x0_25_g3": (304902, 11009808, 224),
+        "x0_25_g8": (454272, 19011840, 224),
+        "x1_5_g3": (3441168, 292443552, 224),
+        "x1_5_g8": (4268952, 290188800, 224),
+        "x2_0_g3": (5449776, 524045184, 224),
+        "x2_0_g8": (6521232, 521942016, 224),
+    },
+    "shufflenet_v2": {  # with head_options={"bias": False}, but for large_164_se
+        "x0_5": (1365792, 40476448, 224),
+        "x1_0": (2278760, 145814296, 224),
+        "x1_5": (3506720, 298970656, 224),
+        "x2_0": (7402600, 590783000, 224),
+        "large_50": (16575898, 2314702176, 224),  # counted from the table of the paper's appendix, which states 2.3 G
+        "large_164_se": (125120936, 12780652544, 224),  # WITH a bias; the authors' 140685664 less three classifiers of 15564728
+    },
     "vit": {
         "tiny_patch16": (5717416, 1253683200, 224),
         "small_patch32": (22878952, 1142909952, 224),
@@ -105,6 +138,8 @@ ROWS = [(backbone, variant, *row) for backbone, table in CLASSIFIERS.items() for
 
 
 def facts(backbone, size, **options):
+    if backbone.startswith("shufflenet") and options["variant"] != "large_164_se":
+        options["head_options"] = {"bias": False}  # as the authors' classifiers
     with torch.device("meta"):
         net = spine.create_model(backbone, image_size=size, **options).eval()
         image = torch.empty(1, 3, *size)

@@ -9,18 +9,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from spine.blocks.conv import conv_norm, conv_norm_act
+from spine.blocks.conv import conv_norm, conv_norm_act, round_channels
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 
 # Paper table 2: expansion, channels, repeats, stride
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 LAST_BLOCKS = (3, 6, 13, 17)  # the last entries of `features` at strides 4, 8, 16, 32
-
-
-def round_channels(channels: float) -> int:
-    """The nearest multiple of 8, at least 8, and one step up where rounding would lose more than a tenth."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 class InvertedResidual(nn.Module):

@@ -8,6 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def round_channels(channels: float) -> int:
+    """The nearest multiple of 8, at least 8, and one step up where rounding would lose more than a tenth (the MobileNets)."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
 def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
     """Convolution without bias that keeps the size (up to its stride), then batch norm."""
     return nn.Sequential(
@@ -29,6 +35,12 @@ def initialise_by_inputs(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=1.0 / module.weight.shape[1])
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.constant_(module.bias, 0.0001)
+
+
+def initialise_stem(module: nn.Module) -> None:
+    """Convolutions normal of std 0.01: the authors' ShuffleNets where they read the image."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, std=0.01)
 
 
 class LayerNorm2d(nn.LayerNorm):

@@ -1,0 +1,272 @@
+"""ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design (Ma et al., ECCV 2018, arXiv 1807.11164).
+
+Half of the channels pass a unit untouched, the other half passes plain 1x1 and depthwise convolutions; no sums, no grouped 1x1
+convolutions, so that little memory is moved. Units are the authors': they split even from odd channels at their start, and where
+the stride is 2 the shortcut keeps the channels that come in (torchvision shuffles at the end, and gives both branches half).
+The authors' classifier has no bias, `head_options={"bias": False}`; the dropout of 0.2 before it, of x2_0 and large_164_se,
+belongs to the head.
+
+large_50 is the paper's table of large networks, which does not say how its first stage widens 64 channels at stride 1: here by the
+unit that changes channels everywhere else. large_164_se is the network that the authors released as ShuffleNetV2.Large. Its depth,
+error and multiply-adds are those of the paper's SE-ShuffleNet v2-164, its units are not (grouped instead of depthwise convolutions
+on fewer channels). The three classifiers beside it that only its training knew are left out; its own has a bias.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spine.blocks.checkpointing import checkpointed
+from spine.blocks.conv import conv_norm, conv_norm_act, initialise_by_inputs, initialise_stem
+from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+
+
+def split_channels(x: Tensor) -> tuple[Tensor, ...]:
+    """Even and odd channels: (B, C, h, w) -> two of (B, C / 2, h, w)."""
+    return F.channel_shuffle(x, x.shape[1] // 2).chunk(2, dim=1)  # channels (C / 2, 2) become (2, C / 2)
+
+
+def main_branch(in_channels: int, hidden: int, out_channels: int, stride: int) -> nn.Sequential:
+    """1x1, depthwise 3x3 without activation, 1x1."""
+    return nn.Sequential(
+        *conv_norm_act(in_channels, hidden, 1),
+        *conv_norm(hidden, hidden, 3, stride, groups=hidden),
+        *conv_norm_act(hidden, out_channels, 1),
+    )
+
+
+class BasicUnit(nn.Module):
+    """Even channels stay, odd ones are worked on (paper figure 3c)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.branch_main = main_branch(channels // 2, channels // 2, channels // 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        even, odd = split_channels(x)
+        return torch.cat([even, self.branch_main(odd)], dim=1)
+
+
+class DownUnit(nn.Module):
+    """Both branches see all channels (paper figure 3d)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 2):
+        super().__init__()
+        self.branch_main = main_branch(in_channels, out_channels // 2, out_channels - in_channels, stride)
+        self.branch_proj = nn.Sequential(  # keeps the channels that come in: the two branches are not equally wide
+            *conv_norm(in_channels, in_channels, 3, stride, groups=in_channels), *conv_norm_act(in_channels, in_channels, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h / stride, w / stride)."""
+        return torch.cat([self.branch_proj(x), self.branch_main(x)], dim=1)
+
+
+class LargeUnit(nn.Module):
+    """A bottleneck of grouped 3x3 convolutions with squeeze-and-excitation and a sum, on the odd channels.
+
+    Where the channels change, the even ones pass a dense 3x3 and nothing is added; where the stride is 2, a 1x1 mixes all at the end.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        """Channels are those of one half."""
+        super().__init__()
+        self.proj = conv_norm(in_channels, out_channels, 3, stride) if in_channels != out_channels or stride == 2 else None
+        self.branch_main = nn.Sequential(
+            conv_norm_act(in_channels, out_channels, 1),
+            conv_norm_act(out_channels, out_channels, 3, stride, groups=8),
+            conv_norm(out_channels, out_channels, 1),
+        )
+        self.se_block = nn.Sequential(  # nothing is squeezed
+            nn.Linear(out_channels, out_channels),
+            nn.ReLU(inplace=True),
+            nn.Linear(out_channels, out_channels),
+            nn.Sigmoid(),
+        )
+        self.down = conv_norm_act(2 * out_channels, 2 * out_channels, 1) if stride == 2 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 2 C, h, w) -> (B, 2 C', h / stride, w / stride)."""
+        even, odd = split_channels(x)
+        branch = self.branch_main(odd)
+        branch = branch * self.se_block(branch.mean((2, 3)))[:, :, None, None]
+        halves = [even, branch + odd] if self.proj is None else [self.proj(even), branch]
+        return self.down(F.relu(torch.cat(halves, dim=1), inplace=True))
+
+
+class WideConvPool(nn.Module):
+    """The last convolution, then global average: Features -> (B, D)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1):
+        super().__init__()
+        self.conv_last = conv_norm_act(in_channels, out_channels, kernel)
+
+    def forward(self, features: Features) -> Tensor:
+        """Features -> (B, D)."""
+        return self.conv_last(features.maps[-1]).mean((2, 3))
+
+
+class ShuffleNetV2(Backbone):
+    """Maps at strides 4, 8, 16, 32: of three stages the finest is the max-pooling's. The last convolution belongs to pooling."""
+
+    def __init__(
+        self,
+        *,
+        stem: int,
+        channels: tuple[int, ...],
+        embed_dim: int,
+        depths: tuple[int, ...] = (4, 8, 4),
+        use: Use = "pooled",
+        levels: tuple[int, ...] | None = None,
+        grad_checkpointing: bool = False,
+        in_chans: int = 3,
+    ):
+        super().__init__()
+        check_use(use)
+        self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
+        self.grad_checkpointing = grad_checkpointing
+        widths, ends = (stem, *channels), list(itertools.accumulate(depths, initial=0))
+        above = len(depths) - 3  # stages at the stride of the max-pooling
+        self.last_units = [ends[i + above] for i in self.levels]  # units that a map has passed
+        self.first_conv = conv_norm_act(in_chans, stem, 3, 2)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.features = nn.ModuleList()
+        for stage in range(self.levels[-1] + above):
+            self.features.append(DownUnit(widths[stage], widths[stage + 1], stride=1 if stage < above else 2))
+            self.features.extend(BasicUnit(widths[stage + 1]) for _ in range(depths[stage] - 1))
+        self.pooling = WideConvPool(widths[-1], embed_dim) if use == "pooled" else nn.Identity()
+        self.spec = FeatureSpec(
+            tuple(Level(widths[i + above], 4 * 2**i) for i in self.levels),
+            embed_dim=embed_dim if use == "pooled" else widths[self.levels[-1] + above],
+        )
+        self.apply(initialise_by_inputs)
+        self.first_conv.apply(initialise_stem)
+
+    def forward(self, image: Tensor) -> Features:
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        x = self.maxpool(self.first_conv(image))
+        maps = [x] if 0 in self.last_units else []
+        for i, unit in enumerate(self.features, start=1):
+            x = checkpointed(unit, x) if self.grad_checkpointing and self.training else unit(x)
+            if i in self.last_units:
+                maps.append(x)
+        return Features(tuple(maps))
+
+    def stem_to_top(self) -> list[tuple[str, ...]]:
+        """The stem, each unit, the last convolution."""
+        return [("first_conv.",), *((f"features.{i}.",) for i in range(len(self.features))), ("pooling.",)]
+
+
+class LargeShuffleNetV2(Backbone):
+    """A stem of three convolutions and four stages at strides 4, 8, 16, 32. The last convolution, a 3x3, belongs to pooling."""
+
+    def __init__(
+        self,
+        *,
+        stem: tuple[int, ...],
+        channels: tuple[int, ...],
+        depths: tuple[int, ...],
+        embed_dim: int,
+        use: Use = "pooled",
+        levels: tuple[int, ...] | None = None,
+        grad_checkpointing: bool = False,
+        in_chans: int = 3,
+    ):
+        super().__init__()
+        check_use(use)
+        self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
+        self.grad_checkpointing = grad_checkpointing
+        sizes = itertools.pairwise((in_chans, *stem))
+        self.first_conv = nn.Sequential(*(conv_norm_act(a, b, 3, 2 if i == 0 else 1) for i, (a, b) in enumerate(sizes)))
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.features = nn.ModuleList()
+        halves = [width // 2 for width in (stem[-1], *channels)]
+        for stage in range(self.levels[-1] + 1):
+            units = nn.Sequential()
+            for i in range(depths[stage]):  # the authors name them 2a, 2b, ... after stage 2
+                source, stride = (halves[stage], 2 if stage > 0 else 1) if i == 0 else (halves[stage + 1], 1)
+                units.add_module(f"{stage + 2}{chr(ord('a') + i)}", LargeUnit(source, halves[stage + 1], stride))
+            self.features.append(units)
+        self.pooling = WideConvPool(channels[-1], embed_dim, kernel=3) if use == "pooled" else nn.Identity()
+        self.spec = FeatureSpec(
+            tuple(Level(channels[i], 4 * 2**i) for i in self.levels),
+            embed_dim=embed_dim if use == "pooled" else channels[self.levels[-1]],
+        )
+        self.apply(initialise_large)
+        self.first_conv.apply(initialise_stem)
+
+    def forward(self, image: Tensor) -> Features:
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        x, maps = self.maxpool(self.first_conv(image)), []
+        stage: Any
+        for i, stage in enumerate(self.features):
+            for unit in stage:
+                x = checkpointed(unit, x) if self.grad_checkpointing and self.training else unit(x)
+            if i in self.levels:
+                maps.append(x)
+        return Features(tuple(maps))
+
+    def stem_to_top(self) -> list[tuple[str, ...]]:
+        """The stem, each unit, the last convolution."""
+        units = [(f"features.{i}.{name}.",) for i, stage in enumerate(self.features) for name, _ in stage.named_children()]
+        return [("first_conv.",), *units, ("pooling.",)]
+
+
+def initialise_large(module: nn.Module) -> None:
+    """As the small networks; linear layers normal of std 0.01, and 1e-9 in every norm."""
+    initialise_by_inputs(module)
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm2d):
+        module.eps = 1e-9
+
+
+# Paper table 5 and the table of large networks in its appendix; ShuffleNetV2.Large as released; micro is ours.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "micro": {"stem": 16, "channels": (32, 64, 128), "embed_dim": 256},
+    "x0_5": {"stem": 24, "channels": (48, 96, 192), "embed_dim": 1024},
+    "x1_0": {"stem": 24, "channels": (116, 232, 464), "embed_dim": 1024},
+    "x1_5": {"stem": 24, "channels": (176, 352, 704), "embed_dim": 1024},
+    "x2_0": {"stem": 24, "channels": (244, 488, 976), "embed_dim": 2048},
+    "large_50": {"stem": 64, "channels": (244, 488, 976, 1952), "embed_dim": 2048, "depths": (3, 4, 6, 3)},
+    "large_164_se": {
+        "stem": (64, 64, 128),
+        "channels": (256, 512, 1024, 2048),
+        "depths": (10, 10, 23, 10),
+        "embed_dim": 1280,
+    },
+}
+
+# The authors' names: all rows for ShuffleNetV2.Large, the last three for the others
+LAYOUT = [
+    (r"^conv_last\.conv\.", "backbone.pooling.conv_last.0."),
+    (r"^conv_last\.bn\.", "backbone.pooling.conv_last.1."),
+    (r"^((first_conv|features)\..+)\.conv\.", r"backbone.\1.0."),
+    (r"^((first_conv|features)\..+)\.bn\.", r"backbone.\1.1."),
+    (r"^(features\..+)\.se_fc1\.", r"backbone.\1.se_block.0."),  # held twice in the file
+    (r"^(features\..+)\.se_fc2\.", r"backbone.\1.se_block.2."),
+    (r"^(fc|classifier\.0)\.", "head.linear."),
+    (r"^(first_conv|features)\.", r"backbone.\1."),
+    (r"^conv_last\.", "backbone.pooling.conv_last."),
+]
+
+
+def shufflenet_v2(
+    variant: str = "x1_0",
+    *,
+    use: Use = "pooled",
+    levels: tuple[int, ...] | None = None,
+    grad_checkpointing: bool = False,
+    in_chans: int = 3,
+) -> ShuffleNetV2 | LargeShuffleNetV2:
+    """A ShuffleNet V2 by the name of its variant."""
+    network = LargeShuffleNetV2 if isinstance(VARIANTS[variant]["stem"], tuple) else ShuffleNetV2
+    options: dict[str, Any] = {"use": use, "levels": levels, "grad_checkpointing": grad_checkpointing, "in_chans": in_chans}
+    return network(**VARIANTS[variant], **options)
