@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import conv_norm, conv_norm_act, resize_map
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 
@@ -129,10 +130,12 @@ class HRNet(Backbone):
         embed_dim: int = 2048,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
+        grad_checkpointing: bool = False,
         in_chans: int = 3,
     ):
         super().__init__()
         check_use(use)
+        self.grad_checkpointing = grad_checkpointing
         channels = tuple(width * 2**i for i in range(4))
         self.levels = (0, 1, 2, 3) if use == "pooled" else pick_levels(levels, 4)
         self.conv1 = nn.Conv2d(in_chans, stem_channels, 3, 2, 1, bias=False)
@@ -174,9 +177,14 @@ class HRNet(Backbone):
         """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
         x = self.relu(self.bn1(self.conv1(image)))
         x = self.layer1(self.relu(self.bn2(self.conv2(x))))
-        maps = self.stage2([self.transition1["0"](x), self.transition1["1"](x)])
-        maps = self.stage3([*maps, self.transition2["2"](maps[-1])])
-        return Features(tuple(self.stage4([*maps, self.transition3["3"](maps[-1])])))
+        maps = self._run(self.stage2, [self.transition1["0"](x), self.transition1["1"](x)])
+        maps = self._run(self.stage3, [*maps, self.transition2["2"](maps[-1])])
+        return Features(tuple(self._run(self.stage4, [*maps, self.transition3["3"](maps[-1])])))
+
+    def _run(self, stage: nn.Sequential, maps: list[Tensor]) -> list[Tensor]:
+        for module in stage:
+            maps = checkpointed(module, maps) if self.grad_checkpointing and self.training else module(maps)
+        return maps
 
     def stem_to_top(self) -> list[tuple[str, ...]]:
         """The stem, layer1, each module with the transition before it, the classification branch."""
@@ -217,6 +225,13 @@ LAYOUT = [
 ]
 
 
-def hrnet(variant: str = "w32", *, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3) -> HRNet:
+def hrnet(
+    variant: str = "w32",
+    *,
+    use: Use = "pooled",
+    levels: tuple[int, ...] | None = None,
+    grad_checkpointing: bool = False,
+    in_chans: int = 3,
+) -> HRNet:
     """An HRNet by the name of its variant."""
-    return HRNet(**VARIANTS[variant], use=use, levels=levels, in_chans=in_chans)
+    return HRNet(**VARIANTS[variant], use=use, levels=levels, grad_checkpointing=grad_checkpointing, in_chans=in_chans)

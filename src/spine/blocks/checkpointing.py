@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -27,7 +27,7 @@ def _statistics_at_rest(block: nn.Module) -> Iterator[None]:
                 norm.num_batches_tracked.sub_(1)
 
 
-def checkpointed(block: nn.Module, *inputs: Any) -> Tensor:
+def checkpointed(block: nn.Module, *inputs: Any) -> Any:
     """block(*inputs), of which only the inputs are kept; the rest is computed again in the backward pass, with the same random numbers."""
     contexts = lambda: (contextlib.nullcontext(), _statistics_at_rest(block))  # noqa: E731
     return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
