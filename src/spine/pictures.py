@@ -151,3 +151,22 @@ def curves(history: dict[str, list[tuple[float, float]]]) -> Figure:
     for axis in list(axes):
         axis.set_visible(False)
     return figure
+
+
+def costs(labels: list[str], axes: dict[str, list[float]], ylabel: str, y: list[float], title: str) -> Figure:
+    """One logarithmic panel a cost: a labelled point a network, and the line on which speed is inversely proportional to the cost."""
+    figure = Figure(figsize=(6.4 * len(axes), 5.2), dpi=100, layout="constrained")
+    for axis, (xlabel, x) in zip(figure.subplots(1, len(axes), sharey=True, squeeze=False)[0], axes.items(), strict=True):
+        product = float(np.median(np.multiply(x, y)))
+        ends = np.array([min(x), max(x)])
+        axis.plot(ends, product / ends, linestyle="--", color="0.6", linewidth=1, label="speed = constant / cost")
+        axis.scatter(x, y, s=28, zorder=3)
+        for label, a, b in zip(labels, x, y, strict=True):
+            axis.annotate(label, (a, b), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        axis.set(xscale="log", yscale="log", xlabel=xlabel)
+        axis.margins(x=0.15, y=0.08)
+        axis.grid(alpha=0.3, which="both", linewidth=0.5)
+        axis.legend(fontsize=8, frameon=False, loc="lower left")
+    figure.supylabel(ylabel, fontsize=10)
+    figure.suptitle(title, fontsize=9)
+    return figure
