@@ -46,6 +46,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)  # of our create_model
     sizes: tuple[tuple[int, int], ...] = ((224, 224), (160, 192))
     train_size: tuple[int, int] | None = (96, 128)  # None: no training step is recorded
+    slow: bool = False  # hundreds of millions of numbers are drawn
     theirs: Callable[[nn.Module, Tensor], Any] = lambda net, image: net(image)  # the answer to an image
     ours: Callable[[nn.Module, Tensor], Any] = lambda net, image: net(image)
 
@@ -60,9 +61,9 @@ def backbones() -> list[str]:
     return sorted(path.stem for path in Path(__file__).with_name("references").glob("[a-z]*.py"))
 
 
-def cases() -> list[Case]:
-    """Every reference of every backbone."""
-    return [case for name in backbones() for case in importlib.import_module(f"references.{name}").CASES]
+def cases(names: list[str] | None = None) -> list[Case]:
+    """Every reference of the named backbones, or of all."""
+    return [case for name in names or backbones() for case in importlib.import_module(f"references.{name}").CASES]
 
 
 def checkout(repository: str, file: str) -> Any:
@@ -156,12 +157,11 @@ def record(case: Case) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for case in cases():
-        if not sys.argv[1:] or case.backbone in sys.argv[1:]:
-            try:
-                found = record(case)
-            except (ImportError, FileNotFoundError) as error:
-                print(f"{case.name}: not at hand ({error})")
-                continue
-            RECORDS.joinpath(f"{case.name}.json").write_text(json.dumps(found, indent=0) + "\n")
-            print(f"{case.name}: {len(found['keys'])} tensors of {case.source}")
+    for case in cases(sys.argv[1:]):
+        try:
+            found = record(case)
+        except (ImportError, FileNotFoundError) as error:
+            print(f"{case.name}: not at hand ({error})")
+            continue
+        RECORDS.joinpath(f"{case.name}.json").write_text(json.dumps(found, indent=0) + "\n")
+        print(f"{case.name}: {len(found['keys'])} tensors of {case.source}")

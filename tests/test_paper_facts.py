@@ -57,6 +57,28 @@ CLASSIFIERS = {  # backbone: {variant: (parameters, multiply-adds, image size)}
         "small_075": (2041872, 43399344, 224),
         "small_minimal_100": (2044736, 52288448, 224),
     },
+    "resnest": {
+        "resnest14": (10611688, 2749405184, 224),
+        "resnest26": (17069448, 3623391232, 224),
+        "resnest50": (27483240, 5371160576, 224),
+        "resnest101": (48275016, 13321472000, 256),
+        "resnest200": (70201544, 35519694848, 320),
+        "resnest269": (110929480, 77348702208, 416),
+        "resnest50_fast_1s1x64d": (26217896, 4329459712, 224),
+        "resnest50_fast_2s1x64d": (27483240, 4330711040, 224),
+        "resnest50_fast_4s1x64d": (31912712, 4335112192, 224),
+        "resnest50_fast_1s2x40d": (25946680, 4364642816, 224),
+        "resnest50_fast_2s2x40d": (26943792, 4365622336, 224),
+        "resnest50_fast_4s2x40d": (30417592, 4369060736, 224),
+        "resnest50_fast_1s4x24d": (25677000, 4399827456, 224),
+    },
+    # the backbone's multiply-adds and those of the classifier
+    "segnext": {
+        "tiny": (4160584, 887712640, 224),
+        "small": (13963176, 2560591872, 224),
+        "base": (26790824, 5082111488, 224),
+        "large": (45149864, 9047734016, 224),
+    },
     "shufflenet_v1": {  # with head_options={"bias": False}
         "x1_0_g1": (1530936, 143078976, 224),
         "x1_0_g2": (1732848, 140836512, 224),
@@ -82,6 +104,18 @@ CLASSIFIERS = {  # backbone: {variant: (parameters, multiply-adds, image size)}
         "large_50": (16575898, 2314702176, 224),  # counted from the table of the paper's appendix, which states 2.3 G
         "large_164_se": (125120936, 12780652544, 224),  # WITH a bias; the authors' 140685664 less three classifiers of 15564728
     },
+    "swin": {
+        "tiny": (28288354, 4490566656, 224),
+        "small": (49606258, 8740875264, 224),
+        "base": (87768224, 15430946816, 224),
+        "large": (196532476, 34475759616, 224),
+        "base_window12": (87903584, 47083134976, 384),
+        "large_window12": (196735516, 103919087616, 384),
+    },
+    "vgg16": {
+        "plain": (138357544, 15470264320, 224),
+        "largefov": (21508904, 50892961472, 321),  # 20483904 and 50891937472 without the linear layer of 1000 classes
+    },
     "vit": {
         "tiny_patch16": (5717416, 1253683200, 224),
         "small_patch32": (22878952, 1142909952, 224),
@@ -100,6 +134,9 @@ CLASSIFIERS = {  # backbone: {variant: (parameters, multiply-adds, image size)}
         "large_r50_s32": (328994856, 19413295104, 224),
         "large_r50_s16": (316483624, 65539088384, 224),
     },
+    "xception": {
+        "standard": (22855952, 8357403496, 299),
+    },
 }
 OTHER_SIZES = [  # backbone, variant, parameters, multiply-adds, image size
     ("beit", "base_patch16", 86744104, 55484350464, 384),
@@ -112,6 +149,14 @@ OTHER_SIZES = [  # backbone, variant, parameters, multiply-adds, image size
     ("mobilenet_v2", "w100", 3504872, 154083200, 160),
     ("mobilenet_v2", "w100", 3504872, 99074048, 128),
     ("mobilenet_v2", "w100", 3504872, 56289152, 96),
+    ("resnest", "resnest50", 27483240, 7014189056, 256),
+    ("resnest", "resnest101", 48275016, 10200565760, 224),
+    ("resnest", "resnest200", 70201544, 17408411648, 224),
+    ("resnest", "resnest200", 70201544, 22735259648, 256),
+    ("resnest", "resnest269", 110929480, 22434121728, 224),
+    ("resnest", "resnest269", 110929480, 45772818432, 320),
+    ("vgg16", "largefov", 21508904, 120905165824, 500),
+    ("vgg16", "largefov", 21508904, 31387000832, 256),
     ("vit", "tiny_patch16", 5790376, 4682219520, 384),
     ("vit", "small_patch32", 22915432, 3442900992, 384),
     ("vit", "small_patch16", 22196584, 15490351104, 384),
@@ -133,6 +178,18 @@ POSE = [  # HRNet under its heatmap head: variant, keypoints, parameters, multip
     ("w48", 17, 63595745, 35306606592, (384, 288)),
     ("w32", 16, 28536080, 10193207296, (256, 256)),
     ("w48", 16, 63595696, 20922236928, (256, 256)),
+]
+PARSENET = [  # on vgg16 largefov: classes, parameters, multiply-adds, image size
+    (21, 20528981, 50964233920, 321),
+    (21, 20528981, 121074840576, 500),
+    (60, 20608892, 51098498752, 321),
+    (33, 20553569, 31455182848, 256),
+]
+SEGMENTERS = [  # SegNeXt under its hamburger, 150 classes: variant, channels, parameters, multiply-adds at 512x512 and at 1024x2048
+    ("tiny", 256, 4263414, 6404341760, 51227852800),
+    ("small", 256, 13932886, 15646261248, 125163208704),
+    ("base", 512, 27636310, 32685948928, 261473828864),  # as OpenMMLab configures it, with 16 bases; the authors' 64: 34662645760
+    ("large", 1024, 48926550, 65968209920, 527718154240),  # likewise; the authors' 64: 69685673984
 ]
 ROWS = [(backbone, variant, *row) for backbone, table in CLASSIFIERS.items() for variant, row in table.items()]
 
@@ -156,6 +213,19 @@ def test_classifier_has_the_published_size(backbone, variant, parameters, macs, 
 @pytest.mark.parametrize(("variant", "keypoints", "parameters", "macs", "size"), POSE)
 def test_hrnet_for_pose_has_the_published_size(variant, keypoints, parameters, macs, size):
     assert facts("hrnet", size, variant=variant, task="pose", num_outputs=keypoints) == (parameters, macs)
+
+
+@pytest.mark.parametrize(("classes", "parameters", "macs", "size"), PARSENET)
+def test_parsenet_has_the_counted_size(classes, parameters, macs, size):
+    options = {"variant": "largefov", "task": "seg", "head": "parsenet", "num_outputs": classes}
+    assert facts("vgg16", (size, size), **options) == (parameters, macs)
+
+
+@pytest.mark.parametrize(("variant", "channels", "parameters", "macs", "macs_cityscapes"), SEGMENTERS)
+def test_segnext_has_the_published_size(variant, channels, parameters, macs, macs_cityscapes):
+    options = {"variant": variant, "task": "seg", "head": "hamburger", "num_outputs": 150}
+    for size, expected in (((512, 512), macs), ((1024, 2048), macs_cityscapes)):
+        assert facts("segnext", size, head_options={"channels": channels}, **options) == (parameters, expected)
 
 
 def test_every_published_variant_is_measured():

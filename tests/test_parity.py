@@ -39,7 +39,7 @@ def assert_same(found, expected):
         assert abs(found["step"][key][1] - product) < TOLERANCE * scale, key
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * CASES[n].slow) for n in sorted(CASES)])
 def test_network_equals_the_recorded_reference(name):
     case = CASES[name]
     expected = json.loads((RECORDS / f"{name}.json").read_text())

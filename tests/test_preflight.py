@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 NAMES = [
     (
         ["backbone=convnex"],
-        "Unknown backbone 'convnex'. Did you mean 'convnext'? Choices: convnext, hrnet, mobilenet_v2, vit.",
+        "Unknown backbone 'convnex'. Did you mean 'convnext'? Choices: beit, convnext, hrnet, mae, "
+        "mobilenet_v2, mobilenet_v3, resnest, segnext, shufflenet_v1, shufflenet_v2, swin, vgg16, vit, xception.",
     ),
     (["backbone.varient=tiny"], "Unknown key 'backbone.varient'. Did you mean 'backbone.variant'?"),
     (["trainer.max_epoch=3"], "Unknown key 'trainer.max_epoch'. Did you mean 'trainer.max_epochs'?"),
@@ -32,7 +33,7 @@ MISFITS = [
     ),
     (
         ["task=seg", "head=linear"],
-        "Task 'seg' hands feature maps to its head; 'linear' reads the pooled embedding. Heads for seg: fcn, hamburger, heatmap.",
+        "Task 'seg' hands feature maps to its head; 'linear' reads the pooled embedding. Heads for seg: fcn, hamburger, heatmap, parsenet.",
     ),
     (
         ["backbone=vit", "image_size=[500,500]"],

@@ -11,11 +11,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from spine.errors import InputError
 
-TOKENS = ("cls_token", "mask_token", "pos_embed", "painted_pixel")  # never decayed, whatever their shape
+# never decayed, whatever their shape
+UNDECAYED = ("cls_token", "mask_token", "pos_embed", "relative_position_bias_table", "painted_pixel")
 
 
 def parameter_groups(model: nn.Module, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict]:
-    """Groups for an optimizer: no weight decay on vectors, biases and tokens; lower layers learn `layer_decay` times slower a group.
+    """Groups for an optimizer: vectors, biases, tokens and positions do not decay, lower layers learn slower.
 
     The head and the backbone's last norm learn at `lr`; the groups below, from top to stem, at lr * layer_decay,
     lr * layer_decay^2, ... (BEiT's code, `optim_factory.py`). Frozen parameters are left out.
@@ -32,7 +33,7 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float, layer_dec
             own = name.removeprefix("backbone.")
             level = next(i for i, group in enumerate(prefixes) if own.startswith(group))
             below_top = len(prefixes) - 1 - level
-        decayed = parameter.ndim > 1 and name.rsplit(".", 1)[-1] not in TOKENS
+        decayed = parameter.ndim > 1 and name.rsplit(".", 1)[-1] not in UNDECAYED
         group = groups.setdefault(
             (below_top, decayed),
             {"params": [], "lr": lr * layer_decay**below_top, "weight_decay": weight_decay if decayed else 0.0},

@@ -44,5 +44,6 @@ CASES = [
         renamed(LAYOUT),
         sizes=((64, 96),),
         train_size=None,  # they compute three more classifiers there
+        slow=True,
     ),
 ]

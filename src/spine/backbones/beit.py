@@ -22,7 +22,7 @@ from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import PoolNorm
 from spine.blocks.precision import at_least_float32
 from spine.blocks.residual import DropPath, drop_path_rates
-from spine.blocks.transformer import MLP, PatchEmbed, patch_grid
+from spine.blocks.transformer import MLP, PatchEmbed, attend, patch_grid
 from spine.errors import InputError
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
 
@@ -111,7 +111,7 @@ class Attention(nn.Module):
         self.rel_pos_bias = RelativePositions(num_heads, grid) if grid else None
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, bias: Tensor | None, grid: Grid, index: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Any, grid: Grid, index: Tensor) -> Tensor:
         """(B, N, D), the shared bias (1, heads, N, N) or None -> (B, N, D)."""
         B, N, D = x.shape
         qkv_bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
@@ -119,7 +119,7 @@ class Attention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)
         if self.rel_pos_bias is not None:
             bias = self.rel_pos_bias(grid, index)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        x = attend(q, k, v, bias)
         return self.proj(x.transpose(1, 2).reshape(B, N, D))
 
 

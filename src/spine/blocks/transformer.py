@@ -59,6 +59,14 @@ class Attention(nn.Module):
         return self.drop(self.proj(x.transpose(1, 2).reshape(B, N, D)))
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v with a learned bias: (..., heads, N, d) and what broadcasts to (..., heads, N, N)."""
+    if bias.requires_grad and not q.is_cuda:
+        # no kernel there has a gradient to the bias, and PyTorch's detour computes bfloat16 in float32
+        return ((q * q.shape[-1] ** -0.5) @ k.mT).add_(bias).softmax(-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+
+
 class MLP(nn.Module):
     """Linear, GELU, linear."""
 

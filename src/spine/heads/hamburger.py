@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spine.blocks.conv import resize_map
-from spine.blocks.precision import at_least_float32
+from spine.blocks.precision import at_least_float32, without_autocast
 from spine.blocks.pyramid import pyramid_for
 from spine.errors import InputError
 from spine.interfaces import Features, FeatureSpec, Head, Reads
@@ -50,7 +50,7 @@ class NMF(nn.Module):
         if self.training:
             return torch.rand(B, C, self.rank, device=x.device, dtype=x.dtype)
         generator = torch.Generator().manual_seed(0)
-        return torch.rand(1, C, self.rank, generator=generator).to(x).expand(B, -1, -1)
+        return torch.rand(1, C, self.rank, generator=generator, device="cpu").to(x).expand(B, -1, -1)
 
     def forward(self, x: Tensor, bases: Tensor | None = None) -> Tensor:
         """Non-negative (B, C, N), raw bases (B, C, R) or None -> the approximation bases @ coefficients^T (B, C, N)."""
@@ -81,7 +81,7 @@ class Hamburger(nn.Module):
     def forward(self, x: Tensor, bases: Tensor | None = None) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
         enjoy = F.relu(self.ham_in["conv"](x))
-        with torch.autocast(x.device.type, enabled=False):  # quotients of small sums need float32
+        with without_autocast(x):  # quotients of small sums need float32
             ham = self.ham(at_least_float32(enjoy.flatten(2)), bases).to(enjoy.dtype)
         return F.relu(x + self.ham_out(ham.unflatten(2, enjoy.shape[-2:])))
 

@@ -55,7 +55,7 @@ class ParseNet(Head):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Features) -> Tensor:
         """Features -> logits (B, classes, h, w) at the stride of the map that is read."""

@@ -1,0 +1,213 @@
+"""SegNeXt: Rethinking Convolutional Attention Design for Semantic Segmentation (Guo et al., NeurIPS 2022, arXiv 2209.08575).
+
+Its encoder, MSCAN: a pyramid of blocks in which cheap strip convolutions of several lengths are summed, mixed, and weight the features
+they were computed from; that takes the place of self-attention. Its decoder is the `hamburger` head. Nothing differs from the
+authors' code; as a classifier the last map is averaged.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spine.blocks.checkpointing import checkpointed
+from spine.blocks.conv import GlobalAveragePool, LayerNorm2d
+from spine.blocks.residual import DropPath, drop_path_rates
+from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+
+
+def depthwise(dim: int, height: int, width: int) -> nn.Conv2d:
+    """Depthwise convolution that keeps the size."""
+    return nn.Conv2d(dim, dim, (height, width), padding=(height // 2, width // 2), groups=dim)
+
+
+class MultiScaleGate(nn.Module):
+    """Depthwise 5x5, from its output three pairs of strips, 1x1 of the sum of the four: weights for the input (paper equation 1)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.conv0 = depthwise(dim, 5, 5)
+        self.conv0_1, self.conv0_2 = depthwise(dim, 1, 7), depthwise(dim, 7, 1)
+        self.conv1_1, self.conv1_2 = depthwise(dim, 1, 11), depthwise(dim, 11, 1)
+        self.conv2_1, self.conv2_2 = depthwise(dim, 1, 21), depthwise(dim, 21, 1)
+        self.conv3 = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        local = self.conv0(x)
+        total = self.conv0_2(self.conv0_1(local))
+        total += local
+        total += self.conv1_2(self.conv1_1(local))
+        total += self.conv2_2(self.conv2_1(local))
+        return self.conv3(total) * x  # no sigmoid: the sum itself is the weight
+
+
+class Attention(nn.Module):
+    """1x1, GELU, gate, 1x1, and a shortcut of its own inside that of the block."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.proj_1 = nn.Conv2d(dim, dim, 1)
+        self.act = nn.GELU()
+        self.spatial_gating_unit = MultiScaleGate(dim)
+        self.proj_2 = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        return self.proj_2(self.spatial_gating_unit(self.act(self.proj_1(x)))) + x
+
+
+class ConvMLP(nn.Module):
+    """1x1, depthwise 3x3, GELU, 1x1."""
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Conv2d(dim, hidden, 1)
+        self.dwconv = depthwise(hidden, 3, 3)
+        self.act = nn.GELU()
+        self.fc2 = nn.Conv2d(hidden, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        return self.fc2(self.act(self.dwconv(self.fc1(x))))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each behind a BATCH norm, scaled by channel, and beside a shortcut."""
+
+    def __init__(self, dim: int, mlp_ratio: float, drop_path: float, layer_scale: float):
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(dim)
+        self.attn = Attention(dim)
+        self.layer_scale_1 = nn.Parameter(torch.full((dim,), layer_scale))
+        self.norm2 = nn.BatchNorm2d(dim)
+        self.mlp = ConvMLP(dim, int(dim * mlp_ratio))
+        self.layer_scale_2 = nn.Parameter(torch.full((dim,), layer_scale))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        x = x + self.drop_path(self.layer_scale_1.view(-1, 1, 1) * self.attn(self.norm1(x)))
+        return x + self.drop_path(self.layer_scale_2.view(-1, 1, 1) * self.mlp(self.norm2(x)))
+
+
+def stem(in_chans: int, dim: int) -> nn.Sequential:
+    """Two 3x3 convolutions to stride 4; like all of MSCAN's they keep their bias although a norm follows."""
+    layers = [
+        nn.Conv2d(in_chans, dim // 2, 3, 2, 1),
+        nn.BatchNorm2d(dim // 2),
+        nn.GELU(),
+        nn.Conv2d(dim // 2, dim, 3, 2, 1),
+        nn.BatchNorm2d(dim),
+    ]
+    return nn.Sequential(OrderedDict(proj=nn.Sequential(*layers)))
+
+
+def downsample(narrow: int, wide: int) -> nn.Sequential:
+    """3x3 convolution of stride 2 and batch norm."""
+    return nn.Sequential(OrderedDict(proj=nn.Conv2d(narrow, wide, 3, 2, 1), norm=nn.BatchNorm2d(wide)))
+
+
+def initialise(module: nn.Module) -> None:
+    """Normal of std sqrt(2 / fan out) for convolutions, the fan out divided by the groups; biases zero (the authors' `init_weights`)."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, std=(2 * module.groups / (module.out_channels * module.weight[0, 0].numel())) ** 0.5)
+        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+
+class MSCAN(Backbone):
+    """Four stages at strides 4, 8, 16, 32; the layer norm that ends each feeds the next stage and is what the maps show."""
+
+    def __init__(
+        self,
+        *,
+        depths: tuple[int, ...],
+        dims: tuple[int, ...],
+        mlp_ratios: tuple[float, ...] = (8.0, 8.0, 4.0, 4.0),
+        layer_scale: float = 1e-2,
+        use: Use = "pooled",
+        levels: tuple[int, ...] | None = None,
+        drop_path_rate: float = 0.0,
+        grad_checkpointing: bool = False,
+        in_chans: int = 3,
+    ):
+        super().__init__()
+        check_use(use)
+        self.grad_checkpointing = grad_checkpointing
+        self.levels = (len(dims) - 1,) if use == "pooled" else pick_levels(levels, len(dims))
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
+        self.depths = depths[: self.levels[-1] + 1]  # no stage that nobody reads
+        # keys from 1, as the authors count
+        self.patch_embed, self.block, self.norm = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
+        for i, depth in enumerate(self.depths):
+            blocks = (Block(dims[i], mlp_ratios[i], next(rates), layer_scale) for _ in range(depth))
+            self.patch_embed[str(i + 1)] = downsample(dims[i - 1], dims[i]) if i else stem(in_chans, dims[i])
+            self.block[str(i + 1)] = nn.Sequential(*blocks)
+            self.norm[str(i + 1)] = LayerNorm2d(dims[i])
+        self.pooling = GlobalAveragePool() if use == "pooled" else nn.Identity()
+        self.spec = FeatureSpec(tuple(Level(dims[i], 4 * 2**i) for i in self.levels), embed_dim=dims[self.levels[-1]])
+        self.apply(initialise)
+
+    def forward(self, image: Tensor) -> Features:
+        """(B, 3, H, W) -> maps (B, C_i, H / stride_i, W / stride_i), sides rounded up, of the levels it was built for."""
+        x, maps = image, []
+        blocks: Any
+        for i, blocks in enumerate(self.block.values()):
+            x = self.patch_embed[str(i + 1)](x)
+            for block in blocks:
+                x = checkpointed(block, x) if self.grad_checkpointing and self.training else block(x)
+            x = self.norm[str(i + 1)](x)
+            if i in self.levels:
+                maps.append(x)
+        return Features(tuple(maps))
+
+    def stem_to_top(self) -> list[tuple[str, ...]]:
+        """The stem; each block, with what stands between the stages; the last norm."""
+        groups: list[tuple[str, ...]] = [("patch_embed.1.",)]
+        for i, depth in enumerate(self.depths, start=1):
+            start = len(groups)
+            groups += [(f"block.{i}.{j}.",) for j in range(depth)]
+            if i > 1:
+                groups[start] += (f"norm.{i - 1}.", f"patch_embed.{i}.")
+        return [*groups, (f"norm.{len(self.depths)}.", "pooling.")]
+
+
+# Paper table 2; micro is ours. Drop path rates of the recipes stand in the recipes.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "micro": {"depths": (2, 2, 3, 2), "dims": (16, 32, 80, 128), "layer_scale": 0.1},  # 1e-2 is for long trainings
+    "tiny": {"depths": (3, 3, 5, 2), "dims": (32, 64, 160, 256)},
+    "small": {"depths": (2, 2, 4, 2), "dims": (64, 128, 320, 512)},
+    "base": {"depths": (3, 3, 12, 3), "dims": (64, 128, 320, 512)},
+    "large": {"depths": (3, 5, 27, 3), "dims": (64, 128, 320, 512)},
+}
+
+# The authors' names, of classifiers and of whole segmenters; OpenMMLab's are the same but for one `dwconv`.
+LAYOUT = [
+    (r"^(?:backbone\.)?block(\d)\.(\d+)\.mlp\.dwconv\.dwconv\.", r"backbone.block.\1.\2.mlp.dwconv."),
+    (r"^(?:backbone\.)?(patch_embed|block|norm)(\d)\.", r"backbone.\1.\2."),
+    (r"^decode_head\.", "head."),
+    (r"^head\.", "head.linear."),
+]
+
+
+def segnext(
+    variant: str = "base",
+    *,
+    use: Use = "pooled",
+    levels: tuple[int, ...] | None = None,
+    drop_path_rate: float = 0.0,
+    grad_checkpointing: bool = False,
+    in_chans: int = 3,
+) -> MSCAN:
+    """SegNeXt's encoder by the name of its variant."""
+    return MSCAN(
+        **VARIANTS[variant],
+        use=use,
+        levels=levels,
+        drop_path_rate=drop_path_rate,
+        grad_checkpointing=grad_checkpointing,
+        in_chans=in_chans,
+    )

@@ -1,0 +1,263 @@
+"""Swin: Hierarchical Vision Transformer using Shifted Windows (Liu et al., ICCV 2021, arXiv 2103.14030).
+
+A transformer whose tokens attend to those of their own window only; every second block shifts the windows by half their side, and
+patches are merged two by two between the stages, so that it emits the maps of a convolutional network at linear cost.
+Any image size is taken. Where it does not fit, image, windows and merged patches are padded at the right and bottom, as in the
+authors' code for dense tasks: zeros behind the first norm, which are attended to. On a map no wider or no higher than the window,
+the window shrinks to the map's shorter side and is not shifted, as in their classification code (that for dense tasks pads and
+shifts there too); it then reads the middle of the relative position table, whose size is that of the variant's window. Absolute
+positions, which no published network has, are left out.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spine.blocks.checkpointing import checkpointed
+from spine.blocks.residual import DropPath, drop_path_rates
+from spine.blocks.transformer import MLP, attend
+from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+
+
+def pad_to_multiple(x: Tensor, side: int) -> Tensor:
+    """(B, h, w, C) with zeros at the right and bottom, up to multiples of `side`."""
+    down, right = -x.shape[1] % side, -x.shape[2] % side
+    return F.pad(x, (0, 0, 0, right, 0, down)) if down or right else x
+
+
+@torch.inference_mode(False)  # an inference tensor in the cache would stop the training that comes after it
+def shift_mask(height: int, width: int, window: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(windows, N, N) of a map rolled by half a window: 0 for tokens that were neighbours before, -100 for the others."""
+    rows, columns = (
+        (torch.arange(side, device=device) >= side - window).long() + (torch.arange(side, device=device) >= side - window // 2)
+        for side in (height, width)
+    )
+    regions = 3 * rows[:, None] + columns  # (h, w), nine of them
+    regions = regions.view(height // window, window, width // window, window).transpose(1, 2).reshape(-1, window * window)
+    return (regions[:, :, None] != regions[:, None, :]).to(dtype) * -100.0  # not -inf: a trained network may rely on it
+
+
+cached_shift_mask = functools.lru_cache(maxsize=16)(shift_mask)  # three or four for each image size
+
+
+class WindowAttention(nn.Module):
+    """Self-attention inside windows, with a learned bias for each offset between two tokens (paper section 3.2)."""
+
+    def __init__(self, dim: int, num_heads: int, window_size: int):
+        super().__init__()
+        self.num_heads = num_heads
+        offsets = torch.arange(window_size)[:, None] - torch.arange(window_size) + window_size - 1  # of query and key, from 0
+        index = offsets[:, None, :, None] * (2 * window_size - 1) + offsets[None, :, None, :]
+        # (M, M, M, M): row and column of the query, row and column of the key
+        self.register_buffer("relative_position_index", index, persistent=False)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def _bias(self, window: int) -> Tensor:
+        """(heads, N, N), N = window * window."""
+        index: Any = self.relative_position_index
+        bias = self.relative_position_bias_table[index[:window, :window, :window, :window].flatten()]
+        return bias.view(window * window, window * window, -1).permute(2, 0, 1)
+
+    def forward(self, x: Tensor, window: int, shifted: bool) -> Tensor:
+        """(B, h, w, C), sides multiples of `window` -> (B, h, w, C)."""
+        B, H, W, _ = x.shape
+        rows, columns = H // window, W // window
+        # windows and heads are cut in one copy: (3, B, rows, columns, heads, window, window, C / heads)
+        qkv = self.qkv(x).view(B, rows, window, columns, window, 3, self.num_heads, -1).permute(5, 0, 1, 3, 6, 2, 4, 7)
+        qkv = qkv.reshape(3, B, rows * columns, self.num_heads, window * window, -1)
+        bias = self._bias(window)
+        if shifted:  # the mask is each window's own, so windows stand beside the heads and the batch shares it
+            mask = shift_mask if torch.compiler.is_compiling() else cached_shift_mask
+            bias = (bias + mask(H, W, window, x.device, bias.dtype)[:, None]).flatten(0, 1)
+            q, k, v = qkv.flatten(2, 3)
+        else:
+            q, k, v = qkv.flatten(1, 2)
+        x = attend(q, k, v, bias[None]).view(B, rows, columns, self.num_heads, window, window, -1).permute(0, 1, 4, 2, 5, 3, 6)
+        return self.proj(x.reshape(B, H, W, -1))
+
+
+class Block(nn.Module):
+    """Attention in windows, shifted ones in every second block, and MLP; each behind a layer norm and beside a shortcut."""
+
+    def __init__(self, dim: int, num_heads: int, window_size: int, shifted: bool, mlp_ratio: float, drop_path: float):
+        super().__init__()
+        self.window_size, self.shifted = window_size, shifted
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = WindowAttention(dim, num_heads, window_size)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = MLP(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, h, w, C) -> (B, h, w, C)."""
+        _, H, W, _ = x.shape
+        window = min(self.window_size, H, W)
+        shifted = self.shifted and min(H, W) > self.window_size
+        branch = pad_to_multiple(self.norm1(x), window)
+        if shifted:
+            branch = branch.roll((-(window // 2), -(window // 2)), (1, 2))
+        branch = self.attn(branch, window, shifted)
+        if shifted:
+            branch = branch.roll((window // 2, window // 2), (1, 2))
+        x = x + self.drop_path(branch[:, :H, :W])
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class PatchMerging(nn.Module):
+    """Joins 2x2 tokens: layer norm of 4C, THEN a linear layer to 2C without bias."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, h, w, C) -> (B, h / 2, w / 2, 2C), sides rounded up."""
+        B, H, W, C = (x := pad_to_multiple(x, 2)).shape
+        x = x.view(B, H // 2, 2, W // 2, 2, C).permute(0, 1, 3, 4, 2, 5)  # of the four, that below comes before that to the right
+        return self.reduction(self.norm(x.reshape(B, H // 2, W // 2, 4 * C)))
+
+
+class PatchEmbed(nn.Module):
+    """4x4 patches to tokens by a convolution, and a layer norm."""
+
+    def __init__(self, in_chans: int, dim: int):
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, dim, 4, 4)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, H / 4, W / 4, C), sides rounded up."""
+        down, right = -image.shape[2] % 4, -image.shape[3] % 4
+        image = F.pad(image, (0, right, 0, down)) if down or right else image
+        return self.norm(self.proj(image).permute(0, 2, 3, 1))
+
+
+class NormPool(nn.Module):
+    """Layer norm of the tokens, THEN global average: Features -> (B, C)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, features: Features) -> Tensor:
+        """Features -> (B, C)."""
+        return self.norm(features.maps[-1].permute(0, 2, 3, 1)).mean((1, 2))
+
+
+def initialise(module: nn.Module) -> None:
+    """Truncated normal of std 0.02 for linear layers and tables, biases zero (the authors'); the convolution keeps PyTorch's."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, WindowAttention):
+        nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
+
+
+class Swin(Backbone):
+    """Four stages at strides 4, 8, 16, 32. Built for maps it has one norm a level, built for pooling one norm before the average."""
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        depths: tuple[int, ...],
+        num_heads: tuple[int, ...],
+        window_size: int = 7,
+        mlp_ratio: float = 4.0,
+        use: Use = "pooled",
+        levels: tuple[int, ...] | None = None,
+        drop_path_rate: float = 0.0,
+        grad_checkpointing: bool = False,
+        in_chans: int = 3,
+    ):
+        super().__init__()
+        check_use(use)
+        self.grad_checkpointing = grad_checkpointing
+        self.levels = (len(depths) - 1,) if use == "pooled" else pick_levels(levels, len(depths))
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
+        self.depths = depths = depths[: self.levels[-1] + 1]  # no stage that nobody reads
+        dims = [embed_dim * 2**i for i in range(len(depths))]
+        self.patch_embed = PatchEmbed(in_chans, embed_dim)
+        self.layers = nn.ModuleList()
+        for i, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
+            blocks = (Block(dim, num_heads[i], window_size, j % 2 == 1, mlp_ratio, next(rates)) for j in range(depth))
+            layer: dict[str, nn.Module] = {"blocks": nn.Sequential(*blocks)}
+            if i + 1 < len(depths):  # merging ends a stage; its map is read before
+                layer["downsample"] = PatchMerging(dim)
+            self.layers.append(nn.ModuleDict(layer))
+        self.norms = nn.ModuleDict({str(i): nn.LayerNorm(dims[i]) for i in self.levels} if use == "maps" else {})
+        self.pooling = NormPool(dims[-1]) if use == "pooled" else nn.Identity()
+        self.spec = FeatureSpec(tuple(Level(dims[i], 4 * 2**i) for i in self.levels), embed_dim=dims[-1])
+        self.apply(initialise)
+
+    def forward(self, image: Tensor) -> Features:
+        """(B, 3, H, W) -> maps (B, C_i, H / stride_i, W / stride_i), sides rounded up, of the levels it was built for."""
+        x, maps = self.patch_embed(image), []
+        layer: Any
+        for i, layer in enumerate(self.layers):
+            for block in layer["blocks"]:
+                x = checkpointed(block, x) if self.grad_checkpointing and self.training else block(x)
+            if i in self.levels:
+                maps.append((self.norms[str(i)](x) if self.norms else x).permute(0, 3, 1, 2))
+            if "downsample" in layer:
+                x = layer["downsample"](x)
+        return Features(tuple(maps))
+
+    def stem_to_top(self) -> list[tuple[str, ...]]:
+        """The patch embedding, each block, the last one of a stage with the merging behind it (the authors' `get_swin_layer`)."""
+        groups: list[tuple[str, ...]] = [("patch_embed.",)]
+        for i, depth in enumerate(self.depths):
+            groups += [(f"layers.{i}.blocks.{j}.",) for j in range(depth)]
+            groups[-1] += (f"layers.{i}.downsample.",)
+        return [*groups, ("norms.", "pooling.")]
+
+
+# Paper section 3.3; the authors fine-tune those with windows of 12 at 384 px; micro is ours.
+BASE = {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)}
+LARGE = {"embed_dim": 192, "depths": (2, 2, 18, 2), "num_heads": (6, 12, 24, 48)}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "micro": {"embed_dim": 16, "depths": (2, 2, 4, 2), "num_heads": (1, 2, 4, 8), "window_size": 4},
+    "tiny": {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)},
+    "small": {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24)},
+    "base": BASE,
+    "large": LARGE,
+    "base_window12": {**BASE, "window_size": 12},
+    "large_window12": {**LARGE, "window_size": 12},
+}
+
+# The authors' names: classification (`norm`), and dense tasks (`norm0` to `norm3`).
+LAYOUT = [
+    (r"^norm\.", "backbone.pooling.norm."),
+    (r"^(?:backbone\.)?norm(\d)\.", r"backbone.norms.\1."),
+    (r"^head\.", "head.linear."),
+    (r"^(patch_embed|layers)\.", r"backbone.\1."),
+]
+
+
+def swin(
+    variant: str = "tiny",
+    *,
+    use: Use = "pooled",
+    levels: tuple[int, ...] | None = None,
+    drop_path_rate: float = 0.0,
+    grad_checkpointing: bool = False,
+    in_chans: int = 3,
+) -> Swin:
+    """A Swin transformer by the name of its variant."""
+    return Swin(
+        **VARIANTS[variant],
+        use=use,
+        levels=levels,
+        drop_path_rate=drop_path_rate,
+        grad_checkpointing=grad_checkpointing,
+        in_chans=in_chans,
+    )

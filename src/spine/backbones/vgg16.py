@@ -1,0 +1,195 @@
+"""VGG-16 (Simonyan & Zisserman, arXiv 1409.1556), and its dense form DeepLab-LargeFOV (Chen et al., arXiv 1412.7062).
+
+Thirteen 3x3 convolutions without norms, in five groups with max pools between them. `plain` is torchvision's: an adaptive 7x7 average
+takes any image size to the two hidden layers. `largefov` is the trunk of ParseNet (Liu et al., arXiv 1506.04579): two pools lose their
+stride, dilation makes up for it, and the hidden layers are convolutions. Its pools round sizes down, where Caffe rounds up; that is the
+same at the authors' sizes of 8 k + 1 pixels, and a map is then never larger than ceil(H / stride).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spine.blocks.conv import GlobalAveragePool
+from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+
+DEPTHS = (2, 2, 3, 3, 3)  # paper table 1, column D
+
+
+class HiddenLayers(nn.Module):
+    """Average to 7x7, two linear layers with ReLU and dropout: Features -> (B, D)."""
+
+    def __init__(self, channels: int, hidden: int, dropout: float):
+        super().__init__()
+        self.fc6 = nn.Linear(channels * 7 * 7, hidden)
+        self.fc7 = nn.Linear(hidden, hidden)
+        self.drop = nn.Dropout(dropout)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, features: Features) -> Tensor:
+        """Features -> (B, D)."""
+        x = F.adaptive_avg_pool2d(features.maps[-1], 7).flatten(1)
+        x = self.drop(self.relu(self.fc6(x)))
+        return self.drop(self.relu(self.fc7(x)))
+
+
+def convolutions(widths: tuple[int, ...], pools: list[nn.Module], dilations: tuple[int, ...], in_chans: int) -> nn.ModuleList:
+    """Groups of (3x3 convolution, ReLU), each closed by its pool, in one list numbered as torchvision's `features`."""
+    layers = nn.ModuleList()
+    for depth, width, pool, dilation in zip(DEPTHS, widths, pools, dilations, strict=True):
+        for _ in range(depth):
+            layers.extend([nn.Conv2d(in_chans, width, 3, padding=dilation, dilation=dilation), nn.ReLU(inplace=True)])
+            in_chans = width
+        layers.append(pool)
+    return layers
+
+
+class VGG16(Backbone):
+    """The classifier's form. Levels are the maps behind pools 2 to 5, at strides 4, 8, 16, 32 (FCN reads pool3, pool4 and pool5)."""
+
+    LAST_LAYERS = (9, 16, 23, 30)
+
+    def __init__(
+        self,
+        *,
+        widths: tuple[int, ...] = (64, 128, 256, 512, 512),
+        hidden: int = 4096,
+        hidden_std: float | None = 0.01,
+        dropout: float = 0.5,
+        use: Use = "pooled",
+        levels: tuple[int, ...] | None = None,
+        in_chans: int = 3,
+    ):
+        """`hidden_std` None draws the hidden layers by Kaiming's rule: 0.01 is for thousands of units, behind few the signal fades."""
+        super().__init__()
+        check_use(use)
+        self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
+        self.last_layers = [self.LAST_LAYERS[i] for i in self.levels]
+        pools: list[nn.Module] = [nn.MaxPool2d(2, 2) for _ in DEPTHS]
+        self.features = convolutions(widths, pools, (1, 1, 1, 1, 1), in_chans)[: self.last_layers[-1] + 1]
+        self.pooling = HiddenLayers(widths[-1], hidden, dropout) if use == "pooled" else nn.Identity()
+        self.spec = FeatureSpec(
+            tuple(Level(widths[1 + i], 4 * 2**i) for i in self.levels),
+            embed_dim=hidden if use == "pooled" else widths[1 + self.levels[-1]],
+        )
+        self.apply(initialise)
+        for layer in self.pooling.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=hidden_std or (2.0 / layer.in_features) ** 0.5)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, image: Tensor) -> Features:
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        x, maps = image, []
+        for i, layer in enumerate(self.features):
+            x = layer(x)
+            if i in self.last_layers:
+                maps.append(x)
+        return Features(tuple(maps))
+
+    def stem_to_top(self) -> list[tuple[str, ...]]:
+        """Each convolution, each hidden layer."""
+        convs = [(f"features.{i}.",) for i, layer in enumerate(self.features) if isinstance(layer, nn.Conv2d)]
+        return [*convs, ("pooling.fc6.",), ("pooling.fc7.",)]
+
+
+class LargeFOV(Backbone):
+    """The dense form. Levels are conv3_3 (stride 4), conv4_3, conv5_3 and fc7 (stride 8), each behind its ReLU, fc7 behind dropout."""
+
+    LAST_LAYERS = (15, 22, 29)
+
+    def __init__(
+        self,
+        *,
+        widths: tuple[int, ...] = (64, 128, 256, 512, 512),
+        hidden: int = 1024,
+        dropout: float = 0.5,
+        use: Use = "pooled",
+        levels: tuple[int, ...] | None = None,
+        in_chans: int = 3,
+    ):
+        super().__init__()
+        check_use(use)
+        self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
+        self.last_layers = [self.LAST_LAYERS[i] for i in self.levels if i < 3]
+        # pool5 is followed by an average (`pool5a`), which papers on LargeFOV seldom mention
+        pools: list[nn.Module] = [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(3, 1, 1)]
+        pools.append(nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.AvgPool2d(3, 1, 1)))
+        features = convolutions(widths, pools, (1, 1, 1, 1, 2), in_chans)
+        self.dense = self.levels[-1] == 3
+        self.features = features if self.dense else features[: self.last_layers[-1] + 1]
+        if self.dense:
+            self.fc6 = nn.Conv2d(widths[-1], hidden, 3, padding=12, dilation=12)
+            self.fc7 = nn.Conv2d(hidden, hidden, 1)
+            self.drop = nn.Dropout(dropout)
+            self.relu = nn.ReLU(inplace=True)
+        self.pooling = GlobalAveragePool() if use == "pooled" else nn.Identity()
+        offered = (Level(widths[2], 4), Level(widths[3], 8), Level(widths[4], 8), Level(hidden, 8))
+        self.spec = FeatureSpec(tuple(offered[i] for i in self.levels), embed_dim=offered[self.levels[-1]].channels)
+        self.apply(initialise)
+        for layer in (self.fc6, self.fc7) if self.dense else ():
+            nn.init.xavier_uniform_(layer.weight)  # new layers of DeepLab and ParseNet
+
+    def forward(self, image: Tensor) -> Features:
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        x, maps = image, []
+        for i, layer in enumerate(self.features):
+            x = layer(x)
+            if i in self.last_layers:
+                maps.append(x)
+        if self.dense:
+            x = self.drop(self.relu(self.fc6(x)))
+            maps.append(self.drop(self.relu(self.fc7(x))))
+        return Features(tuple(maps))
+
+    def stem_to_top(self) -> list[tuple[str, ...]]:
+        """Each convolution."""
+        convs = [(f"features.{i}.",) for i, layer in enumerate(self.features) if isinstance(layer, nn.Conv2d)]
+        return [*convs, ("fc6.",), ("fc7.",)]
+
+
+def initialise(module: nn.Module) -> None:
+    """Kaiming normal over the fan out, biases zero (torchvision)."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+# Column D of the paper, and the layer list of DeepLab-LargeFOV; micro is ours.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "micro": {"widths": (16, 32, 64, 64, 64), "hidden": 128, "hidden_std": None, "dropout": 0.0},
+    "plain": {},
+    "largefov": {},
+}
+
+# torchvision's names, and Caffe's of the dense form as its converted files have them
+CAFFE = [f"conv{group}_{i}" for group, depth in enumerate(DEPTHS, 1) for i in range(1, depth + 1)]
+TORCHVISION = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+LAYOUT = [
+    (r"^features\.", "backbone.features."),
+    (r"^classifier\.0\.", "backbone.pooling.fc6."),
+    (r"^classifier\.3\.", "backbone.pooling.fc7."),
+    (r"^classifier\.6\.", "head.linear."),
+    (r"^(fc[67])\.", r"backbone.\1."),
+    *((rf"^{name}\.", f"backbone.features.{i}.") for name, i in zip(CAFFE, TORCHVISION, strict=True)),
+]
+
+
+def vgg16(
+    variant: str = "plain",
+    *,
+    use: Use = "pooled",
+    levels: tuple[int, ...] | None = None,
+    dropout: float | None = None,
+    in_chans: int = 3,
+) -> VGG16 | LargeFOV:
+    """A VGG-16 by the name of its variant; `dropout` None takes the variant's own (0.5, and none for micro)."""
+    numbers = dict(VARIANTS[variant])
+    if dropout is not None:
+        numbers["dropout"] = dropout
+    network = LargeFOV if variant == "largefov" else VGG16
+    return network(**numbers, use=use, levels=levels, in_chans=in_chans)

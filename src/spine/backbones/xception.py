@@ -1,0 +1,142 @@
+"""Xception: Deep Learning with Depthwise Separable Convolutions (Chollet, CVPR 2017, arXiv 1610.02357).
+
+Channels and places are mixed apart: every convolution but the first two is a depthwise 3x3 and then a 1x1, with nothing between them.
+Padding is symmetric and batch norm has PyTorch's eps, as in Cadene's port and timm (Keras pads stride-2 layers of even maps at the
+right and bottom only, and has eps 1e-3). The stem is not padded, so that the map at stride 4 is a pixel smaller than H / 4; the
+coarser maps have H / stride again where H is a multiple of 8. Dropout of 0.5 before the classifier belongs to the head.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spine.blocks.conv import GlobalAveragePool
+from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+
+
+class SeparableConv2d(nn.Module):
+    """Depthwise 3x3, then 1x1; the paper found an activation between them harmful (section 4.7)."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+        self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h, w)."""
+        return self.pointwise(self.conv1(x))
+
+
+class Block(nn.Module):
+    """ReLU, separable convolution and norm, once for each pair of `channels`; a max pool where it strides; a shortcut (figure 5)."""
+
+    def __init__(self, channels: tuple[int, ...], stride: int, relu_first: bool = True):
+        super().__init__()
+        self.rep = nn.Sequential()
+        for i, (narrow, wide) in enumerate(itertools.pairwise(channels)):
+            if i > 0 or relu_first:
+                self.rep.append(nn.ReLU(inplace=i > 0))  # the first must leave x to the shortcut as it is
+            self.rep.append(SeparableConv2d(narrow, wide))
+            self.rep.append(nn.BatchNorm2d(wide))
+        self.projected = stride > 1 or channels[0] != channels[-1]
+        if stride > 1:
+            self.rep.append(nn.MaxPool2d(3, stride, 1))
+        if self.projected:
+            self.skip = nn.Conv2d(channels[0], channels[-1], 1, stride, bias=False)
+            self.skipbn = nn.BatchNorm2d(channels[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', ceil(h / stride), ceil(w / stride))."""
+        return self.rep(x).add_(self.skipbn(self.skip(x)) if self.projected else x)
+
+
+class Xception(Backbone):
+    """Entry flow (strides 2 to 16), middle flow at stride 16, exit flow at stride 32. Maps are what stands behind a ReLU, as in timm."""
+
+    def __init__(
+        self,
+        *,
+        stem: tuple[int, int] = (32, 64),
+        entry: tuple[int, int, int] = (128, 256, 728),
+        middle_blocks: int = 8,
+        exit_flow: tuple[int, int, int] = (1024, 1536, 2048),
+        use: Use = "pooled",
+        levels: tuple[int, ...] | None = None,
+        in_chans: int = 3,
+    ):
+        super().__init__()
+        check_use(use)
+        self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
+        self.conv1 = nn.Conv2d(in_chans, stem[0], 3, 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem[0])
+        self.conv2 = nn.Conv2d(stem[0], stem[1], 3, bias=False)
+        self.bn2 = nn.BatchNorm2d(stem[1])
+        self.relu = nn.ReLU(inplace=True)
+        middle, first, second, last = entry[-1], *exit_flow
+        blocks = [Block((stem[1], entry[0], entry[0]), 2, relu_first=False)]  # the stem ends in a ReLU
+        blocks += [Block((narrow, wide, wide), 2) for narrow, wide in itertools.pairwise(entry)]
+        blocks += [Block((middle,) * 4, 1) for _ in range(middle_blocks)]
+        blocks += [Block((middle, middle, first), 2)]  # it widens in its second convolution, those of the entry in their first
+        ends = (1, 2, 3 + middle_blocks, len(blocks))
+        self.last_blocks = [str(ends[i]) for i in self.levels if i < 3]
+        self.blocks = nn.ModuleDict({str(i): block for i, block in enumerate(blocks[: ends[self.levels[-1]]], 1)})
+        self.exit = self.levels[-1] == 3
+        if self.exit:
+            self.conv3 = SeparableConv2d(first, second)
+            self.bn3 = nn.BatchNorm2d(second)
+            self.conv4 = SeparableConv2d(second, last)
+            self.bn4 = nn.BatchNorm2d(last)
+        self.pooling = GlobalAveragePool() if use == "pooled" else nn.Identity()
+        channels = (*entry, last)
+        self.spec = FeatureSpec(tuple(Level(channels[i], 4 * 2**i) for i in self.levels), embed_dim=channels[self.levels[-1]])
+        self.apply(initialise)
+
+    def forward(self, image: Tensor) -> Features:
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        x = self.relu(self.bn1(self.conv1(image)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        maps = []
+        for name, block in self.blocks.items():
+            x = block(x)
+            if name in self.last_blocks:
+                maps.append(F.relu(x))
+        if self.exit:
+            x = self.relu(self.bn3(self.conv3(x)))
+            maps.append(self.relu(self.bn4(self.conv4(x))))
+        return Features(tuple(maps))
+
+    def stem_to_top(self) -> list[tuple[str, ...]]:
+        """The stem, each block, the two last convolutions."""
+        blocks = [(f"blocks.{name}.",) for name in self.blocks]
+        return [("conv1.", "bn1.", "conv2.", "bn2."), *blocks, ("conv3.", "bn3.", "conv4.", "bn4.")]
+
+
+def initialise(module: nn.Module) -> None:
+    """Kaiming normal over the fan out (timm; the paper does not say, Keras has Glorot's)."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+# Paper figure 5; micro is ours.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "micro": {"stem": (16, 32), "entry": (48, 96, 192), "middle_blocks": 2, "exit_flow": (256, 320, 448)},
+    "standard": {},
+}
+
+# The names of Cadene's port, which timm kept; the last layer is `fc` in files and `last_linear` in networks built by Cadene's code.
+LAYOUT = [
+    (r"^block(\d+)\.", r"backbone.blocks.\1."),
+    (r"^(conv\d|bn\d)\.", r"backbone.\1."),
+    (r"^(fc|last_linear)\.", "head.linear."),
+]
+
+
+def xception(
+    variant: str = "standard", *, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3
+) -> Xception:
+    """An Xception by the name of its variant."""
+    return Xception(**VARIANTS[variant], use=use, levels=levels, in_chans=in_chans)
