@@ -1,63 +1,73 @@
-"""Images a second of every backbone beside a reference implementation of the same network.
+"""Images a second and memory of every backbone beside another implementation of the same network.
 
-    python benchmarks/throughput.py [--backbones convnext vit] [--batch 8] [--size 224] [--rounds 7] [--dtype float32|bfloat16]
+    python benchmarks/throughput.py [--backbones convnext vit] [--batch 8] [--size 224] [--rounds 7] [--dtype float32|bfloat16] [--defaults]
 
-The reference is timm's network where timm can be imported, else that of transformers. Both compute a classifier of 1000 classes from the
-same images, in the same dtype (autocast) and memory format. In every round ours and theirs take turns; the ratio is the median of the
-rounds' ratios, above 1 where ours is faster. Prints a table in Markdown with the hardware.
+The other implementation is timm's, or the authors' own where timm has none (then SPINE_CHECKOUTS names the folder of their checkouts, see
+tests/recording.py). Both classify the same images; a training step is a forward and a backward pass. In every round ours and theirs take
+turns, in the same dtype (autocast) and memory format; the ratio is the median of the rounds' ratios, above 1 where ours is faster.
+With --defaults each runs as its own training script would by default: ours channels_last and in the precision that `trainer.precision=auto`
+picks, theirs in float32 and PyTorch's plain memory format. Memory is the peak of what a training step allocates beyond weights and
+optimizer, by torch's profiler. Prints a table in Markdown with the hardware.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.metadata
+import gc
+import importlib
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 import spine
+from spine.run import resolve_precision
 
-PAIRS = {  # backbone: variant, timm's name
+CLASSES = 10
+PAIRS = {  # backbone: variant, timm's name or the function of tests/references that builds the authors' network
+    "beit": ("base_patch16", "beit_base_patch16_224"),
     "convnext": ("tiny", "convnext_tiny"),
-    "hrnet": ("w18_small_v1", "hrnet_w18_small"),
+    "hrnet": ("w18", "hrnet_w18"),
+    "mae": ("base_patch16", "vit_base_patch16_224"),
     "mobilenet_v2": ("w100", "mobilenetv2_100"),
+    "mobilenet_v3": ("large_100", "mobilenetv3_large_100"),
+    "resnest": ("resnest50", "resnest50d"),
+    "segnext": ("small", "authors"),
+    "shufflenet_v1": ("x1_0_g3", "authors"),
+    "shufflenet_v2": ("x1_0", "authors"),
+    "swin": ("tiny", "swin_tiny_patch4_window7_224"),
+    "vgg16": ("plain", "vgg16"),
     "vit": ("small_patch16", "vit_small_patch16_224"),
+    "xception": ("standard", "legacy_xception"),
 }
+OPTIONS = {"mae": {"global_pool": "avg", "fc_norm": True}}  # of timm's constructor
+SIZED = ("beit", "mae", "swin", "vit")  # timm builds these for one image size
 
 
-def reference(backbone: str, size: int) -> tuple[nn.Module, str] | None:
-    """Another implementation of the backbone's variant, and where it is from."""
-    try:
-        import timm
+def reference(backbone: str, size: int) -> nn.Module:
+    """The other implementation of the backbone's variant."""
+    variant, name = PAIRS[backbone]
+    if name == "authors":
+        sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+        return importlib.import_module(f"references.{backbone}").authors(variant)
+    import timm
 
-        options = {"img_size": size} if backbone == "vit" else {}
-        return timm.create_model(PAIRS[backbone][1], num_classes=1000, **options), f"timm {importlib.metadata.version('timm')}"
-    except (ImportError, RuntimeError):  # timm without a working torchvision
-        pass
-    try:
-        import transformers as t
-    except ImportError:
-        return None
-    configs = {
-        "convnext": lambda: t.ConvNextForImageClassification(t.ConvNextConfig(num_labels=1000)),
-        "vit": lambda: t.ViTForImageClassification(
-            t.ViTConfig(hidden_size=384, num_attention_heads=6, intermediate_size=1536, image_size=size, num_labels=1000)
-        ),
-        "mobilenet_v2": lambda: t.MobileNetV2ForImageClassification(t.MobileNetV2Config(num_labels=1000, tf_padding=False)),
-    }
-    return (configs[backbone](), f"transformers {t.__version__}") if backbone in configs else None
+    sized = {"img_size": size} if backbone in SIZED else {}
+    return timm.create_model(name, num_classes=CLASSES, **OPTIONS.get(backbone, {}), **sized)
 
 
 def step(net: nn.Module, image: torch.Tensor, dtype: torch.dtype, train: bool) -> Callable[[], None]:
     """One forward, and with `train` one backward, ready to be timed."""
-    net.train(train)
 
     def run() -> None:
+        net.train(train)
         grad = contextlib.nullcontext() if train else torch.inference_mode()
         with grad, torch.autocast(image.device.type, dtype, enabled=dtype != torch.float32):
             out = net(image)
@@ -77,6 +87,24 @@ def seconds(run: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
+def peak_megabytes(run: Callable[[], None], device: str) -> float:
+    """The most that one step allocates at a time."""
+    gc.collect()
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        run()
+    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak / 1e6
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbones", nargs="+", default=list(PAIRS), choices=list(PAIRS))
@@ -84,45 +112,54 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--defaults", action="store_true")
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = getattr(torch, arguments.dtype)
-    hardware = (
-        torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-    )
+    if arguments.defaults:
+        dtype = torch.bfloat16 if resolve_precision("auto") == "bf16-mixed" else torch.float32
+    their_dtype = torch.float32 if arguments.defaults else dtype
+    their_format = torch.contiguous_format if arguments.defaults else torch.channels_last
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    print(f"{where}; torch {torch.__version__}; batch {arguments.batch}, {arguments.size} px;", end=" ")
     print(
-        f"{hardware}; torch {torch.__version__}; batch {arguments.batch}, {arguments.size} px, {arguments.dtype}, channels_last; "
+        f"ours {str(dtype)[6:]} channels_last, theirs {str(their_dtype)[6:]} {str(their_format)[6:].removesuffix('_format')};",
+        end=" ",
     )
     print(f"images/s, medians of {arguments.rounds} interleaved rounds; ratio above 1: ours is faster\n")
-    print("| backbone | variant | reference | what | ours | theirs | ratio (lowest to highest) |")
-    print("|---|---|---|---|---|---|---|")
+    print("| backbone | variant | reference | what | ours | theirs | ratio (lowest to highest) | MB ours | MB theirs |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for backbone in arguments.backbones:
+        variant, name = PAIRS[backbone]
         torch.manual_seed(0)
-        image = torch.randn(arguments.batch, 3, arguments.size, arguments.size, device=device).to(
-            memory_format=torch.channels_last
-        )
-        ours = spine.create_model(backbone, variant=PAIRS[backbone][0], num_outputs=1000, image_size=arguments.size)
+        image = torch.randn(arguments.batch, 3, arguments.size, arguments.size, device=device)
+        ours = spine.create_model(backbone, variant=variant, num_outputs=CLASSES, image_size=arguments.size)
         ours = ours.to(device, memory_format=torch.channels_last)
-        found = reference(backbone, arguments.size)
-        theirs = found[0].to(device, memory_format=torch.channels_last) if found else None
+        theirs = reference(backbone, arguments.size).to(device, memory_format=their_format)
+        images = image.to(memory_format=torch.channels_last), image.to(memory_format=their_format)
         for train in (False, True):
-            mine = step(ours, image, dtype, train)
-            other = step(theirs, image, dtype, train) if theirs is not None else None
-            for run in (mine, other):
-                for _ in range(2 if run else 0):
-                    run()
-            rounds = [(seconds(mine), seconds(other) if other else float("nan")) for _ in range(arguments.rounds)]
+            mine, other = step(ours, images[0], dtype, train), step(theirs, images[1], their_dtype, train)
+            for run in (mine, other, mine, other):
+                run()
+            rounds = []
+            for i in range(arguments.rounds):  # who goes first changes from round to round
+                pair = (mine, other) if i % 2 == 0 else (other, mine)
+                times = [seconds(run) for run in pair]
+                rounds.append(times if i % 2 == 0 else times[::-1])
             rate = [arguments.batch / statistics.median(times) for times in zip(*rounds, strict=True)]
             ratios = sorted(b / a for a, b in rounds)
-            what = "forward + backward" if train else "forward"
-            if found:
-                spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-                print(
-                    f"| {backbone} | {PAIRS[backbone][0]} | {found[1]} | {what} | {rate[0]:.1f} | {rate[1]:.1f} | {spread} |",
-                    flush=True,
-                )
-            else:
-                print(f"| {backbone} | {PAIRS[backbone][0]} | none here | {what} | {rate[0]:.1f} | | |", flush=True)
+            spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            memory = [f"{peak_megabytes(run, device):.0f}" if train else "" for run in (mine, other)]
+            cells = (
+                backbone,
+                variant,
+                name,
+                "training step" if train else "inference",
+                *(f"{r:.1f}" for r in rate),
+                spread,
+                *memory,
+            )
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

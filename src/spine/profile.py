@@ -83,7 +83,7 @@ def measure(backbone: str, variant: str, size: int, batch: int, rounds: int) -> 
     """Builds one classifier, counts, and runs it on the accelerator where there is one, else on the processor."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     net = create_model(backbone, variant=variant, num_outputs=1000, image_size=size)
-    net = net.to(device, memory_format=torch.channels_last).eval()
+    net = net.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     image = torch.randn(batch, 3, size, size, device=device).to(memory_format=torch.channels_last)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(image[:1])
