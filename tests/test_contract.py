@@ -122,6 +122,16 @@ def test_token_networks_take_another_size_than_they_were_built_for(backbone):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
+def test_training_goes_on_after_inference_mode(backbone):
+    """What a network keeps for an image size, it may have made in inference mode; here for a size it was not built for, too."""
+    net = spine.create_model(backbone, variant="micro", num_outputs=3, image_size=64)
+    image = torch.randn(2, 3, 96, 64)
+    with torch.inference_mode():
+        net.eval()(image)
+    net.train()(image).sum().backward()
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_in_chans_reaches_the_stem(backbone):
     assert spine.create_model(backbone, variant="micro", num_outputs=3, in_chans=1, image_size=64)(
         torch.randn(2, 1, 64, 64)

@@ -51,6 +51,7 @@ def progression(old: int, new: int) -> list[float]:
 
 
 @functools.lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a cached inference tensor would stop the training that comes after it
 def sampling_points(old: Grid, new: Grid) -> Tensor:
     """Points (1, 2h' - 1, 2w' - 1, 2) x, y in [-1, 1] of a table for `old` patches at which one for `new` patches is read."""
     axes = []
@@ -96,7 +97,7 @@ class RelativePositions(nn.Module):
     def forward(self, grid: Grid, index: Tensor) -> Tensor:
         """The grid of this image and its index (N + 1, N + 1) -> (1, heads, N + 1, N + 1)."""
         table = resize_relative_positions(self.relative_position_bias_table, self.grid, grid)
-        return F.embedding(index, table).permute(2, 0, 1)[None]
+        return table.T.index_select(1, index.flatten()).view(1, -1, *index.shape)  # heads first without a copy
 
 
 class Attention(nn.Module):
@@ -199,6 +200,7 @@ class BEiT(Backbone):
             for layer in (block.attn.proj, block.mlp.fc2):
                 layer.weight.data.div_(math.sqrt(2 * number))
 
+    @torch.inference_mode(False)
     def _index(self, grid: Grid, device: torch.device) -> Tensor:
         """relative_index, made once a size and device."""
         if (grid, device) not in self._indices:

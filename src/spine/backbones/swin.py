@@ -62,8 +62,8 @@ class WindowAttention(nn.Module):
     def _bias(self, window: int) -> Tensor:
         """(heads, N, N), N = window * window."""
         index: Any = self.relative_position_index
-        bias = self.relative_position_bias_table[index[:window, :window, :window, :window].flatten()]
-        return bias.view(window * window, window * window, -1).permute(2, 0, 1)
+        index = index[:window, :window, :window, :window].flatten()
+        return self.relative_position_bias_table.T.index_select(1, index).view(-1, window * window, window * window)
 
     def forward(self, x: Tensor, window: int, shifted: bool) -> Tensor:
         """(B, h, w, C), sides multiples of `window` -> (B, h, w, C)."""
