@@ -1,10 +1,13 @@
-.PHONY: test all lint format
+.PHONY: test all lint format grid
 
 test:        ## the default tests, under five minutes
 	pytest
 
 all:         ## slow ones too, with coverage
 	pytest -m "not gpu" --cov --cov-report=term
+
+grid:        ## every backbone under every head; writes the README's table
+	SPINE_WRITE_GRID=1 pytest tests/test_runs.py -k grid
 
 lint:        ## style, types, import rules
 	ruff check . && ruff format --check . && mypy && lint-imports

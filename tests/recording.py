@@ -66,12 +66,12 @@ def cases(names: list[str] | None = None) -> list[Case]:
     return [case for name in names or backbones() for case in importlib.import_module(f"references.{name}").CASES]
 
 
-def checkout(repository: str, file: str) -> Any:
-    """A module of the authors' code: `file` of a checkout of `repository` (its name without the owner)."""
+def checkout(repository: str, file: str, name: str | None = None) -> Any:
+    """A module of the authors' code: `file` of a checkout of `repository` (its name without the owner), imported as `name`."""
     path = Path(os.environ.get("SPINE_CHECKOUTS", "checkouts"), repository, file)
     if not path.is_file():
         raise FileNotFoundError(path)
-    name = f"{repository}_{path.stem}".replace("-", "_").replace(".", "_")
+    name = name or f"{repository}_{path.stem}".replace("-", "_").replace(".", "_")
     spec: Any = importlib.util.spec_from_file_location(name, path)
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -156,6 +156,13 @@ def record(case: Case) -> dict[str, Any]:
     return {"source": case.source, "keys": shapes, **measure(net, case, case.theirs, case.names)}
 
 
+def written(value: Any, depth: int = 2) -> str:
+    """JSON with a line for each tensor."""
+    if not depth or not isinstance(value, dict):
+        return json.dumps(value)
+    return "{\n" + ",\n".join(f"{json.dumps(key)}: {written(item, depth - 1)}" for key, item in value.items()) + "\n}"
+
+
 if __name__ == "__main__":
     for case in cases(sys.argv[1:]):
         try:
@@ -163,5 +170,5 @@ if __name__ == "__main__":
         except (ImportError, FileNotFoundError) as error:
             print(f"{case.name}: not at hand ({error})")
             continue
-        RECORDS.joinpath(f"{case.name}.json").write_text(json.dumps(found, indent=0) + "\n")
+        RECORDS.joinpath(f"{case.name}.json").write_text(written(found) + "\n")
         print(f"{case.name}: {len(found['keys'])} tensors of {case.source}")

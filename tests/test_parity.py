@@ -14,6 +14,7 @@ from torch import nn
 
 import spine
 from spine.backbones import beit, vit
+from spine.blocks import positions
 from spine.interfaces import Features
 from spine.weights import rename
 
@@ -223,15 +224,15 @@ def test_masked_and_fine_tuned_beit_share_their_weights():
 
 def test_offsets_of_a_larger_grid_are_spaced_as_the_authors_space_them():
     """Near offsets keep their place, the farthest meets the farthest; a smaller grid takes the middle of the table."""
-    places = beit.progression(14, 24)
+    places = positions.progression(14, 24)
     assert len(places) == 23 and places == sorted(places)
     assert abs(places[-1] - 13) < 1e-9 and 0.9 < places[0] <= 1
-    assert beit.progression(14, 9) == [float(k) for k in range(1, 9)]
+    assert positions.progression(14, 9) == [float(k) for k in range(1, 9)]
     table = torch.randn(27 * 27 + 3, 2, dtype=torch.float64)
-    small = beit.resize_relative_positions(table, (14, 14), (9, 11))
+    small = positions.resize_relative_positions(table, (14, 14), (9, 11))
     assert_equal(small[:-3].view(17, 21, 2), table[:-3].view(27, 27, 2)[5:22, 3:24])
     assert torch.equal(small[-3:], table[-3:])
-    large = beit.resize_relative_positions(table, (14, 14), (24, 20))
+    large = positions.resize_relative_positions(table, (14, 14), (24, 20))
     assert_equal(
         large[:-3].view(47, 39, 2)[[0, 0, 46, 23], [0, 38, 0, 19]], table[:-3].view(27, 27, 2)[[0, 0, 26, 13], [0, 26, 0, 13]]
     )

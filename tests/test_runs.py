@@ -50,11 +50,12 @@ def test_the_readme_shows_the_grid():
     lines += [
         f"| `{backbone}` | " + " | ".join(cells[column] for column in COLUMNS) + " |" for backbone, cells in TRAINED.items()
     ]
-    table = "\n".join(lines)
-    before, _, rest = (ROOT / "README.md").read_text().partition("<!-- grid -->\n")
-    shown, _, after = rest.partition("\n<!-- /grid -->")
+    table = "".join(f"{line}\n" for line in lines)
+    before, start, rest = (ROOT / "README.md").read_text().partition("<!-- grid -->\n")
+    shown, end, after = rest.partition("<!-- /grid -->")
+    assert start and end
     if os.environ.get("SPINE_WRITE_GRID"):
-        (ROOT / "README.md").write_text(f"{before}<!-- grid -->\n{table}\n<!-- /grid -->{after}")
+        (ROOT / "README.md").write_text(f"{before}{start}{table}{end}{after}")
     else:
         assert shown == table
 

@@ -88,6 +88,29 @@ def test_strange_files_are_refused_and_nothing_in_them_runs(tmp_path):
         weights.read(tmp_path / "none.pth")
 
 
+def test_tables_of_offsets_are_resized_to_the_image_or_the_window(tmp_path):
+    """BEiT's follow the image, Swin's the window: near offsets keep their rows, and the report says so."""
+    small = spine.create_model("beit", variant="micro", num_outputs=3, image_size=64)
+    for parameter in small.parameters():
+        torch.nn.init.normal_(parameter)
+    torch.save(small.state_dict(), tmp_path / "beit.pth")
+    large = spine.create_model("beit", variant="micro", num_outputs=3, image_size=96)
+    report = weights.load(large, tmp_path / "beit.pth", [])
+    assert len(report.resized) == 6 and not report.new and not report.unused
+    key = "backbone.blocks.0.attn.rel_pos_bias.relative_position_bias_table"
+    torch.testing.assert_close(large.state_dict()[key][-3:], small.state_dict()[key][-3:])
+    torch.testing.assert_close(large.state_dict()[key][60], small.state_dict()[key][24])  # offset 0, 0
+
+    net = spine.create_model("swin", variant="micro", num_outputs=3)
+    key = "backbone.layers.0.blocks.1.attn.relative_position_bias_table"
+    tables = {name: value for name, value in net.state_dict().items() if name.endswith("bias_table")}
+    wider = {name: torch.randn(13 * 13, value.shape[1]) for name, value in tables.items()}  # of windows of 7
+    torch.save({**net.state_dict(), **wider}, tmp_path / "swin.pth")
+    assert len(weights.load(net, tmp_path / "swin.pth", []).resized) == len(tables)
+    inner = wider[key].view(13, 13, -1)[3:10, 3:10].flatten(0, 1)  # offsets that a window of 4 knows
+    torch.testing.assert_close(net.state_dict()[key], inner)
+
+
 def test_layouts_name_every_tensor_of_a_classifier():
     names = ["stages.0.0.gamma", "norm.weight", "head.bias", "downsample_layers.1.1.weight"]
     assert [weights.rename(n, convnext.LAYOUT) for n in names] == [

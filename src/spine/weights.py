@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 from dataclasses import dataclass, field
@@ -11,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spine.blocks.transformer import resize_positions
+from spine.blocks.positions import resize_positions, resize_relative_positions
 from spine.errors import InputError
 
 Layout = list[tuple[str, str]]  # (pattern, replacement) rows, from a publisher's names to ours
 WRAPPERS = ("state_dict", "model", "model_state")
 PREFIXES = ("module.", "model.")
+POSITIONS = ("pos_embed", "relative_position_bias_table")  # tables that follow the image size or the window
 
 
 @dataclass
@@ -77,8 +79,8 @@ def rename(key: str, layout: Layout) -> str:
 def load(model: nn.Module, path: str | Path, layout: Layout) -> Report:
     """Loads a file into a network with .backbone and .head.
 
-    Every tensor of the backbone, its pooling apart, must be in the file with its own shape; tables of positions are resized in two
-    dimensions. The head and the pooling are loaded where the file has them whole, and are said to be new where not. Raises ValueError.
+    Every tensor of the backbone, its pooling apart, must be in the file with its own shape; tables of positions and offsets are resized in
+    two dimensions. The head and the pooling are loaded where the file has them whole, and are said to be new where not. Raises ValueError.
     """
     found = read(path)
     if not any(key.startswith("backbone.") for key in found):  # else the names are ours
@@ -90,7 +92,7 @@ def load(model: nn.Module, path: str | Path, layout: Layout) -> Report:
     misfits: list[str] = []
     for key, tensor in own.items():
         candidate = found.get(key)
-        if candidate is not None and candidate.shape != tensor.shape and key.endswith("pos_embed"):
+        if candidate is not None and candidate.shape != tensor.shape and key.endswith(POSITIONS):
             candidate = _resize(candidate, tensor, model)
             if candidate is not None:
                 report.resized.append(key)
@@ -122,10 +124,17 @@ def _settle_norm(found: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor
 
 
 def _resize(table: Tensor, own: Tensor, model: Any) -> Tensor | None:
-    """The file's table of positions at this network's grid; the file's grid is taken for a square one."""
+    """The file's table of positions or offsets at this network's grid; the file's grid is taken for a square one."""
+    if table.shape[-1] != own.shape[-1]:
+        return None
+    if table.ndim == 2:  # offsets: those of a window, or those of all patches and three rows for the class token
+        extra = 0 if math.isqrt(len(own)) ** 2 == len(own) else 3
+        side = (math.isqrt(len(table) - extra) + 1) // 2
+        if (2 * side - 1) ** 2 + extra != len(table):
+            return None
+        window = (math.isqrt(len(own)) + 1) // 2
+        return resize_relative_positions(table, (side, side), model.backbone.spec.grid if extra else (window, window))
     grid = model.backbone.spec.grid
     extra = own.shape[1] - grid[0] * grid[1]
-    side = round((table.shape[1] - extra) ** 0.5)
-    if side * side + extra != table.shape[1] or table.shape[2] != own.shape[2]:
-        return None
-    return resize_positions(table, (side, side), grid)
+    side = math.isqrt(table.shape[1] - extra)
+    return resize_positions(table, (side, side), grid) if side * side + extra == table.shape[1] else None

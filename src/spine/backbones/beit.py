@@ -4,8 +4,7 @@ A ViT that learns as BERT does: hidden patches are replaced by a learned token, 
 knows places by a bias for every offset between two patches: one table for all blocks in pre-training, one a block afterwards.
 Built for maps it emits the tokens after a third, half, two thirds and all of the depth (blocks 4, 6, 8, 12 of base), without a norm.
 
-One thing differs from the authors' code: a table meets another image size in the forward pass, and not only when a file is loaded. The
-offsets are spaced as theirs are, in a geometric progression; between them we interpolate by cubic convolution, they by a cubic spline.
+One thing differs from the authors' code: a table meets another image size in the forward pass, and not only when a file is loaded.
 """
 
 from __future__ import annotations
@@ -20,57 +19,13 @@ from torch import Tensor, nn
 
 from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import PoolNorm
-from spine.blocks.precision import at_least_float32
+from spine.blocks.positions import Grid, resize_relative_positions
 from spine.blocks.residual import DropPath, drop_path_rates
 from spine.blocks.transformer import MLP, PatchEmbed, attend, patch_grid
 from spine.errors import InputError
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
 
 EPS = 1e-6  # of every norm (Hugging Face's default, 1e-12, is another one)
-Grid = tuple[int, int]
-
-
-def progression(old: int, new: int) -> list[float]:
-    """Where the offsets 1 .. new - 1 lie among the offsets 0 .. old - 1 of a table that was learned for `old` patches.
-
-    The old offset k is put at 1 + q + ... + q^(k-1), with q such that the farthest old one meets the farthest new one: near offsets keep
-    their meaning, far ones are stretched. A smaller grid takes the near ones as they are.
-    """
-    if new <= old or old < 2:
-        return [min(float(k), old - 1.0) for k in range(1, new)]
-    low, high = 1.0, 2.0 * new
-    for _ in range(80):  # bisection
-        ratio = (low + high) / 2
-        low, high = (low, ratio) if sum(ratio**k for k in range(old - 1)) > new - 1 else (ratio, high)
-    places = [sum(low**i for i in range(k)) for k in range(old)]
-    where = []
-    for offset in range(1, new):
-        below = max(k for k in range(old - 1) if places[k] <= offset)
-        where.append(min(below + (offset - places[below]) / (places[below + 1] - places[below]), old - 1.0))
-    return where
-
-
-@functools.lru_cache(maxsize=32)
-@torch.inference_mode(False)  # a cached inference tensor would stop the training that comes after it
-def sampling_points(old: Grid, new: Grid) -> Tensor:
-    """Points (1, 2h' - 1, 2w' - 1, 2) x, y in [-1, 1] of a table for `old` patches at which one for `new` patches is read."""
-    axes = []
-    for before, after in zip(old, new, strict=True):
-        far = [place / max(before - 1, 1) for place in progression(before, after)]
-        axes.append(torch.tensor([*(-x for x in reversed(far)), 0.0, *far], dtype=torch.float64, device="cpu"))
-    y, x = torch.meshgrid(*axes, indexing="ij")
-    return torch.stack([x, y], dim=-1)[None]
-
-
-def resize_relative_positions(table: Tensor, old: Grid, new: Grid) -> Tensor:
-    """Resizes a table ((2h - 1)(2w - 1) + 3, heads) in two dimensions; the three rows of the class token are kept."""
-    if old == new:
-        return table
-    rows, columns = (2 * side - 1 for side in old)
-    maps = at_least_float32(table[:-3].T.reshape(1, -1, rows, columns))
-    points = sampling_points(old, new).to(maps)
-    maps = F.grid_sample(maps, points, mode="bicubic", padding_mode="border", align_corners=True)
-    return torch.cat([maps[0].flatten(1).T.to(table.dtype), table[-3:]])
 
 
 def relative_index(grid: Grid) -> Tensor:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import PoolNorm
+from spine.blocks.positions import resize_positions, sincos_positions
 from spine.blocks.residual import drop_path_rates
-from spine.blocks.transformer import PatchEmbed, TransformerBlock, patch_grid, resize_positions, sincos_positions, xavier_linear
+from spine.blocks.transformer import PatchEmbed, TransformerBlock, patch_grid, xavier_linear
 from spine.errors import InputError
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
 

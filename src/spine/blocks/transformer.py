@@ -1,14 +1,12 @@
-"""The parts of a plain transformer: attention, MLP, block, and tables of positions."""
+"""The parts of a plain transformer: patches, attention, MLP, block."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spine.blocks.precision import at_least_float32
 from spine.blocks.residual import DropPath
 from spine.errors import InputError
 
@@ -112,24 +110,3 @@ def xavier_linear(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
-
-
-def sincos_positions(dim: int, grid: tuple[int, int]) -> Tensor:
-    """Fixed two-dimensional sine-cosine positions (1, h * w, dim), the column first, as in MAE (`util/pos_embed.py`)."""
-    if dim % 4:
-        raise InputError(f"Sine-cosine positions need a width that is a multiple of 4; it is {dim}.")
-    frequencies = 1.0 / 10000 ** (torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
-    rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
-    angles = [axis.reshape(-1, 1) * frequencies for axis in (columns, rows)]  # each (h * w, dim / 4)
-    return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)[None].float()
-
-
-def resize_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Resizes a table (1, extra + h * w, D) of positions as a two-dimensional grid, bicubically; what stands before it is kept."""
-    if tuple(old) == tuple(new):
-        return table
-    extra = table.shape[1] - old[0] * old[1]
-    kept, grid = table[:, :extra], table[:, extra:]
-    grid = at_least_float32(grid.reshape(1, *old, -1).permute(0, 3, 1, 2))
-    grid = F.interpolate(grid, new, mode="bicubic", align_corners=False, antialias=False)
-    return torch.cat([kept, grid.flatten(2).transpose(1, 2).to(kept.dtype)], dim=1)

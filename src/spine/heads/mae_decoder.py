@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from spine.blocks.transformer import TransformerBlock, sincos_positions, xavier_linear
+from spine.blocks.positions import sincos_positions
+from spine.blocks.transformer import TransformerBlock, xavier_linear
 from spine.errors import InputError
 from spine.interfaces import FeatureSpec, Head, Reads, Tokens
 
