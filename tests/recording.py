@@ -21,12 +21,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spine.weights import rename
 
 RECORDS = Path(__file__).with_name("records")
 CLASSES = 10
@@ -38,12 +38,12 @@ CONSTANT = re.compile(r"(num_batches_tracked|relative_position_index|attn_mask)$
 class Case:
     """A network of another publisher with 10 classes, and ours that must equal it."""
 
-    name: str  # of the record, starting with that of the backbone
+    name: str  # of the record: the backbone, the publisher's layout, and what else tells it apart
     source: str  # who wrote it, and what it is called there
     build: Callable[[], nn.Module]  # dropout and drop path at zero; ImportError or FileNotFoundError where it is not at hand
     variant: str
-    names: Callable[[State], State]  # from their names to ours, strictly: head and backbone
     options: dict[str, Any] = field(default_factory=dict)  # of our create_model
+    told: str | None = None  # the layout's name, where the file cannot tell
     sizes: tuple[tuple[int, int], ...] = ((224, 224), (160, 192))
     train_size: tuple[int, int] | None = (96, 128)  # None: no training step is recorded
     slow: bool = False  # hundreds of millions of numbers are drawn
@@ -53,12 +53,27 @@ class Case:
     @property
     def backbone(self) -> str:
         """Our name of the system."""
-        return next(name for name in backbones() if self.name == name or self.name.startswith(f"{name}-"))
+        return self.name.partition("-")[0]
+
+    @property
+    def publisher(self) -> str:
+        """Whose layout it is."""
+        return self.told or self.name.split("-")[1]
+
+    def names(self, state: State) -> State:
+        """Tensors under our names, strictly."""
+        layouts = importlib.import_module(f"spine.backbones.{self.backbone}").LAYOUTS
+        own = (layout for layout in layouts if layout.publisher == self.publisher)
+        layout = max(own, key=lambda layout: layout.claimed(state))  # the first of equals
+        found, unknown = layout.to_ours(state)
+        assert not unknown, unknown
+        return found
 
 
 def backbones() -> list[str]:
     """Backbones for which there are references."""
-    return sorted(path.stem for path in Path(__file__).with_name("references").glob("[a-z]*.py"))
+    names = sorted(path.stem for path in Path(__file__).with_name("references").glob("[a-z]*.py"))
+    return [name for name in names if name in os.environ.get("SPINE_REFERENCES", name)]
 
 
 def cases(names: list[str] | None = None) -> list[Case]:
@@ -74,19 +89,14 @@ def checkout(repository: str, file: str, name: str | None = None) -> Any:
     name = name or f"{repository}_{path.stem}".replace("-", "_").replace(".", "_")
     spec: Any = importlib.util.spec_from_file_location(name, path)
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:  # where timm is at hand: its register would take the authors' networks for its own
+        from timm.models import registry
+    except (ImportError, RuntimeError):
+        spec.loader.exec_module(module)
+    else:
+        with mock.patch.object(registry, "register_model", lambda function: function):
+            spec.loader.exec_module(module)
     return module
-
-
-def renamed(*tables: list[tuple[str, str]]) -> Callable[[State], State]:
-    """Names mapped by one table of (pattern, replacement) rows after another; in each the first row that fits counts."""
-
-    def names(state: State) -> State:
-        for rows in tables:
-            state = {rename(key, rows): value for key, value in state.items()}
-        return state
-
-    return names
 
 
 def draw(shapes: dict[str, tuple[int, ...]]) -> State:

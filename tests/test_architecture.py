@@ -43,7 +43,7 @@ def test_no_drawers():
 
 
 def test_entry_points_are_thin_and_import_only_hydra():
-    for name in ("train.py", "eval.py"):
+    for name in ("train.py", "eval.py", "export.py"):
         text = (ROOT / name).read_text()
         assert len(text.splitlines()) <= 25
         top = set(re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE))

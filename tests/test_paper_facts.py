@@ -55,6 +55,7 @@ CLASSIFIERS = {  # backbone: {variant: (parameters, multiply-adds, image size)}
         "large_minimal_100": (3924288, 209136704, 224),
         "small_100": (2542856, 56510400, 224),
         "small_075": (2041872, 43399344, 224),
+        "small_050": (1593224, 24188688, 224),
         "small_minimal_100": (2044736, 52288448, 224),
     },
     "resnest": {

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 import spine
 from spine import weights as weight_files
+from spine.downloads import Published, fetch, published
 from spine.errors import InputError, nearest
 from spine.interfaces import Backbone, FeatureSpec, Head, Reads, Tokens
 
@@ -202,6 +204,73 @@ def task_facts(task: str) -> TaskFacts:
     return TASKS[task]
 
 
+class Opened(NamedTuple):
+    """A weights file, and the options of the network that it is for."""
+
+    source: weight_files.Source
+    backbone_options: dict[str, Any]
+    head_options: dict[str, Any]
+    row: Published | None = None  # of the weight table, where it was asked for by name
+
+
+def open_weights(
+    make: partial, path: str | Path, backbone_options: dict[str, Any], head_options: dict[str, Any], layout: str | None = None
+) -> Opened:
+    """Reads a file and completes the options: the conventions of its layout, and where no variant is named the one it was made for.
+
+    `path` may be a name of the backbone's weight table, whose file is fetched. `make` is `build` with everything but the two options.
+    What the caller names stays as it is.
+    """
+    module, row = backbone_module(make.args[0]), None
+    if not Path(path).is_file() and not Path(path).suffix:
+        builder = inspect.signature(getattr(module, make.args[0]))
+        variant = backbone_options.get("variant") or builder.parameters["variant"].default
+        row = published(str(path), module.WEIGHTS, variant)
+        path, layout = fetch(row.address, row.sha256), layout or row.layout
+        backbone_options = {**backbone_options, "variant": variant}
+    source = weight_files.understand(path, module.LAYOUTS, layout)
+    options = {**source.layout.options, **{key: value for key, value in backbone_options.items() if key != "variant" or value}}
+    told = source.layout.head_options
+    head = told(source.tensors) if callable(told) else told
+    if not set(head) <= set(inspect.signature(head_class(make.args[1]).__init__).parameters):
+        head = {}  # a layout speaks of its own head only
+    opened = Opened(source, options, {**head, **head_options})
+    if "variant" in options:
+        return opened
+    return opened._replace(backbone_options={**options, "variant": variant_of(make, opened)[0]})
+
+
+def variant_of(make: partial, opened: Opened) -> tuple[str, float]:
+    """The variant of which a file holds most, and how much, by building each on the meta device."""
+    shares, refused = {}, InputError("")
+    for variant in backbone_module(make.args[0]).VARIANTS:
+        options = {**opened.backbone_options, "variant": variant}
+        try:
+            with torch.device("meta"):
+                net = make(backbone_options=options, head_options=opened.head_options)
+        except InputError as error:  # a patch of 14 pixels and an image that is a multiple of 16
+            refused = error
+            continue
+        report, _ = weight_files.compare(net, opened.source)
+        # tables that fit as they are tell Swin's windows apart
+        shares[variant] = (report.share, -len(report.unused) - len(report.resized))
+    if not shares:
+        raise refused
+    best = max(shares, key=lambda variant: shares[variant])
+    return best, shares[best][0]
+
+
+def load_weights(model: nn.Module, make: partial, opened: Opened) -> weight_files.Report:
+    """Loads an opened file into the network made with its options; a file of another variant is named."""
+    backbone, asked = make.args[0], opened.backbone_options["variant"]
+
+    def sibling() -> str | None:
+        other, share = variant_of(make, opened)
+        return f"{backbone} {other}" if other != asked and share >= weight_files.FLOOR else None
+
+    return weight_files.load(model, opened.source, f"{backbone} {asked}", sibling)
+
+
 def create_model(
     backbone: str,
     *,
@@ -209,6 +278,7 @@ def create_model(
     task: str = "cls",
     num_outputs: int | None = None,
     weights: str | Path | None = None,
+    layout: str | None = None,
     head: str | None = None,
     image_size: tuple[int, int] | int | None = None,
     head_options: dict[str, Any] | None = None,
@@ -221,7 +291,9 @@ def create_model(
         (B, num_outputs, h, w) logits at the head's own stride; mae image, patch_mask (B, N) True = hidden -> (B, N, P * P * 3),
         N = (H / P) * (W / P), P = net.patch_size, patches in raster order, pixels in the order row, column, channel; beit image,
         patch_mask -> (B, N, 8192) logits of visual words (a network to train with a tokenizer of your own; no task trains it yet).
-    weights: a file (pth, pt, bin, ckpt, safetensors) of the backbone or of the whole network; see spine.weights.
+    weights: a name of the backbone's weight table, such as imagenet1k, or a file (pth, pt, bin, ckpt, safetensors, npz) of the backbone or of the whole network, in any published layout. Conventions
+        that come with a layout (epsilons, padding, pooling) are set, and without `variant` the file's own is built.
+    layout: its name where the file cannot tell, such as timm_tf.
     head: a file of spine.heads, the task's own by default; head_options: arguments of its constructor.
     image_size: (height, width) or one number; networks with a table of positions are built for it (224 by default).
     options: any argument of the backbone's builder, such as drop_path_rate or in_chans.
@@ -231,15 +303,11 @@ def create_model(
     if variant is not None:
         options["variant"] = variant
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    model = build(
-        backbone,
-        head or task_facts(task).head,
-        task,
-        num_outputs,
-        image_size=size,
-        backbone_options=options,
-        head_options=head_options,
-    )
-    if weights is not None:
-        weight_files.load(model, weights, backbone_module(backbone).LAYOUT)
+    own_head = dict(head_options or {})
+    make = partial(build, backbone, head or task_facts(task).head, task, num_outputs, image_size=size)
+    if weights is None:
+        return make(backbone_options=options, head_options=own_head)
+    opened = open_weights(make, weights, options, own_head, layout)
+    model = make(backbone_options=opened.backbone_options, head_options=opened.head_options)
+    print(load_weights(model, make, opened))
     return model

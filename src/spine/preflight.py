@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def named(node: dict[str, Any]) -> str:
 def check(config: dict[str, Any]) -> None:
     """InputError where task, data set, head, backbone, image size or weights of a plain configuration do not fit one another."""
     check_targets(config)
-    from spine.model import check_arguments, task_facts
+    from spine.model import check_arguments, load_weights, task_facts
 
     task = named(config["task"])
     facts = task_facts(task)
@@ -130,15 +131,14 @@ def check(config: dict[str, Any]) -> None:
     own = {key: value for key, value in config["dataset"].items() if key not in (*OF_LOADER, "_target_")}
     check_arguments(dataset.__init__, own, "dataset")
     check_image_size(config["image_size"])
-    weights = config["backbone"].get("weights")
-    if weights is not None and not Path(weights).is_file():
-        raise InputError(
-            f"There is no weights file '{weights}' (backbone.weights). Give the path of a pth, pt, ckpt or safetensors file."
-        )
     import torch
 
+    outputs = None if task == "mae" else 2
+    opened = open_weights(config, outputs)
     with torch.device("meta"):
-        build_model(config, num_outputs=None if task == "mae" else 2)
+        model = build_model(config, outputs)
+    if opened is not None:
+        load_weights(model, parts(config, outputs)[0], opened)  # on the meta device: only whether they fit
 
 
 def check_image_size(size: Any) -> None:
@@ -187,20 +187,39 @@ def padded_size(config: dict[str, Any]) -> tuple[tuple[int, int], int]:
     return (height + -height % patch, width + -width % patch), patch
 
 
-def build_model(config: dict[str, Any], num_outputs: int | None) -> Any:
-    """The network of a plain configuration, without weights."""
+def parts(config: dict[str, Any], num_outputs: int | None) -> tuple[partial, dict[str, Any], dict[str, Any]]:
+    """What makes the network of a plain configuration, to be called with the options of backbone and head; and these options."""
     from spine.model import build
 
-    backbone = {key: value for key, value in config["backbone"].items() if key not in ("_target_", "weights")}
-    head = {key: value for key, value in config["head"].items() if key not in ("_target_", "levels")}
     levels = config["head"].get("levels")
-    return build(
+    make = partial(
+        build,
         named(config["backbone"]),
         named(config["head"]),
         named(config["task"]),
         num_outputs,
         image_size=padded_size(config)[0],
         levels=tuple(levels) if levels is not None else None,
-        backbone_options=backbone,
-        head_options=head,
     )
+    backbone = {key: value for key, value in config["backbone"].items() if key not in ("_target_", "weights", "layout")}
+    head = {key: value for key, value in config["head"].items() if key not in ("_target_", "levels")}
+    return make, backbone, head
+
+
+def build_model(config: dict[str, Any], num_outputs: int | None) -> Any:
+    """The network of a plain configuration, without weights."""
+    make, backbone, head = parts(config, num_outputs)
+    return make(backbone_options=backbone, head_options=head)
+
+
+def open_weights(config: dict[str, Any], num_outputs: int | None) -> Any:
+    """The weights file that a plain configuration names, or None; what it tells of conventions and variant is written into it."""
+    if config["backbone"].get("weights") is None:
+        return None
+    from spine import model
+
+    make, backbone, head = parts(config, num_outputs)
+    opened = model.open_weights(make, config["backbone"]["weights"], backbone, head, config["backbone"].get("layout"))
+    config["backbone"].update(opened.backbone_options)
+    config["head"].update(opened.head_options)
+    return opened

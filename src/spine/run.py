@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from spine import preflight, report
-from spine.errors import InputError
+from spine.errors import InputError, nearest
 
 # torch and Lightning are imported where they are used: a misspelt name is answered before they load
 
@@ -145,8 +146,7 @@ def build(config: dict[str, Any], split: str = "train") -> tuple[Any, Any]:
     """Task and DataModule of a plain, checked configuration. Writes into it what was found out: num_outputs, precision."""
     import torch
 
-    from spine import weights
-    from spine.model import backbone_module
+    from spine.model import load_weights
 
     config["trainer"]["precision"] = resolve_precision(config["trainer"]["precision"])
     task = preflight.named(config["task"])
@@ -159,9 +159,9 @@ def build(config: dict[str, Any], split: str = "train") -> tuple[Any, Any]:
             f"with the classes or keypoints that it was trained for."
         )
     config["num_outputs"] = outputs
+    opened = preflight.open_weights(config, outputs)
     model = preflight.build_model(config, outputs).to(memory_format=torch.channels_last)
-    if config["backbone"].get("weights"):
-        weights.load(model, config["backbone"]["weights"], backbone_module(preflight.named(config["backbone"])).LAYOUT)
+    loaded = load_weights(model, preflight.parts(config, outputs)[0], opened) if opened is not None else None
     if config["compile"]:
         model.backbone.compile()
         model.head.compile()
@@ -178,6 +178,7 @@ def build(config: dict[str, Any], split: str = "train") -> tuple[Any, Any]:
         data.patch_mask = (model.grid[0] * model.grid[1], module.mask_ratio)
         data.opened.clear()
     module.config = config
+    module.weights = loaded
     return module, data
 
 
@@ -270,6 +271,9 @@ def _train(config: dict[str, Any], folder: Path) -> float | None:
     trainer = make_trainer(config, folder, task)
     if trainer.is_global_zero:
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        if task.weights is not None:
+            print(task.weights)
+            (folder / "weights.txt").write_text(task.weights.full())
         _announce(config, task, data, folder)
     trainer.fit(task, data, ckpt_path=config["ckpt_path"], weights_only=True if config["ckpt_path"] else None)
     if trainer.interrupted:
@@ -359,3 +363,37 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if trainer.is_global_zero:
         report.results(folder, task.monitor.replace("val/", f"{split}/"), values, time.perf_counter() - start, checkpoint)
     return values
+
+
+def export(cfg: DictConfig) -> None:
+    """Writes the weights of a checkpoint under a publisher's names, or our own."""
+    import torch
+
+    from spine import weights
+    from spine.model import backbone_module
+
+    config = plain(cfg)
+    checkpoint, wanted, out = config.pop("ckpt_path"), config.pop("format"), config.pop("out")
+    config["backbone"]["weights"] = None
+    preflight.check(config)
+    backbone = preflight.named(config["backbone"])
+    module = backbone_module(backbone)
+    layouts = {layout.publisher: layout for layout in reversed((*module.LAYOUTS, weights.OWN))}  # the first of a publisher
+    layouts["safetensors"] = weights.OWN
+    if wanted not in layouts:
+        choices = sorted(set(layouts) - {"spine"})
+        raise InputError(f"{backbone} cannot be written as '{wanted}'.{nearest(wanted, choices)} Choices: {', '.join(choices)}.")
+    layout = layouts[wanted]
+    options = preflight.parts(config, config["num_outputs"])[1]
+    defaults = inspect.signature(getattr(module, backbone)).parameters
+    for key, theirs in layout.options.items():
+        ours = options.get(key, defaults[key].default)
+        if isinstance(theirs, float) and ours != theirs:
+            print(f"{wanted}'s network has {key} {theirs:g} by default; this one was trained with {ours:g}: build theirs with it.")
+        elif ours != theirs:
+            raise InputError(f"{wanted}'s network has {key}={theirs}, this one {key}={ours}: it cannot be written so.")
+    model = preflight.build_model(config, config["num_outputs"])
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    model.load_state_dict({key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")})
+    weights.write(model, layout, out)
+    print(f"{out}: {backbone} {config['backbone']['variant']} under the names of {wanted}")

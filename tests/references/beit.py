@@ -1,13 +1,14 @@
-"""BEiT: the authors' networks, fine-tuned and masked, at the size of `micro`."""
+"""BEiT: the authors', timm's, transformers' and mmpretrain's; fine-tuned and masked, at the size of `micro`."""
 
 import functools
 import sys
 
 import torch
-from recording import CLASSES, Case, checkout, renamed
+from recording import CLASSES, Case, checkout
 from torch import nn
 
-from spine.backbones.beit import LAYOUT
+from references import _openmmlab
+from references._transformers import Written
 
 NUMBERS = {"embed_dim": 96, "depth": 6, "num_heads": 3, "qkv_bias": True, "init_values": 1.0, "use_abs_pos_emb": False}
 
@@ -23,35 +24,92 @@ def authors(size, masked=False):
     return network(size, vocab_size=CLASSES, use_shared_rel_pos_bias=True, norm_layer=norm, **NUMBERS)
 
 
+def timm(size):
+    from timm.models.beit import Beit
+
+    return Beit(size, num_classes=CLASSES, use_rel_pos_bias=True, **NUMBERS)
+
+
+def hugging_face(masked=False):
+    import transformers
+
+    config = transformers.BeitConfig(
+        hidden_size=96, num_hidden_layers=6, num_attention_heads=3, intermediate_size=384, layer_scale_init_value=1.0,
+        drop_path_rate=0.0, image_size=64 if masked else 224, num_labels=CLASSES, vocab_size=CLASSES, use_mask_token=masked,
+        use_relative_position_bias=not masked, use_shared_relative_position_bias=masked,
+    )  # fmt: skip
+    network = transformers.BeitForMaskedImageModeling if masked else transformers.BeitForImageClassification
+    return network(config)
+
+
+ARCH = {"embed_dims": 96, "num_layers": 6, "num_heads": 3, "feedforward_channels": 384}
+
+
+def mmpretrain(size):
+    backbone = {"type": "BEiTViT", "arch": ARCH, "img_size": size}
+    return _openmmlab.classifier(backbone, {"type": "LinearClsHead", "num_classes": CLASSES, "in_channels": 96})
+
+
+def mmpretrain_masked():
+    models = _openmmlab.models()
+    net = nn.Module()
+    net.backbone = models.build_backbone({"type": "BEiTPretrainViT", "arch": ARCH, "img_size": 64})
+    loss = {"type": "CrossEntropyLoss"}
+    net.head = models.build_head({"type": "BEiTV1Head", "embed_dims": 96, "num_embed": CLASSES, "loss": loss})
+    return net
+
+
 def hidden(image):
     """The same mask for every image."""
     count = image.shape[-2] * image.shape[-1] // 256
     return (torch.arange(count) % 5 < 2).expand(len(image), -1)
 
 
-def case(name, size, masked=False, **more):
-    task = {"task": "beit"} if masked else {}
+def case(name, source, build, size=(224, 224), **more):
+    options = {"image_size": size} if size != (224, 224) else {}
+    return Case(f"beit-{name}", source, build, "micro", options=options, sizes=(size,), train_size=size, **more)
+
+
+def masked(name, source, build, theirs):
     return Case(
         f"beit-{name}",
-        f"microsoft/unilm beit, modeling_{'pretrain' if masked else 'finetune'}.py",
-        lambda: authors(size, masked),
+        source,
+        build,
         "micro",
-        renamed(LAYOUT),
-        options={"image_size": size, **task},
-        sizes=(size,),
-        train_size=size,
-        **more,
+        options={"image_size": 64, "task": "beit"},
+        sizes=((64, 64),),
+        train_size=(64, 64),
+        theirs=theirs,
+        ours=lambda net, image: net(image, hidden(image)),
     )
 
 
+def hugging_face_words(net, image):
+    return net(image, bool_masked_pos=hidden(image)).logits
+
+
+FINE_TUNED, PRE_TRAINED = (f"microsoft/unilm beit, modeling_{name}.py" for name in ("finetune", "pretrain"))
+CLASSIFIER, MASKED = "transformers BeitForImageClassification", "transformers BeitForMaskedImageModeling"
 CASES = [
-    case("authors", (224, 224)),
-    case("authors-160x192", (160, 192)),
-    case(
-        "authors-masked",
-        (224, 224),
-        masked=True,
-        theirs=lambda net, image: net(image, hidden(image), return_all_tokens=True),
-        ours=lambda net, image: net(image, hidden(image)),
+    case("official", FINE_TUNED, lambda: authors((224, 224))),
+    case("official-160x192", FINE_TUNED, lambda: authors((160, 192)), (160, 192)),
+    masked(
+        "official-masked",
+        PRE_TRAINED,
+        lambda: authors((64, 64), masked=True),
+        lambda net, image: net(image, hidden(image), return_all_tokens=True),
+    ),
+    case("timm", "timm Beit", lambda: timm((224, 224))),
+    case("timm-160x192", "timm Beit", lambda: timm((160, 192)), (160, 192)),
+    case("hf", f"{CLASSIFIER}, as in files", lambda: Written(hugging_face())),
+    case("hf-memory", f"{CLASSIFIER}, as in memory", hugging_face),
+    masked("hf-masked", f"{MASKED}, as in files", lambda: Written(hugging_face(masked=True)), hugging_face_words),
+    masked("hf-memory-masked", f"{MASKED}, as in memory", lambda: hugging_face(masked=True), hugging_face_words),
+    case("openmmlab", "mmpretrain BEiTViT", lambda: mmpretrain((224, 224)), theirs=_openmmlab.logits),
+    masked(
+        "openmmlab-masked",
+        "mmpretrain BEiTPretrainViT",
+        mmpretrain_masked,
+        lambda net, image: net.head.cls_head(net.backbone(image, hidden(image))[-1][:, 1:]),
     ),
 ]

@@ -1,18 +1,12 @@
-"""ConvNeXt: timm's."""
+"""ConvNeXt: the authors', timm's, torchvision's and transformers'."""
 
-from recording import CLASSES, Case, renamed
+from recording import CLASSES, Case, checkout
 
-from spine.backbones.convnext import LAYOUT
+SMALL = {"depths": [2, 2, 4, 2], "dims": [24, 48, 96, 160]}
 
-TIMM = [
-    (r"^stem\.", "downsample_layers.0."),
-    (r"^stages\.(\d)\.downsample\.", r"downsample_layers.\1."),
-    (r"^stages\.(\d)\.blocks\.(\d+)\.conv_dw\.", r"stages.\1.\2.dwconv."),
-    (r"^stages\.(\d)\.blocks\.(\d+)\.mlp\.fc", r"stages.\1.\2.pwconv"),
-    (r"^stages\.(\d)\.blocks\.", r"stages.\1."),
-    (r"^head\.norm\.", "norm."),
-    (r"^head\.fc\.", "head."),
-]
+
+def authors():
+    return checkout("ConvNeXt", "models/convnext.py").ConvNeXt(num_classes=CLASSES, **SMALL)
 
 
 def timm():
@@ -21,4 +15,24 @@ def timm():
     return timm.create_model("convnext_tiny", num_classes=CLASSES)
 
 
-CASES = [Case("convnext-timm", "timm convnext_tiny", timm, "tiny", renamed(TIMM, LAYOUT))]
+def torchvision():
+    from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+
+    dims = [*SMALL["dims"], None]
+    setting = [CNBlockConfig(dims[i], dims[i + 1], depth) for i, depth in enumerate(SMALL["depths"])]
+    return ConvNeXt(setting, num_classes=CLASSES)
+
+
+def hugging_face():
+    from transformers import ConvNextConfig, ConvNextForImageClassification
+
+    config = ConvNextConfig(depths=SMALL["depths"], hidden_sizes=SMALL["dims"], num_labels=CLASSES)
+    return ConvNextForImageClassification(config)
+
+
+CASES = [
+    Case("convnext-official", "facebookresearch/ConvNeXt models/convnext.py", authors, "micro"),
+    Case("convnext-timm", "timm convnext_tiny", timm, "tiny"),
+    Case("convnext-torchvision", "torchvision ConvNeXt", torchvision, "micro"),
+    Case("convnext-hf", "transformers ConvNextForImageClassification", hugging_face, "micro"),
+]

@@ -1,27 +1,91 @@
-"""HRNet: the authors' classification network."""
+"""HRNet: the authors' networks for classification and pose, timm's, mmpretrain's, and mmpose's put together from its parts."""
 
-from recording import CLASSES, Case, checkout, renamed
+from recording import CLASSES, Case, checkout
 from torch import nn
 
-from spine.backbones.hrnet import LAYOUT
+from references import _openmmlab
+
+
+def stages(width, modules, blocks, stem_blocks, stem_width, key=str.upper):
+    """Four stages of a configuration; W18-small-v1 is that of experiments/cls_hrnet_w18_small_v1_*.yaml."""
+    found = {}
+    for number, count in enumerate((1, *modules), 1):
+        numbers = {
+            "num_modules": count,
+            "num_branches": number,
+            "block": "BASIC" if number > 1 else "BOTTLENECK",
+            "num_blocks": [blocks if number > 1 else stem_blocks] * number,
+            "num_channels": [width * 2**i for i in range(number)] if number > 1 else [stem_width],
+            "fuse_method": "SUM",
+        }
+        found[key(f"stage{number}")] = Config({key(name): value for name, value in numbers.items()})
+    return found
+
+
+class Config(dict):
+    """A dictionary that is read both ways."""
+
+    __getattr__ = dict.__getitem__
+
+
+SMALL = {"width": 16, "modules": (1, 1, 1), "blocks": 2, "stem_blocks": 1, "stem_width": 32}
 
 
 def authors():
-    """W18-small-v1, whose numbers stand in experiments/cls_hrnet_w18_small_v1_*.yaml; its classifier has 1000 classes."""
-    stages = {"STAGE1": {"NUM_MODULES": 1, "NUM_BRANCHES": 1, "BLOCK": "BOTTLENECK", "NUM_BLOCKS": [1], "NUM_CHANNELS": [32]}}
-    for number in (2, 3, 4):
-        stages[f"STAGE{number}"] = {
-            "NUM_MODULES": 1,
-            "NUM_BRANCHES": number,
-            "BLOCK": "BASIC",
-            "NUM_BLOCKS": [2] * number,
-            "NUM_CHANNELS": [16 * 2**i for i in range(number)],
-        }
-    for stage in stages.values():
-        stage["FUSE_METHOD"] = "SUM"
-    net = checkout("HRNet-Image-Classification", "lib/models/cls_hrnet.py").HighResolutionNet({"MODEL": {"EXTRA": stages}})
+    """Its classifier has 1000 classes."""
+    config = {"MODEL": {"EXTRA": stages(**SMALL)}}
+    net = checkout("HRNet-Image-Classification", "lib/models/cls_hrnet.py").HighResolutionNet(config)
     net.classifier = nn.Linear(2048, CLASSES)
     return net
 
 
-CASES = [Case("hrnet-authors", "HRNet/HRNet-Image-Classification cls_hrnet.py", authors, "w18_small_v1", renamed(LAYOUT))]
+def authors_pose():
+    """Its first stage, of four blocks and 64 channels, made as small as the others."""
+    module = checkout("deep-high-resolution-net.pytorch", "lib/models/pose_hrnet.py")
+    extra = Config(stages(**SMALL), FINAL_CONV_KERNEL=1, PRETRAINED_LAYERS=["*"])
+    net = module.PoseHighResolutionNet(Config(MODEL=Config(EXTRA=extra, NUM_JOINTS=CLASSES)))
+    net.inplanes = 64
+    net.layer1 = net._make_layer(module.Bottleneck, SMALL["stem_width"], SMALL["stem_blocks"])
+    net.transition1 = net._make_transition_layer([4 * SMALL["stem_width"]], [SMALL["width"], 2 * SMALL["width"]])
+    return net
+
+
+def timm(**options):
+    import timm
+
+    return timm.create_model("hrnet_w18_small", num_classes=CLASSES, **options)
+
+
+def mmpretrain():
+    return _openmmlab.classifier(
+        {"type": "HRNet", "extra": stages(**SMALL, key=str.lower)},
+        {"type": "LinearClsHead", "num_classes": CLASSES, "in_channels": 2048},
+        [{"type": "HRFuseScales", "in_channels": [16, 32, 64, 128]}, {"type": "GlobalAveragePooling"}],
+    )
+
+
+class MMPose(nn.Module):
+    """mmpose's backbone is that of mmpretrain; its heads for HRNet are one convolution, and have changed their name."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.backbone = _openmmlab.models().HRNet(extra=stages(**SMALL, key=str.lower), multiscale_output=False)
+        self.part = head
+        self.add_module(head, nn.ModuleDict({"final_layer": nn.Conv2d(16, CLASSES, 1)}))
+
+    def forward(self, image):
+        return getattr(self, self.part)["final_layer"](self.backbone(image)[0])
+
+
+POSE = {"options": {"task": "pose"}, "sizes": ((128, 96), (96, 160)), "train_size": (64, 96)}
+CASES = [
+    Case("hrnet-official", "HRNet/HRNet-Image-Classification cls_hrnet.py", authors, "w18_small_v1"),
+    Case(
+        "hrnet-official-pose", "leoxiaobin/deep-high-resolution-net.pytorch pose_hrnet.py", authors_pose, "w18_small_v1", **POSE
+    ),
+    Case("hrnet-timm", "timm hrnet_w18_small", timm, "w18_small_v1"),
+    Case("hrnet-timm-ssld", "timm, with the head of hrnet_w18_ssld", lambda: timm(head_conv_bias=False), "w18_small_v1"),
+    Case("hrnet-openmmlab", "mmpretrain HRNet", mmpretrain, "w18_small_v1", theirs=_openmmlab.logits),
+    Case("hrnet-openmmlab-pose", "mmpose 1's names of its networks", lambda: MMPose("head"), "w18_small_v1", **POSE),
+    Case("hrnet-openmmlab-pose_0", "mmpose 0's names of its networks", lambda: MMPose("keypoint_head"), "w18_small_v1", **POSE),
+]

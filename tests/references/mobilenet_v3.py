@@ -1,65 +1,98 @@
-"""MobileNetV3: torchvision's, and timm's for what torchvision has otherwise or not at all (other widths, minimalistic models)."""
+"""MobileNetV3: torchvision's, timm's (the plain ones and those of TensorFlow's weights), mmpretrain's and d-li14's."""
 
-from recording import CLASSES, Case, renamed
+from functools import partial
 
-from spine.backbones.mobilenet_v3 import LAYOUT
+from recording import CLASSES, Case, checkout
+from torch import nn
 
-TIMM = [  # from timm's stages and blocks to torchvision's parts; number() then counts the blocks
-    (r"^conv_stem\.", "stem.0."),
-    (r"^bn1\.", "stem.1."),
-    (r"^blocks\.\d\.0\.conv\.", "last.0."),
-    (r"^blocks\.5\.0\.bn1\.", "last.1."),
-    (r"^conv_head\.", "classifier.0."),
-    (r"^classifier\.", "classifier.3."),
-]
+from references import _openmmlab as openmmlab
 
 
-def torchvision():
-    from torchvision.models import mobilenet_v3_large
+def torchvision(size):
+    """Other widths of theirs are not TensorFlow's: they scale the expanded channels and the hidden layer."""
+    from torchvision import models
 
-    return mobilenet_v3_large(num_classes=CLASSES, dropout=0.0)
+    return getattr(models, f"mobilenet_v3_{size}")(num_classes=CLASSES, dropout=0.0)
 
 
 def timm(name):
+    """With our momentum, which is TensorFlow's."""
     import timm
 
-    return timm.create_model(name, num_classes=CLASSES, bn_eps=1e-3, bn_momentum=0.01, pad_type="")
+    return timm.create_model(name, num_classes=CLASSES, bn_momentum=0.01)
 
 
-def timm_names(state):
-    """torchvision's names for those of timm's Small networks; the hidden layer is a 1x1 convolution there."""
-    blocks = sorted({tuple(key.split(".")[1:3]) for key in state if key.startswith("blocks.")})[:-1]
-    found = {}
-    for key, value in state.items():
-        name = renamed(TIMM)({key: value}).popitem()[0]
-        if name.startswith("blocks."):
-            _, stage, block, part, *rest = name.split(".")
-            place = (stage, block)
-            expands = f"blocks.{stage}.{block}.conv_pwl.weight" in state  # else depthwise and projection only
-            squeezes = f"blocks.{stage}.{block}.se.conv_reduce.weight" in state
-            parts = ["expand"] * expands + ["depthwise"] + ["squeeze"] * squeezes + ["project"]
-            names = ("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")
-            if not expands:
-                names = ((), ("conv_dw", "bn1"), ("conv_pw", "bn2"))
-            if part == "se":
-                layer = {"conv_reduce": "fc1", "conv_expand": "fc2"}[rest[0]]
-                tail = f"{parts.index('squeeze')}.{layer}.{rest[1]}"
-            else:
-                kind = next(i for i, pair in enumerate(names) if part in pair)
-                tail = f"{parts.index(('expand', 'depthwise', 'project')[kind])}.{names[kind].index(part)}.{rest[0]}"
-            name = f"features.{1 + blocks.index(place)}.block.{tail}"
-        name = name.replace("stem.", "features.0.").replace("last.", f"features.{1 + len(blocks)}.")
-        found[name] = value.flatten(1) if name == "classifier.0.weight" else value
-    return renamed(LAYOUT)(found)
+def with_torch_gates(net):
+    """torch's gradient of a hard sigmoid has 1/6 in float32 whatever the numbers, and theirs, which is spelled out, has not."""
+    for module in net.modules():
+        for name, child in module.named_children():
+            if type(child).__name__ in ("HSigmoid", "h_sigmoid") and type(module).__name__ != "h_swish":
+                setattr(module, name, nn.Hardsigmoid())
+    return net
 
+
+def mmpretrain(arch, channels, hidden):
+    head = {"type": "StackedLinearClsHead", "num_classes": CLASSES, "in_channels": channels, "mid_channels": [hidden]}
+    head["act_cfg"] = {"type": "HSwish"}
+    return with_torch_gates(openmmlab.classifier({"type": "MobileNetV3", "arch": arch}, head, {"type": "GlobalAveragePooling"}))
+
+
+def d_li14(size):
+    net = getattr(checkout("mobilenetv3.pytorch", "mobilenetv3.py"), f"mobilenetv3_{size}")(num_classes=CLASSES, width_mult=0.75)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.01
+        elif isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return with_torch_gates(net)
+
+
+SIZES = ((128, 128), (75, 101))
+TIMM = {"timm-small": "small_050", "timm-large": "large_075", "timm_tf-small": "small_075", "timm_tf-large": "large_075"}
+MINIMAL = {"timm_tf-small_minimal": "small_minimal_100", "timm_tf-large_minimal": "large_minimal_100"}  # these files tell
+MMPRETRAIN = {"small": ("small_050", 288, 1024), "large": ("large", 960, 1280)}
 
 CASES = [
-    Case("mobilenet_v3-torchvision", "torchvision mobilenet_v3_large", torchvision, "large_100", renamed(LAYOUT)),
     *(
-        Case(f"mobilenet_v3-timm-{variant}", f"timm {name}", lambda name=name: timm(name), variant, timm_names)
-        for name, variant in (
-            ("tf_mobilenetv3_small_075", "small_075"),
-            ("tf_mobilenetv3_small_minimal_100", "small_minimal_100"),
+        Case(
+            f"mobilenet_v3-torchvision-{size}",
+            f"torchvision mobilenet_v3_{size}",
+            partial(torchvision, size),
+            f"{size}_100",
+            sizes=SIZES,
         )
+        for size in ("small", "large")
+    ),
+    *(
+        Case(
+            f"mobilenet_v3-{name}",
+            f"timm {'tf_' * ('tf' in name)}mobilenetv3_{variant}",
+            partial(timm, f"{'tf_' * ('tf' in name)}mobilenetv3_{variant}"),
+            variant,
+            told="timm_tf" if "tf" in name and name not in MINIMAL else None,
+            sizes=SIZES,
+        )
+        for name, variant in (TIMM | MINIMAL).items()
+    ),
+    *(
+        Case(
+            f"mobilenet_v3-openmmlab-{size}",
+            f"mmpretrain MobileNetV3 {arch}",
+            partial(mmpretrain, arch, *numbers),
+            {"large": "large_100"}.get(arch, arch),
+            sizes=SIZES,
+            theirs=openmmlab.logits,
+        )
+        for size, (arch, *numbers) in MMPRETRAIN.items()
+    ),
+    *(
+        Case(
+            f"mobilenet_v3-d_li14-{size}",
+            f"d-li14/mobilenetv3.pytorch {size} 0.75",
+            partial(d_li14, size),
+            f"{size}_075",
+            sizes=SIZES,
+        )
+        for size in ("small", "large")
     ),
 ]

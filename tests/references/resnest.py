@@ -1,27 +1,35 @@
-"""ResNeSt: the authors', and timm's, which has the two small ones of GluonCV."""
+"""ResNeSt: the authors', timm's, which has the two small ones of GluonCV, and mmpretrain's."""
 
 import importlib
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from unittest import mock
 
-from recording import CLASSES, Case, checkout, renamed
+from recording import CLASSES, Case, checkout
 
-from spine.backbones.resnest import LAYOUT
+from references import _openmmlab as openmmlab
 
 
-def authors(name):
-    """A network of the authors' ablation study. Their package asks fvcore for a registry; a decorator that does nothing stands in."""
+def authors(module):
+    """A module of the authors. Their package asks fvcore for a registry; a decorator that does nothing stands in."""
+    folder = Path(checkout("ResNeSt", "resnest/torch/models/splat.py").__file__).parent
+    package, registry = ModuleType("resnest_models"), ModuleType("resnest_models.build")
+    package.__path__ = [str(folder)]
+    registry.RESNEST_MODELS_REGISTRY = SimpleNamespace(register=lambda: lambda function: function)
+    sys.modules |= {"resnest_models": package, "resnest_models.build": registry}
+    return importlib.import_module(f"resnest_models.{module}")
 
-    def build():
-        folder = Path(checkout("ResNeSt", "resnest/torch/models/splat.py").__file__).parent
-        package, registry = ModuleType("resnest_models"), ModuleType("resnest_models.build")
-        package.__path__ = [str(folder)]
-        registry.RESNEST_MODELS_REGISTRY = SimpleNamespace(register=lambda: lambda function: function)
-        sys.modules |= {"resnest_models": package, "resnest_models.build": registry}
-        return getattr(importlib.import_module("resnest_models.ablation"), name)(num_classes=CLASSES)
 
-    return build
+def authors_small():
+    resnet = authors("resnet")
+    numbers = {"radix": 2, "groups": 1, "bottleneck_width": 64, "stem_width": 32, "num_classes": CLASSES}
+    return resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1], deep_stem=True, avg_down=True, avd=True, **numbers)
+
+
+def ablation(name):
+    return getattr(authors("ablation"), name)(num_classes=CLASSES)
 
 
 def timm():
@@ -30,19 +38,27 @@ def timm():
     return timm.create_model("resnest14d", num_classes=CLASSES)
 
 
-def case(number, variant):
-    return Case(
-        f"resnest-authors-{number}",
-        f"zhanghang1989/ResNeSt {variant}",
-        authors(variant),
-        variant,
-        renamed(LAYOUT),
-        sizes=((128, 128), (75, 101)),
-    )
+def mmpretrain():
+    """The numbers of our micro, as another depth of theirs."""
+    openmmlab.models()
+    from mmpretrain.models.backbones import resnest
+
+    head = {"type": "LinearClsHead", "num_classes": CLASSES, "in_channels": 512}
+    with mock.patch.dict(resnest.ResNeSt.arch_settings, {5: (resnest.Bottleneck, (1, 1, 2, 1))}):
+        backbone = {"type": "ResNeSt", "depth": 5, "stem_channels": 32, "base_channels": 16}
+        return openmmlab.classifier(backbone, head, {"type": "GlobalAveragePooling"})
+
+
+def ablation_case(number):
+    name = f"resnest50_fast_{number}"
+    source, build = f"zhanghang1989/ResNeSt {name}", partial(ablation, name)
+    return Case(f"resnest-official-{number}", source, build, name, sizes=((128, 128), (75, 101)), slow=True)
 
 
 CASES = [
-    case("4s2x40d", "resnest50_fast_4s2x40d"),
-    case("1s4x24d", "resnest50_fast_1s4x24d"),
-    Case("resnest-timm", "timm resnest14d", timm, "resnest14", renamed(LAYOUT)),
+    Case("resnest-official", "zhanghang1989/ResNeSt ResNet", authors_small, "resnest14", sizes=((128, 128), (75, 101))),
+    ablation_case("4s2x40d"),
+    ablation_case("1s4x24d"),
+    Case("resnest-timm", "timm resnest14d", timm, "resnest14"),
+    Case("resnest-openmmlab", "mmpretrain ResNeSt", mmpretrain, "micro", theirs=openmmlab.logits),
 ]

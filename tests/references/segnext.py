@@ -1,17 +1,15 @@
-"""SegNeXt: the authors' encoder as a classifier, and their whole segmenter."""
+"""SegNeXt: the encoder of the authors and of mmsegmentation as a classifier, and their whole segmenters."""
 
-import sys
 import types
-from unittest import mock
 
 import torch
-from recording import CLASSES, Case, checkout, renamed
+from recording import CLASSES, Case, checkout
 from torch import nn
 from torch.nn import functional as F
 
-from spine.backbones.segnext import LAYOUT
+from references import _openmmlab
 
-TINY = {"embed_dims": [32, 64, 160, 256], "mlp_ratios": [8, 8, 4, 4], "depths": [3, 3, 5, 2]}
+MICRO = {"embed_dims": [16, 32, 80, 128], "mlp_ratios": [8, 8, 4, 4], "depths": [2, 2, 3, 2]}
 
 
 class BaseModule(nn.Module):
@@ -68,37 +66,59 @@ def official(file):
     }
     names = ("mmcv", "mmcv.cnn", "mmcv.cnn.bricks", "mmcv.cnn.utils", "mmcv.cnn.utils.weight_init", "mmcv.runner", "mmseg", "mmseg.ops",
              "mmseg.models", "mmseg.models.builder", "mmseg.models.decode_heads", "mmseg.models.decode_heads.decode_head")  # fmt: skip
-    absent = {name: types.ModuleType(name) for name in names}
-    for module in absent.values():
-        vars(module).update(parts)
-    with mock.patch.dict(sys.modules, absent):
+    with _openmmlab.stand_ins(names, **parts):
         return checkout("SegNeXt", f"mmseg/models/{file}.py", f"mmseg.models.{file.replace('/', '.')}")
 
 
-def classifier():
-    class Classifier(official("backbones/mscan").MSCAN):
-        def __init__(self):
-            super().__init__(**TINY)
-            self.head = nn.Linear(256, CLASSES)
-
-        def forward(self, image):
-            return self.head(super().forward(image)[-1].mean((2, 3)))
-
-    return Classifier()
+def encoder():
+    return official("backbones/mscan").MSCAN(**MICRO)
 
 
-def bases(count):
+class Classifier(nn.Module):
+    """An encoder and its last layer, which the authors do not publish with it."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.__dict__["net"] = net
+        self._modules.update(net._modules)
+        self.head = nn.Linear(128, CLASSES)
+
+    def forward(self, image):
+        return self.head(self.net(image)[-1].mean((2, 3)))
+
+
+def bases(channels, rank, count):
     """Where the factorisation starts."""
-    return torch.rand(count, 256, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return torch.rand(count, channels, rank, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def segmenter():
-    net = nn.Module()
-    net.backbone = official("backbones/mscan").MSCAN(**TINY)
-    module = official("decode_heads/ham_head")
-    net.decode_head = module.LightHamHead(256, {"MD_R": 16}, in_channels=[64, 160, 256], channels=256, norm_cfg={"type": "GN"})
-    net.decode_head.hamburger.ham._build_bases = lambda count, *sizes, cuda: F.normalize(bases(count), dim=1)
+def starting(net, channels, rank):
+    """A segmenter whose factorisation starts from `bases`."""
+    net.decode_head.hamburger.ham._build_bases = lambda count, *sizes, **device: F.normalize(bases(channels, rank, count), dim=1)
     return net
+
+
+def segmenter(channels, rank):
+    net = nn.Module()
+    net.backbone = encoder()
+    module = official("decode_heads/ham_head")
+    numbers = {"in_channels": MICRO["embed_dims"][1:], "channels": channels, "norm_cfg": {"type": "GN"}}
+    net.decode_head = module.LightHamHead(channels, {"MD_R": rank}, **numbers)
+    return starting(net, channels, rank)
+
+
+def mmseg_encoder():
+    return _openmmlab.mmseg().backbones.MSCAN(**MICRO, norm_cfg={"type": "BN"})
+
+
+def mmseg_segmenter(channels, rank):
+    net = nn.Module()
+    net.backbone = mmseg_encoder()
+    net.decode_head = _openmmlab.mmseg().decode_heads.LightHamHead(
+        channels, {"MD_R": rank}, in_channels=MICRO["embed_dims"][1:], in_index=[1, 2, 3], channels=channels, num_classes=CLASSES,
+        dropout_ratio=0.0, norm_cfg={"type": "GN", "num_groups": 32}, align_corners=False,
+    )  # fmt: skip
+    return starting(net, channels, rank)
 
 
 def pixels(logits):
@@ -106,17 +126,25 @@ def pixels(logits):
     return logits[:, :, ::3, ::3].flatten(2).transpose(1, 2)
 
 
-CASES = [
-    Case("segnext-official", "Visual-Attention-Network/SegNeXt, mscan.py, MSCAN-T", classifier, "tiny", renamed(LAYOUT)),
-    Case(
-        "segnext-official-segmenter",
-        "Visual-Attention-Network/SegNeXt, mscan.py and ham_head.py, SegNeXt-T",
-        segmenter,
-        "tiny",
-        renamed(LAYOUT),
-        {"task": "seg", "head": "hamburger", "head_options": {"dropout": 0.0}},
-        sizes=((128, 128), (96, 136)),
+def whole(name, source, build, channels, rank):
+    return Case(
+        f"segnext-{name}",
+        source,
+        lambda: build(channels, rank),
+        "micro",
+        options={"task": "seg", "head": "hamburger", "head_options": {"dropout": 0.0}},
+        sizes=((96, 136),),
+        train_size=(64, 96),
         theirs=lambda net, image: pixels(net.decode_head(net.backbone(image))),
-        ours=lambda net, image: pixels(net.head(net.backbone(image), bases(len(image)))),
-    ),
+        ours=lambda net, image: pixels(net.head(net.backbone(image), bases(channels, net.head.hamburger.ham.rank, len(image)))),
+    )
+
+
+AUTHORS, MMSEG = "Visual-Attention-Network/SegNeXt, mscan.py", "mmsegmentation MSCAN"
+CASES = [
+    Case("segnext-official", AUTHORS, lambda: Classifier(encoder()), "micro"),
+    whole("official-segmenter", f"{AUTHORS} and ham_head.py", segmenter, 256, 16),
+    whole("official-segmenter-wide", f"{AUTHORS} and ham_head.py, the head of SegNeXt-B", segmenter, 512, 64),
+    Case("segnext-openmmlab", MMSEG, lambda: Classifier(mmseg_encoder()), "micro"),
+    whole("openmmlab-segmenter", f"{MMSEG} and LightHamHead", mmseg_segmenter, 256, 16),
 ]

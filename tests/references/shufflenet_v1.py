@@ -1,12 +1,13 @@
-"""ShuffleNet: the authors' code."""
+"""ShuffleNet: the authors' code, and mmpretrain's."""
 
 import sys
+from functools import partial
 from unittest import mock
 
-from recording import CLASSES, Case, checkout, renamed
+from recording import CLASSES, Case, checkout
 from torch import nn
 
-from spine.backbones.shufflenet_v1 import LAYOUT
+from references import _openmmlab as openmmlab
 
 
 def authors(size, group):
@@ -16,14 +17,21 @@ def authors(size, group):
     return net
 
 
+def mmpretrain():
+    head = {"type": "LinearClsHead", "num_classes": CLASSES, "in_channels": 480}
+    backbone = {"type": "ShuffleNetV1", "groups": 3, "widen_factor": 0.5}
+    return openmmlab.classifier(backbone, head, {"type": "GlobalAveragePooling"})
+
+
 CASES = [
-    Case(
-        f"shufflenet_v1-authors-{variant}",
-        f"megvii-model/ShuffleNet-Series ShuffleNetV1 {size}, group {group}",
-        lambda size=size, group=group: authors(size, group),
-        variant,
-        renamed(LAYOUT),
-        options={"head_options": {"bias": False}},
-    )
-    for variant, size, group in (("x1_0_g3", "1.0x", 3), ("x0_5_g8", "0.5x", 8))
+    *(
+        Case(
+            f"shufflenet_v1-official-{variant}",
+            f"megvii-model/ShuffleNet-Series ShuffleNetV1 {size}, group {group}",
+            partial(authors, size, group),
+            variant,
+        )
+        for variant, size, group in (("x1_0_g3", "1.0x", 3), ("x0_5_g8", "0.5x", 8))
+    ),
+    Case("shufflenet_v1-openmmlab", "mmpretrain ShuffleNetV1", mmpretrain, "x0_5_g3", theirs=openmmlab.logits),
 ]

@@ -1,49 +1,52 @@
-"""Swin: the authors' at its fixed sizes, transformers' at sizes that need padding."""
+"""Swin: the authors', timm's, torchvision's, transformers' and mmpretrain's; as dense code the authors' and mmsegmentation's."""
+
+import types
 
 import torch
-from recording import CLASSES, Case, checkout, renamed
+from recording import CLASSES, Case, checkout
+from torch import nn
 
-from spine.backbones.swin import LAYOUT, VARIANTS
+from references import _openmmlab
+from references._transformers import Written
+from spine.backbones.swin import VARIANTS
 
 MICRO = VARIANTS["micro"]
 
 
-def official(size, **numbers):
+def authors(size, **numbers):
     module = checkout("Swin-Transformer", "models/swin_transformer.py")
     return module.SwinTransformer(img_size=size, num_classes=CLASSES, drop_path_rate=0.0, **numbers)
 
 
-def middle_of_tables(state):
-    """The authors' last stage has a window of 2 and a table of its offsets at 64 px; ours reads the middle of the variant's."""
-    tables = {key: value for key, value in state.items() if key.endswith("bias_table") and value.shape[0] == 3 * 3}
-    for key, table in tables.items():
-        full = table.new_zeros(7, 7, table.shape[1])
-        full[2:5, 2:5] = table.view(3, 3, -1)
-        state = {**state, key: full.flatten(0, 1)}
-    return renamed(LAYOUT)(state)
+def within(backbone):
+    """A network of which `backbone` is a part."""
+    net = nn.Module()
+    net.backbone = backbone
+    return net
 
 
-HUGGING_FACE = [
-    (r"^swin\.embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
-    (r"^swin\.embeddings\.", "patch_embed."),
-    (r"^swin\.layernorm\.", "norm."),
-    (r"^classifier\.", "head."),
-    (r"^swin\.encoder\.(.*)\.layernorm_before\.", r"\1.norm1."),
-    (r"^swin\.encoder\.(.*)\.layernorm_after\.", r"\1.norm2."),
-    (r"^swin\.encoder\.(.*)\.attention\.relative_position_bias\.", r"\1.attn."),
-    (r"^swin\.encoder\.(.*)\.attention\.o_proj\.", r"\1.attn.proj."),
-    (r"^swin\.encoder\.(.*)\.attention\.", r"\1.attn."),
-    (r"^swin\.encoder\.", ""),
-]
+def authors_dense():
+    """With stand-ins for the packages that register and load."""
+    register = types.SimpleNamespace(register_module=lambda: lambda cls: cls)
+    folder = "mmseg.models.backbones"
+    names = ("mmcv_custom", "mmseg", "mmseg.utils", "mmseg.models", "mmseg.models.builder", folder)
+    with _openmmlab.stand_ins(names, BACKBONES=register, load_checkpoint=None, get_root_logger=None):
+        file = f"{folder.replace('.', '/')}/swin_transformer.py"
+        module = checkout("Swin-Transformer-Semantic-Segmentation", file, f"{folder}.swin_transformer")
+    return within(module.SwinTransformer(drop_path_rate=0.0, **MICRO))
 
 
-def joined(state):
-    """Query, key and value are three layers there."""
-    for key in [key for key in state if ".q_proj." in key]:
-        parts = [state[key.replace(".q_proj.", f".{part}_proj.")] for part in "qkv"]
-        state = {**state, key.replace(".q_proj.", ".qkv."): torch.cat(parts)}
-    state = {key: value for key, value in state.items() if not any(f".{part}_proj." in key for part in "qkv")}
-    return renamed(HUGGING_FACE, LAYOUT)(state)
+def timm():
+    from timm.models.swin_transformer import SwinTransformer
+
+    return SwinTransformer(128, num_classes=CLASSES, drop_path_rate=0.0, **MICRO)
+
+
+def torchvision():
+    from torchvision.models import SwinTransformer
+
+    numbers = {**MICRO, "window_size": [4, 4], "patch_size": [4, 4]}
+    return SwinTransformer(**numbers, stochastic_depth_prob=0.0, num_classes=CLASSES)
 
 
 def hugging_face():
@@ -53,33 +56,74 @@ def hugging_face():
     return SwinForImageClassification(SwinConfig(**numbers, num_labels=CLASSES, drop_path_rate=0.0, attn_implementation="sdpa"))
 
 
+ARCH = {"embed_dims": 16, "depths": [2, 2, 4, 2], "num_heads": [1, 2, 4, 8]}
+
+
+def mmpretrain():
+    backbone = {"type": "SwinTransformer", "arch": ARCH, "window_size": 4, "drop_path_rate": 0.0}
+    head = {"type": "LinearClsHead", "num_classes": CLASSES, "in_channels": 128}
+    return _openmmlab.classifier(backbone, head, neck={"type": "GlobalAveragePooling"})
+
+
+def mmseg():
+    numbers = {key: value for key, value in MICRO.items() if key != "embed_dim"}
+    network = _openmmlab.mmseg().backbones.SwinTransformer
+    return within(network(embed_dims=MICRO["embed_dim"], **numbers, drop_path_rate=0.0))
+
+
+def tokens(maps):
+    """Ten channels of some pixels of every map."""
+    return torch.cat([x[:, :CLASSES, ::3, ::3].flatten(2).transpose(1, 2) for x in maps], 1)
+
+
+def dense(name, source, build):
+    return Case(
+        f"swin-{name}",
+        source,
+        build,
+        "micro",
+        options={"task": "seg"},
+        sizes=((56, 92), (150, 203)),  # the last map of the first is smaller than the window
+        train_size=None,  # there is no head that both have
+        theirs=lambda net, image: tokens(net.backbone(image)),
+        ours=lambda net, image: tokens(net.backbone(image).maps),
+    )
+
+
+# the last map is larger than the window: one that is not stops the shifts of all later images in transformers, or fails (mmpretrain)
+LARGE = {"sizes": ((150, 203), (131, 400)), "train_size": (160, 139)}
+OFFICIAL = "microsoft/Swin-Transformer, models/swin_transformer.py"
 CASES = [
     Case(
         "swin-official",
-        "microsoft/Swin-Transformer, models/swin_transformer.py, Swin-T",
-        lambda: official(224),
+        f"{OFFICIAL}, Swin-T",
+        lambda: authors(224),
         "tiny",
-        renamed(LAYOUT),
         sizes=((224, 224),),  # the only one that it takes
-        train_size=None,  # of the small networks below
+        train_size=None,  # of the small network below
+        slow=True,
     ),
+    Case("swin-official-micro", OFFICIAL, lambda: authors(128, **MICRO), "micro", sizes=((128, 128),), train_size=(128, 128)),
     Case(
-        "swin-official-small-maps",
-        "microsoft/Swin-Transformer, models/swin_transformer.py, windows of 4 at 64 px",
-        lambda: official(64, **MICRO),
+        "swin-official-small-maps",  # the last stage has a window of 2, and a table for it
+        f"{OFFICIAL}, windows of 4 at 64 px",
+        lambda: authors(64, **MICRO),
         "micro",
-        middle_of_tables,
         sizes=((64, 64),),
-        train_size=(64, 64),
+        train_size=None,  # the table of ours is larger
     ),
+    dense("official-dense", "SwinTransformer/Swin-Transformer-Semantic-Segmentation swin_transformer.py", authors_dense),
+    Case("swin-timm", "timm SwinTransformer", timm, "micro", sizes=((128, 128),), train_size=(128, 128)),
     Case(
-        "swin-transformers",
-        "transformers SwinForImageClassification, windows of 4",
-        hugging_face,
+        "swin-torchvision",
+        "torchvision SwinTransformer",
+        torchvision,
         "micro",
-        joined,
-        # the last map is wider than the window: one that is not stops the shifts of all later images there, or fails
-        sizes=((150, 203), (131, 400)),
-        train_size=(160, 139),
+        sizes=((224, 224), (64, 160)),  # on the last map of the second only one side is longer than the window
+        train_size=(64, 160),
     ),
+    Case("swin-hf", "transformers SwinForImageClassification, as in files", lambda: Written(hugging_face()), "micro", **LARGE),
+    Case("swin-hf-memory", "transformers SwinForImageClassification, as in memory", hugging_face, "micro", **LARGE),
+    Case("swin-openmmlab", "mmpretrain SwinTransformer", mmpretrain, "micro", **LARGE, theirs=_openmmlab.logits),
+    dense("openmmlab-dense", "mmsegmentation SwinTransformer", mmseg),
 ]

@@ -1,8 +1,6 @@
 """Xception: Cadene's port, and timm's."""
 
-from recording import CLASSES, Case, checkout, renamed
-
-from spine.backbones.xception import LAYOUT
+from recording import CLASSES, Case, checkout
 
 
 def cadene():
@@ -17,20 +15,12 @@ def timm():
 
 CASES = [
     Case(
-        "xception-cadene",
+        "xception-official",
         "Cadene/pretrained-models.pytorch xception",
         cadene,
         "standard",
-        renamed(LAYOUT),
-        sizes=((149, 149), (96, 128)),
+        sizes=((149, 149),),
+        train_size=(64, 96),
     ),
-    Case(
-        "xception-timm",
-        "timm legacy_xception",
-        timm,
-        "standard",
-        renamed(LAYOUT),
-        sizes=((75, 101),),
-        train_size=None,
-    ),
+    Case("xception-timm", "timm legacy_xception", timm, "standard", sizes=((75, 101),), train_size=None),
 ]

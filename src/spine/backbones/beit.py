@@ -9,6 +9,7 @@ One thing differs from the authors' code: a table meets another image size in th
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -24,8 +25,10 @@ from spine.blocks.residual import DropPath, drop_path_rates
 from spine.blocks.transformer import MLP, PatchEmbed, attend, patch_grid
 from spine.errors import InputError
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
+from spine.layouts.beit import LAYOUTS as ELSEWHERE
+from spine.weights import Layout, Row
 
-EPS = 1e-6  # of every norm (Hugging Face's default, 1e-12, is another one)
+EPS = 1e-6  # of every norm (Hugging Face's is 1e-12)
 
 
 def relative_index(grid: Grid) -> Tensor:
@@ -82,11 +85,13 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each behind a layer norm, scaled by channel, beside a shortcut."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, layer_scale: float, drop_path: float, grid: Grid | None):
+    def __init__(
+        self, dim: int, num_heads: int, mlp_ratio: float, layer_scale: float, drop_path: float, grid: Grid | None, eps: float
+    ):
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=EPS)
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
         self.attn = Attention(dim, num_heads, grid)
-        self.norm2 = nn.LayerNorm(dim, eps=EPS)
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
         self.gamma_1 = nn.Parameter(torch.full((dim,), layer_scale))
         self.gamma_2 = nn.Parameter(torch.full((dim,), layer_scale))
@@ -115,6 +120,7 @@ class BEiT(Backbone):
         levels: tuple[int, ...] | None = None,
         drop_path_rate: float = 0.0,
         grad_checkpointing: bool = False,
+        norm_eps: float = EPS,
         in_chans: int = 3,
     ):
         super().__init__()
@@ -131,10 +137,11 @@ class BEiT(Backbone):
         self.rel_pos_bias = RelativePositions(num_heads, self.grid) if masked else None
         own_grid = None if masked else self.grid
         rates = drop_path_rates(drop_path_rate, depth)[: self.last_blocks[-1] + 1]
-        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio, layer_scale, rate, own_grid) for rate in rates)
+        numbers = (embed_dim, num_heads, mlp_ratio, layer_scale)
+        self.blocks = nn.ModuleList(Block(*numbers, rate, own_grid, norm_eps) for rate in rates)
         # pre-training norms all tokens; fine-tuning takes the mean of the patches first, without the class token
-        self.norm = nn.LayerNorm(embed_dim, eps=EPS) if masked else None
-        self.pooling = PoolNorm(embed_dim, EPS) if use == "pooled" else nn.Identity()
+        self.norm = nn.LayerNorm(embed_dim, eps=norm_eps) if masked else None
+        self.pooling = PoolNorm(embed_dim, norm_eps) if use == "pooled" else nn.Identity()
         level = Level(embed_dim, patch_size)
         self.spec = FeatureSpec((level,) * len(self.levels), embed_dim, patch_size, self.grid, frozenset({"replace"}))
         self._indices: dict[tuple[Grid, torch.device], Tensor] = {}
@@ -204,15 +211,27 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "large_patch16": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "patch_size": 16, "layer_scale": 1e-5},
 }
 
-# The authors' files hold `model`, and in it these names.
-LAYOUT = [
-    (r"^(cls_token|mask_token)$", r"backbone.\1"),
-    (r"^(blocks\.\d+\.attn)\.(relative_position_bias_table)$", r"backbone.\1.rel_pos_bias.\2"),
-    (r"^(patch_embed|blocks|norm|rel_pos_bias)\.", r"backbone.\1."),
-    (r"^fc_norm\.", "backbone.pooling.norm."),
-    (r"^head\.", "head.linear."),
-    (r"^lm_head\.", "head.lm_head."),
-]
+# The authors' files hold `model`, and in it these names: pre-training has `norm`, one table of offsets and `lm_head`, fine-tuning a
+# table a block, `fc_norm` and `head`.
+OFFICIAL = Layout(
+    "official",
+    (
+        Row("cls_token", "backbone.cls_token"),
+        Row("mask_token", "backbone.mask_token"),
+        Row("patch_embed.**", "backbone.patch_embed.**"),
+        Row("rel_pos_bias.relative_position_index", None),
+        Row("rel_pos_bias.**", "backbone.rel_pos_bias.**"),
+        Row("blocks.*.attn.relative_position_index", None),
+        Row("blocks.*.attn.relative_position_bias_table", "backbone.blocks.*.attn.rel_pos_bias.relative_position_bias_table"),
+        Row("blocks.**", "backbone.blocks.**"),
+        Row("norm.*", "backbone.norm.*"),
+        Row("fc_norm.*", "backbone.pooling.norm.*"),
+        Row("head.*", "head.linear.*"),
+        Row("lm_head.*", "head.lm_head.*"),
+    ),
+    wrapper="model",
+)
+LAYOUTS = (OFFICIAL, dataclasses.replace(OFFICIAL, publisher="timm", wrapper=None), *ELSEWHERE)
 
 
 def beit(
@@ -223,6 +242,7 @@ def beit(
     levels: tuple[int, ...] | None = None,
     drop_path_rate: float = 0.0,
     grad_checkpointing: bool = False,
+    norm_eps: float = EPS,
     in_chans: int = 3,
 ) -> BEiT:
     """A BEiT by the name of its variant, its tables of offsets made for `image_size` (height, width)."""
@@ -233,5 +253,6 @@ def beit(
         levels=levels,
         drop_path_rate=drop_path_rate,
         grad_checkpointing=grad_checkpointing,
+        norm_eps=norm_eps,
         in_chans=in_chans,
     )

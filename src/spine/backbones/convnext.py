@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import LayerNorm2d, PoolNorm
 from spine.blocks.residual import DropPath, drop_path_rates
+from spine.downloads import Published
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+from spine.layouts.convnext import LAYOUTS as ELSEWHERE
+from spine.weights import Layout, Row
 
 EPS = 1e-6  # of every norm
 
@@ -63,6 +66,7 @@ class ConvNeXt(Backbone):
         drop_path_rate: float = 0.0,
         layer_scale: float = 1e-6,
         grad_checkpointing: bool = False,
+        pool_norm_eps: float = EPS,
         in_chans: int = 3,
     ):
         super().__init__()
@@ -81,7 +85,7 @@ class ConvNeXt(Backbone):
         )
         norms = {str(i): LayerNorm2d(dims[i], eps=EPS) for i in self.levels} if use == "maps" else {}
         self.norms = nn.ModuleDict(norms)
-        self.pooling = PoolNorm(dims[-1], EPS) if use == "pooled" else nn.Identity()
+        self.pooling = PoolNorm(dims[-1], pool_norm_eps) if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec(tuple(Level(dims[i], 4 * 2**i) for i in self.levels), embed_dim=dims[-1])
         self.apply(initialise)
 
@@ -122,6 +126,7 @@ class IsotropicConvNeXt(Backbone):
         drop_path_rate: float = 0.0,
         layer_scale: float = 0.0,
         grad_checkpointing: bool = False,
+        pool_norm_eps: float = EPS,
         in_chans: int = 3,
     ):
         super().__init__()
@@ -134,7 +139,7 @@ class IsotropicConvNeXt(Backbone):
         self.blocks = nn.Sequential(*(Block(dim, rate, layer_scale) for rate in rates))
         norms = {str(i): LayerNorm2d(dim, eps=EPS) for i in self.levels} if use == "maps" else {}
         self.norms = nn.ModuleDict(norms)
-        self.pooling = PoolNorm(dim, EPS) if use == "pooled" else nn.Identity()
+        self.pooling = PoolNorm(dim, pool_norm_eps) if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec((Level(dim, 16),) * len(self.levels), embed_dim=dim)
         self.apply(initialise)
 
@@ -171,12 +176,45 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "isotropic_large": {"depth": 36, "dim": 1024, "layer_scale": 1e-6},
 }
 
-# The authors' files hold `model`, and in it these names.
-LAYOUT = [
-    (r"^norm\.", "backbone.pooling.norm."),
-    (r"^head\.", "head.linear."),
-    (r"^(downsample_layers|stages|stem|blocks)\.", r"backbone.\1."),
-]
+FACEBOOK = "https://dl.fbaipublicfiles.com/convnext/convnext_"
+
+
+def published_row(variant: str, top1: tuple[float | None, ...], ema: str = "") -> dict[str, Published]:
+    """ImageNet-1k at 224 and 384 px, from ImageNet-22k at 224 and 384 px, and ImageNet-22k alone (README of the authors)."""
+    names = ("imagenet1k", "imagenet1k_384", "imagenet22k_1k", "imagenet22k_1k_384")
+    files = ("1k_224_ema", "1k_384", f"22k_1k_224{ema}", f"22k_1k_384{ema}")
+    rows = {
+        name: Published(f"{FACEBOOK}{variant}_{file}.pth", "MIT", f"ImageNet-1k top-1 {score}", **(LARGE if "384" in name else {}))
+        for name, file, score in zip(names, files, top1, strict=True)
+        if score is not None
+    }
+    return {**rows, "imagenet22k": Published(f"{FACEBOOK}{variant}_22k_224.pth", "MIT", "a start for fine-tuning, 21841 classes")}
+
+
+LARGE: dict[str, Any] = {"image_size": 384, "crop_pct": 1.0}  # evaluated without a crop
+WEIGHTS = {
+    "tiny": published_row("tiny", (82.1, None, 82.9, 84.1)),
+    "small": published_row("small", (83.1, None, 84.6, 85.8)),
+    "base": published_row("base", (83.8, 85.1, 85.8, 86.8)),
+    "large": published_row("large", (84.3, 85.5, 86.6, 87.5)),
+    "xlarge": published_row("xlarge", (None, None, 87.0, 87.8), ema="_ema"),
+}
+
+# The authors' files hold `model`, and in it these names; those of dense tasks have a norm a level.
+OFFICIAL = Layout(
+    "official",
+    (
+        Row("downsample_layers.**", "backbone.downsample_layers.**"),
+        Row("stages.**", "backbone.stages.**"),
+        Row("stem.*", "backbone.stem.*"),
+        Row("blocks.**", "backbone.blocks.**"),
+        Row("norm.*", "backbone.pooling.norm.*"),
+        Row("norm*.*", "backbone.norms.*.*"),
+        Row("head.*", "head.linear.*"),
+    ),
+    wrapper="model",
+)
+LAYOUTS = (OFFICIAL, *ELSEWHERE)
 
 
 def convnext(
@@ -187,6 +225,7 @@ def convnext(
     drop_path_rate: float = 0.0,
     layer_scale: float | None = None,
     grad_checkpointing: bool = False,
+    pool_norm_eps: float = EPS,
     in_chans: int = 3,
 ) -> ConvNeXt | IsotropicConvNeXt:
     """A ConvNeXt by the name of its variant; `layer_scale` None takes the variant's own (1e-6, or none for the isotropic S and B)."""
@@ -200,5 +239,6 @@ def convnext(
         levels=levels,
         drop_path_rate=drop_path_rate,
         grad_checkpointing=grad_checkpointing,
+        pool_norm_eps=pool_norm_eps,
         in_chans=in_chans,
     )

@@ -7,6 +7,7 @@ image size works; where the size is a multiple of 32 that is the same.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import operator
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import conv_norm, conv_norm_act, resize_map
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+from spine.layouts.hrnet import LAYOUTS as ELSEWHERE
+from spine.layouts.hrnet import TRUNK
+from spine.weights import Layout, Row
 
 
 class BasicBlock(nn.Module):
@@ -97,14 +101,18 @@ class HighResolutionModule(nn.Module):
 class ClassificationBranch(nn.Module):
     """Widens every branch, adds them from fine to coarse, 1x1 convolution, global average (arXiv 1908.07919, section 5)."""
 
-    def __init__(self, channels: tuple[int, ...], widths: tuple[int, ...], embed_dim: int):
+    def __init__(self, channels: tuple[int, ...], widths: tuple[int, ...], embed_dim: int, bias: bool):
+        """`bias`: of the convolutions that downsample and of the last one, although a norm follows."""
         super().__init__()
         outs = [width * Bottleneck.expansion for width in widths]
         self.incre_modules = nn.ModuleList(nn.Sequential(Bottleneck(c, w)) for c, w in zip(channels, widths, strict=True))
-        self.downsamp_modules = nn.ModuleList(  # these convolutions and the last keep their bias although a norm follows
-            nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.BatchNorm2d(b), nn.ReLU(inplace=True)) for a, b in itertools.pairwise(outs)
+        self.downsamp_modules = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3, 2, 1, bias=bias), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
+            for a, b in itertools.pairwise(outs)
         )
-        self.final_layer = nn.Sequential(nn.Conv2d(outs[-1], embed_dim, 1), nn.BatchNorm2d(embed_dim), nn.ReLU(inplace=True))
+        self.final_layer = nn.Sequential(
+            nn.Conv2d(outs[-1], embed_dim, 1, bias=bias), nn.BatchNorm2d(embed_dim), nn.ReLU(inplace=True)
+        )
 
     def forward(self, features: Features) -> Tensor:
         """Features -> (B, D)."""
@@ -131,8 +139,10 @@ class HRNet(Backbone):
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
         grad_checkpointing: bool = False,
+        head_conv_bias: bool = True,
         in_chans: int = 3,
     ):
+        """`head_conv_bias`: whether the classification branch has biases before its norms; the authors' has."""
         super().__init__()
         check_use(use)
         self.grad_checkpointing = grad_checkpointing
@@ -155,7 +165,7 @@ class HRNet(Backbone):
         self.transition3 = nn.ModuleDict({"3": nn.Sequential(conv_norm_act(channels[2], channels[3], 3, 2))})
         self.stage4 = self._stage(channels, modules[2], blocks, self.levels)
         if use == "pooled":
-            self.pooling: nn.Module = ClassificationBranch(channels, head_widths, embed_dim)
+            self.pooling: nn.Module = ClassificationBranch(channels, head_widths, embed_dim, head_conv_bias)
         else:
             self.pooling = nn.Identity()
         self.spec = FeatureSpec(
@@ -217,12 +227,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 # The authors' names: classification (a branch of its own and `classifier`) and pose (`final_layer` with one 1x1 convolution).
-LAYOUT = [
-    (r"^(incre_modules|downsamp_modules|final_layer\.[01])\.", r"backbone.pooling.\1."),
-    (r"^final_layer\.", "head.final_layer."),
-    (r"^classifier\.", "head.linear."),
-    (r"^(conv\d|bn\d|layer1|transition\d|stage\d)\.", r"backbone.\1."),
-]
+OFFICIAL = Layout(
+    "official",
+    (
+        Row("incre_modules.**", "backbone.pooling.incre_modules.**"),
+        Row("downsamp_modules.**", "backbone.pooling.downsamp_modules.**"),
+        Row("final_layer.*.*", "backbone.pooling.final_layer.*.*"),
+        Row("final_layer.*", "head.final_layer.*"),
+        Row("classifier.*", "head.linear.*"),
+        *(Row(part, f"backbone.{part}") for part in TRUNK),
+    ),
+)
+TIMM = dataclasses.replace(OFFICIAL, publisher="timm")
+SSLD = dataclasses.replace(
+    TIMM, options={"head_conv_bias": False}, needs=("final_layer.0.weight",), lacks=("final_layer.0.bias",)
+)
+LAYOUTS = (SSLD, OFFICIAL, TIMM, *ELSEWHERE)
 
 
 def hrnet(
@@ -231,7 +251,15 @@ def hrnet(
     use: Use = "pooled",
     levels: tuple[int, ...] | None = None,
     grad_checkpointing: bool = False,
+    head_conv_bias: bool = True,
     in_chans: int = 3,
 ) -> HRNet:
-    """An HRNet by the name of its variant."""
-    return HRNet(**VARIANTS[variant], use=use, levels=levels, grad_checkpointing=grad_checkpointing, in_chans=in_chans)
+    """An HRNet by the name of its variant; `head_conv_bias` False leaves the biases of the classification branch out (OpenMMLab)."""
+    return HRNet(
+        **VARIANTS[variant],
+        use=use,
+        levels=levels,
+        grad_checkpointing=grad_checkpointing,
+        head_conv_bias=head_conv_bias,
+        in_chans=in_chans,
+    )

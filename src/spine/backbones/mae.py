@@ -7,7 +7,8 @@ patches. Built for maps it emits the tokens after each quarter of the depth, wit
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +17,21 @@ from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import PoolNorm
 from spine.blocks.positions import resize_positions, sincos_positions
 from spine.blocks.residual import drop_path_rates
-from spine.blocks.transformer import PatchEmbed, TransformerBlock, patch_grid, xavier_linear
+from spine.blocks.transformer import ClassTokenNorm, PatchEmbed, TransformerBlock, patch_grid, xavier_linear
 from spine.errors import InputError
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
+from spine.layouts.mae import LAYOUTS as ELSEWHERE
+from spine.layouts.mae import by_pooling
+from spine.weights import Layout, Row
 
-EPS = 1e-6  # of every norm (Hugging Face's default, 1e-12, is another one)
+EPS = 1e-6  # of every norm (Hugging Face's is 1e-12)
+Pooling = Literal[
+    "avg", "token"
+]  # the mean of the patches, THEN the norm (fine-tuning); the norm, then the class token (linear probes)
 
 
 class MAE(Backbone):
-    """A ViT with a class token that no classifier reads; for pre-training ("drop") hidden patches never enter it."""
+    """A ViT whose class token only linear probes read; for pre-training ("drop") hidden patches never enter it."""
 
     def __init__(
         self,
@@ -39,10 +46,15 @@ class MAE(Backbone):
         levels: tuple[int, ...] | None = None,
         drop_path_rate: float = 0.0,
         grad_checkpointing: bool = False,
+        global_pool: Pooling = "avg",
+        norm_eps: float = EPS,
         in_chans: int = 3,
     ):
         super().__init__()
         check_use(use, ("pooled", "maps", "drop"))
+        poolings = {"avg": PoolNorm, "token": ClassTokenNorm}
+        if global_pool not in poolings:
+            raise InputError(f"global_pool is '{global_pool}'; choose avg (mean of the patches) or token (class token).")
         self.grad_checkpointing = grad_checkpointing
         self.patch_size = patch_size
         self.grid = patch_grid(image_size, patch_size)
@@ -54,10 +66,10 @@ class MAE(Backbone):
         # a parameter even where it is frozen, as in the authors' files; fine-tuning moves it
         self.pos_embed = nn.Parameter(positions, requires_grad=use != "drop")
         rates = drop_path_rates(drop_path_rate, depth)[: self.last_blocks[-1] + 1]
-        self.blocks = nn.Sequential(*(TransformerBlock(embed_dim, num_heads, mlp_ratio, 0.0, rate, EPS) for rate in rates))
+        self.blocks = nn.Sequential(*(TransformerBlock(embed_dim, num_heads, mlp_ratio, 0.0, rate, norm_eps) for rate in rates))
         # pre-training norms all tokens; fine-tuning takes the mean of the patches first, without the class token
-        self.norm = nn.LayerNorm(embed_dim, eps=EPS) if use == "drop" else None
-        self.pooling = PoolNorm(embed_dim, EPS) if use == "pooled" else nn.Identity()
+        self.norm = nn.LayerNorm(embed_dim, eps=norm_eps) if use == "drop" else None
+        self.pooling = poolings[global_pool](embed_dim, norm_eps) if use == "pooled" else nn.Identity()
         level = Level(embed_dim, patch_size)
         self.spec = FeatureSpec((level,) * len(self.levels), embed_dim, patch_size, self.grid, frozenset({"drop"}))
         self.apply(xavier_linear)
@@ -107,14 +119,26 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "huge_patch14": {"embed_dim": 1280, "depth": 32, "num_heads": 16, "patch_size": 14},
 }
 
-# The authors' files hold `model`, and in it these names: pre-training has `norm` and maybe the decoder, fine-tuning `fc_norm` and `head`.
-LAYOUT = [
-    (r"^(cls_token|pos_embed)$", r"backbone.\1"),
-    (r"^(patch_embed|blocks|norm)\.", r"backbone.\1."),
-    (r"^fc_norm\.", "backbone.pooling.norm."),
-    (r"^head\.", "head.linear."),
-    (r"^(mask_token|decoder_)", r"head.\1"),
-]
+# The authors' files hold `model`, and in it these names: pre-training has `norm` and maybe the decoder, fine-tuning `fc_norm` and
+# `head`, linear probing `norm` and `head.1` behind the batch norm `head.0`.
+OFFICIAL = Layout(
+    "official",
+    (
+        Row("cls_token", "backbone.cls_token"),
+        Row("pos_embed", "backbone.pos_embed"),
+        Row("patch_embed.**", "backbone.patch_embed.**"),
+        Row("blocks.**", "backbone.blocks.**"),
+        Row("norm.*", "backbone.norm.*"),
+        Row("fc_norm.*", "backbone.pooling.norm.*"),
+        Row("head.*", "head.linear.*"),
+        Row("mask_token", "head.mask_token"),
+        Row("decoder_**", "head.decoder_**"),
+    ),
+    wrapper="model",
+)
+PROBE = (Row("head.0.*", "head.norm.*"), Row("head.1.*", "head.linear.*"))
+TIMM = dataclasses.replace(OFFICIAL, publisher="timm", wrapper=None)
+LAYOUTS = (*by_pooling(OFFICIAL, "norm", "head", PROBE), *by_pooling(TIMM, "norm", "head"), *ELSEWHERE)
 
 
 def mae(
@@ -125,6 +149,8 @@ def mae(
     levels: tuple[int, ...] | None = None,
     drop_path_rate: float = 0.0,
     grad_checkpointing: bool = False,
+    global_pool: Pooling = "avg",
+    norm_eps: float = EPS,
     in_chans: int = 3,
 ) -> MAE:
     """An MAE by the name of its variant, its table of positions made for `image_size` (height, width)."""
@@ -135,5 +161,7 @@ def mae(
         levels=levels,
         drop_path_rate=drop_path_rate,
         grad_checkpointing=grad_checkpointing,
+        global_pool=global_pool,
+        norm_eps=norm_eps,
         in_chans=in_chans,
     )

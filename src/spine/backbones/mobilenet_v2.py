@@ -2,15 +2,20 @@
 
 Thin linear bottlenecks joined by shortcuts; inside a block the channels are expanded, filtered depthwise and projected back
 without an activation. Padding is symmetric and batch norm has PyTorch's defaults, as in torchvision and timm (TensorFlow's
-original pads stride-2 convolutions at the right and bottom only, and has eps 1e-3). `features` is numbered as in torchvision.
+original pads stride-2 convolutions at the right and bottom, and has eps 1e-3: `tf_padding=True, norm_eps=1e-3`). `features` is
+numbered as in torchvision.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import Tensor, nn
 
 from spine.blocks.conv import conv_norm, conv_norm_act, round_channels
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+from spine.layouts.mobilenet_v2 import LAYOUTS as ELSEWHERE
+from spine.weights import Layout, Row
 
 # Paper table 2: expansion, channels, repeats, stride
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -20,14 +25,14 @@ LAST_BLOCKS = (3, 6, 13, 17)  # the last entries of `features` at strides 4, 8, 
 class InvertedResidual(nn.Module):
     """1x1 expansion (none where the expansion is 1), 3x3 depthwise, linear 1x1 projection (paper figure 3b, section 3.3)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int):
+    def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int, tf_padding: bool):
         super().__init__()
         hidden = in_channels * expansion
         self.residual = stride == 1 and in_channels == out_channels
         self.conv = nn.Sequential()
         if expansion > 1:
             self.conv.append(conv_norm_act(in_channels, hidden, 1, act=nn.ReLU6))
-        self.conv.append(conv_norm_act(hidden, hidden, 3, stride, groups=hidden, act=nn.ReLU6))
+        self.conv.append(conv_norm_act(hidden, hidden, 3, stride, hidden, nn.ReLU6, same=tf_padding))
         self.conv.extend(conv_norm(hidden, out_channels, 1))  # linear: no activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,18 +55,28 @@ class WideConvPool(nn.Module):
 class MobileNetV2(Backbone):
     """Maps at strides 4, 8, 16, 32; the last wide 1x1 convolution belongs to pooling."""
 
-    def __init__(self, *, width: float, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3):
+    def __init__(
+        self,
+        *,
+        width: float,
+        norm_eps: float = 1e-5,
+        tf_padding: bool = False,
+        use: Use = "pooled",
+        levels: tuple[int, ...] | None = None,
+        in_chans: int = 3,
+    ):
+        """`tf_padding` pads stride-2 convolutions as TensorFlow does."""
         super().__init__()
         check_use(use)
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
         self.last_blocks = [LAST_BLOCKS[i] for i in self.levels]
         channels = round_channels(32 * width)
-        layers: list[nn.Module] = [conv_norm_act(in_chans, channels, 3, 2, act=nn.ReLU6)]
+        layers: list[nn.Module] = [conv_norm_act(in_chans, channels, 3, 2, act=nn.ReLU6, same=tf_padding)]
         widths = [channels]
         for expansion, base, repeats, stride in STAGES:
             for repeat in range(repeats):
                 out = round_channels(base * width)
-                layers.append(InvertedResidual(channels, out, stride if repeat == 0 else 1, expansion))
+                layers.append(InvertedResidual(channels, out, stride if repeat == 0 else 1, expansion, tf_padding))
                 channels = out
                 widths.append(out)
         self.features = nn.ModuleList(layers[: self.last_blocks[-1] + 1])
@@ -71,7 +86,8 @@ class MobileNetV2(Backbone):
             tuple(Level(widths[LAST_BLOCKS[i]], 4 * 2**i) for i in self.levels),
             embed_dim=wide if use == "pooled" else widths[self.last_blocks[-1]],
         )
-        self.apply(initialise)
+        self.norm_eps = norm_eps
+        self.apply(self._initialise)
 
     def forward(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
@@ -86,15 +102,16 @@ class MobileNetV2(Backbone):
         """The stem, each block, the last convolution."""
         return [*((f"features.{i}.",) for i in range(len(self.features))), ("pooling.",)]
 
-
-def initialise(module: nn.Module) -> None:
-    """Kaiming normal over the fan out (torchvision)."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+    def _initialise(self, module: nn.Module) -> None:
+        """Kaiming normal over the fan out (torchvision); the norms' number."""
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        elif isinstance(module, nn.BatchNorm2d):
+            module.eps = self.norm_eps
 
 
 # Paper table 4 and the authors' table of widths; micro is ours.
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "micro": {"width": 0.25},
     "w035": {"width": 0.35},
     "w050": {"width": 0.5},
@@ -104,16 +121,28 @@ VARIANTS = {
     "w140": {"width": 1.4},
 }
 
-# torchvision's names
-LAYOUT = [
-    (r"^features\.18\.", "backbone.pooling.conv."),
-    (r"^features\.", "backbone.features."),
-    (r"^classifier\.1\.", "head.linear."),
-]
+# torchvision's names; the authors published TensorFlow's checkpoints, which Hugging Face has converted.
+TORCHVISION = Layout(
+    "torchvision",
+    (
+        Row("features.18.**", "backbone.pooling.conv.**"),
+        Row("features.**", "backbone.features.**"),
+        Row("classifier.1.*", "head.linear.*"),
+    ),
+    lacks=("features.1.conv.0.weight",),  # d_li14's blocks are not nested
+)
+LAYOUTS = (TORCHVISION, *ELSEWHERE)
 
 
 def mobilenet_v2(
-    variant: str = "w100", *, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3
+    variant: str = "w100",
+    *,
+    norm_eps: float = 1e-5,
+    tf_padding: bool = False,
+    use: Use = "pooled",
+    levels: tuple[int, ...] | None = None,
+    in_chans: int = 3,
 ) -> MobileNetV2:
     """A MobileNetV2 by the name of its variant."""
-    return MobileNetV2(**VARIANTS[variant], use=use, levels=levels, in_chans=in_chans)
+    options: dict[str, Any] = {"norm_eps": norm_eps, "tf_padding": tf_padding, "use": use, "levels": levels, "in_chans": in_chans}
+    return MobileNetV2(**VARIANTS[variant], **options)

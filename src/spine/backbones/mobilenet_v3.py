@@ -3,8 +3,8 @@
 Inverted residuals found by architecture search, with squeeze-and-excitation and hard swish where they pay, and a last stage that
 averages before its widest layer. Layers follow the authors' code (TF-slim), whose numbers the variants have: the last 1x1
 convolution has no squeeze-and-excitation, although the paper's table of Small marks one, and the hidden layer is not scaled with the
-width. Padding is symmetric and weights start as in torchvision (TensorFlow pads stride-2 convolutions at the right and bottom
-only). The dropout before the last linear layer, 0.2 (the paper's 0.8 is what is kept), belongs to the head.
+width. Padding is symmetric and weights start as in torchvision (TensorFlow pads stride-2 convolutions at the right and bottom:
+`tf_padding=True`). The dropout before the last linear layer, 0.2 (the paper's 0.8 is what is kept), belongs to the head.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from spine.blocks.conv import conv_norm, conv_norm_act, round_channels
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+from spine.layouts.mobilenet_v3 import LAYOUTS as ELSEWHERE
+from spine.weights import Layout, Row
 
 # Paper tables 1 and 2: kernel, expansion, channels, squeeze-and-excitation, hard swish, stride
 Rows = tuple[tuple[int, float, int, bool, bool, int], ...]
@@ -53,17 +55,19 @@ SMALL: Rows = (
 class SqueezeExcite(nn.Module):
     """Scales each channel by a hard sigmoid of what two 1x1 convolutions make of all averages (Hu et al., arXiv 1709.01507)."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, act: type[nn.Module] = nn.Identity):
+        """`act` follows."""
         super().__init__()
         squeezed = round_channels(channels / 4)  # of the EXPANDED channels
         self.fc1 = nn.Conv2d(channels, squeezed, 1)
         self.relu = nn.ReLU(inplace=True)
         self.fc2 = nn.Conv2d(squeezed, channels, 1)
         self.gate = nn.Hardsigmoid()
+        self.act = act(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
-        return x * self.gate(self.fc2(self.relu(self.fc1(x.mean((2, 3), keepdim=True)))))
+        return self.act(x * self.gate(self.fc2(self.relu(self.fc1(x.mean((2, 3), keepdim=True))))))
 
 
 class InvertedResidual(nn.Module):
@@ -78,15 +82,19 @@ class InvertedResidual(nn.Module):
         stride: int,
         squeeze: bool,
         act: type[nn.Module],
+        squeeze_before_act: bool,
+        tf_padding: bool,
     ):
         super().__init__()
         self.residual = stride == 1 and in_channels == out_channels
         self.block = nn.Sequential()
-        if hidden != in_channels:
+        expands = hidden != in_channels
+        early, late = (nn.Identity, act) if squeeze and squeeze_before_act and expands else (act, nn.Identity)
+        if expands:
             self.block.append(conv_norm_act(in_channels, hidden, 1, act=act))
-        self.block.append(conv_norm_act(hidden, hidden, kernel, stride, groups=hidden, act=act))
-        if squeeze:  # after the activation; some ports have it before
-            self.block.append(SqueezeExcite(hidden))
+        self.block.append(conv_norm_act(hidden, hidden, kernel, stride, hidden, early, same=tf_padding))
+        if squeeze:
+            self.block.append(SqueezeExcite(hidden, late))
         self.block.append(conv_norm(hidden, out_channels, 1))  # linear: no activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,25 +125,34 @@ class MobileNetV3(Backbone):
         rows: Rows,
         embed_dim: int,
         width: float = 1.0,
+        stem: int | None = None,
         minimal: bool = False,
+        norm_eps: float = 1e-3,
         norm_momentum: float = 0.01,
+        squeeze_before_act: bool = False,
+        tf_padding: bool = False,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
         in_chans: int = 3,
     ):
-        """`minimal` has 3x3 kernels and ReLU only, and no squeeze-and-excitation."""
+        """`minimal` has 3x3 kernels and ReLU only, and no squeeze-and-excitation; `stem` is a width that is not scaled.
+
+        `squeeze_before_act`: where a block expands, the depthwise convolution's activation follows the squeeze-and-excitation
+        (d-li14's port); `tf_padding` pads stride-2 convolutions as TensorFlow does.
+        """
         super().__init__()
         check_use(use)
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
-        self.norm_momentum = norm_momentum
+        self.norm_eps, self.norm_momentum = norm_eps, norm_momentum
         smooth: type[nn.Module] = nn.ReLU if minimal else nn.Hardswish
-        channels = round_channels(16 * width)
-        layers: list[nn.Module] = [conv_norm_act(in_chans, channels, 3, 2, act=smooth)]
+        channels = stem or round_channels(16 * width)
+        layers: list[nn.Module] = [conv_norm_act(in_chans, channels, 3, 2, act=smooth, same=tf_padding)]
         widths = [channels]
         for kernel, expansion, base, squeeze, swish, stride in rows:
             hidden, out = round_channels(channels * expansion), round_channels(base * width)
             act, kernel = (smooth if swish else nn.ReLU), (3 if minimal else kernel)
-            layers.append(InvertedResidual(channels, hidden, out, kernel, stride, squeeze and not minimal, act))
+            squeeze = squeeze and not minimal
+            layers.append(InvertedResidual(channels, hidden, out, kernel, stride, squeeze, act, squeeze_before_act, tf_padding))
             channels = out
             widths.append(out)
         strided = [i for i, row in enumerate(rows, start=1) if row[-1] == 2]
@@ -169,12 +186,12 @@ class MobileNetV3(Backbone):
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01)
         elif isinstance(module, nn.BatchNorm2d):
-            module.eps, module.momentum = 1e-3, self.norm_momentum
+            module.eps, module.momentum = self.norm_eps, self.norm_momentum
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
-# Paper tables 1 to 3 and the authors' table of minimalistic models; micro is ours.
+# Paper tables 1 to 3 and the authors' table of minimalistic models; small_050 is timm's; micro is ours.
 VARIANTS: dict[str, dict[str, Any]] = {
     "micro": {"rows": SMALL, "embed_dim": 256, "width": 0.5, "norm_momentum": 0.1},  # its trainings are short
     "large_100": {"rows": LARGE, "embed_dim": 1280},
@@ -182,20 +199,46 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "large_minimal_100": {"rows": LARGE, "embed_dim": 1280, "minimal": True},
     "small_100": {"rows": SMALL, "embed_dim": 1024},
     "small_075": {"rows": SMALL, "embed_dim": 1024, "width": 0.75},
+    "small_050": {"rows": SMALL, "embed_dim": 1024, "width": 0.5, "stem": 16},
     "small_minimal_100": {"rows": SMALL, "embed_dim": 1024, "minimal": True},
 }
 
-# torchvision's names; the last convolution is number 16 of Large and 12 of Small
-LAYOUT = [
-    (r"^features\.1[26]\.([01])\.", r"backbone.pooling.conv.\1."),
-    (r"^features\.", "backbone.features."),
-    (r"^classifier\.0\.", "backbone.pooling.hidden."),
-    (r"^classifier\.3\.", "head.linear."),
-]
+# torchvision's names; the last convolution is number 16 of Large and 12 of Small.
+BEYOND_SMALL = ("features.13.block.0.0.weight",)
+TORCHVISION_LARGE, TORCHVISION_SMALL = (
+    Layout(
+        "torchvision",
+        (
+            Row(f"features.{last}.*.*", "backbone.pooling.conv.*.*"),
+            Row("features.**", "backbone.features.**"),
+            Row("classifier.0.*", "backbone.pooling.hidden.*"),
+            Row("classifier.3.*", "head.linear.*"),
+        ),
+        needs=needs,
+        lacks=lacks,
+    )
+    for last, needs, lacks in ((16, BEYOND_SMALL, ()), (12, (), BEYOND_SMALL))
+)
+LAYOUTS = (TORCHVISION_LARGE, TORCHVISION_SMALL, *ELSEWHERE)
 
 
 def mobilenet_v3(
-    variant: str = "large_100", *, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3
+    variant: str = "large_100",
+    *,
+    norm_eps: float = 1e-3,
+    squeeze_before_act: bool = False,
+    tf_padding: bool = False,
+    use: Use = "pooled",
+    levels: tuple[int, ...] | None = None,
+    in_chans: int = 3,
 ) -> MobileNetV3:
     """A MobileNetV3 by the name of its variant."""
-    return MobileNetV3(**VARIANTS[variant], use=use, levels=levels, in_chans=in_chans)
+    return MobileNetV3(
+        **VARIANTS[variant],
+        norm_eps=norm_eps,
+        squeeze_before_act=squeeze_before_act,
+        tf_padding=tf_padding,
+        use=use,
+        levels=levels,
+        in_chans=in_chans,
+    )

@@ -7,6 +7,7 @@ PyTorch code; the dropout of 0.2 before the classifier of the two largest networ
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 from typing import Any
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import GlobalAveragePool
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+from spine.layouts.resnest import LAYOUTS as ELSEWHERE
+from spine.weights import Layout, Row
 
 
 class SplitAttention(nn.Module):
@@ -188,12 +191,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "resnest50_fast_1s4x24d": fast(1, 4, 24),
 }
 
-# The authors' names, which are also timm's
-LAYOUT = [
-    (r"^(conv1|bn1)\.", r"backbone.\1."),
-    (r"^(layer\d)\.", r"backbone.stages.\1."),
-    (r"^fc\.", "head.linear."),
-]
+# The authors' names. Those of resnest50_fast_2s1x64d and resnest50 are the same, in the same shapes: the first must be asked for.
+OFFICIAL = Layout(
+    "official",
+    (
+        Row("conv1.**", "backbone.conv1.**"),
+        Row("bn1.*", "backbone.bn1.*"),
+        Row("layer*.**", "backbone.stages.layer*.**"),
+        Row("fc.*", "head.linear.*"),
+    ),
+)
+TIMM = dataclasses.replace(OFFICIAL, publisher="timm")
+LAYOUTS = (OFFICIAL, TIMM, *ELSEWHERE)
 
 
 def resnest(

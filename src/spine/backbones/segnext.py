@@ -17,6 +17,9 @@ from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import GlobalAveragePool, LayerNorm2d
 from spine.blocks.residual import DropPath, drop_path_rates
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+from spine.layouts.segnext import LAYOUTS as ELSEWHERE
+from spine.layouts.segnext import encoder
+from spine.weights import Layout, Row
 
 
 def depthwise(dim: int, height: int, width: int) -> nn.Conv2d:
@@ -184,13 +187,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "large": {"depths": (3, 5, 27, 3), "dims": (64, 128, 320, 512)},
 }
 
-# The authors' names, of classifiers and of whole segmenters; OpenMMLab's are the same but for one `dwconv`.
-LAYOUT = [
-    (r"^(?:backbone\.)?block(\d)\.(\d+)\.mlp\.dwconv\.dwconv\.", r"backbone.block.\1.\2.mlp.dwconv."),
-    (r"^(?:backbone\.)?(patch_embed|block|norm)(\d)\.", r"backbone.\1.\2."),
-    (r"^decode_head\.", "head."),
-    (r"^head\.", "head.linear."),
-]
+# The authors' names of classifiers; those of whole segmenters stand in `spine.layouts.segnext`.
+OFFICIAL = Layout("official", (*encoder("", "dwconv.dwconv"), Row("head.*", "head.linear.*")), wrapper="state_dict")
+LAYOUTS = (OFFICIAL, *ELSEWHERE)
 
 
 def segnext(

@@ -2,8 +2,8 @@
 
 Residual bottlenecks whose 1x1 convolutions are grouped, and a fixed shuffle of the channels between them, so that what the groups
 know reaches all of them. As in the authors' code the shuffle stands behind the depthwise convolution (the paper draws it before,
-which is the same up to the order of the depthwise channels) and undoes what the paper's formula does: weights of ports that follow
-the formula do not fit. The authors' classifier has no bias: `head_options={"bias": False}`.
+which is the same up to the order of the depthwise channels) and undoes what the paper's formula does; `paper_shuffle=True` follows
+the formula, as OpenMMLab. The authors' classifier has no bias: `head_options={"bias": False}`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from spine.blocks.conv import GlobalAveragePool, conv_norm, conv_norm_act, initialise_by_inputs, initialise_stem
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+from spine.layouts.shufflenet_v1 import LAYOUTS as ELSEWHERE
+from spine.weights import Layout, Row
 
 DEPTHS = (4, 8, 4)  # units of stages 2, 3, 4
 
@@ -24,11 +26,12 @@ DEPTHS = (4, 8, 4)  # units of stages 2, 3, 4
 class ShuffleUnit(nn.Module):
     """Grouped 1x1, depthwise 3x3 without activation, shuffle, grouped 1x1 (paper figures 2b and 2c)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int, first_groups: int):
+    def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int, first_groups: int, paper_shuffle: bool):
         super().__init__()
-        self.groups = groups
         self.stride = stride
         hidden = out_channels // 4  # of the channels that come OUT, also where the stride is 2
+        # the authors' channels (n, groups) become (groups, n), a shuffle of n groups in torch's words; the paper's the other way
+        self.shuffled_groups = groups if paper_shuffle else hidden // groups
         made = out_channels - in_channels if stride == 2 else out_channels
         self.branch_main_1 = nn.Sequential(
             *conv_norm_act(in_channels, hidden, 1, groups=first_groups),
@@ -39,10 +42,7 @@ class ShuffleUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C', h / stride, w / stride)."""
-        branch = self.branch_main_1(x)
-        if self.groups > 1:  # channels (n, groups) become (groups, n): a shuffle of n groups in torch's words
-            branch = F.channel_shuffle(branch, branch.shape[1] // self.groups)
-        branch = self.branch_main_2(branch)
+        branch = self.branch_main_2(F.channel_shuffle(self.branch_main_1(x), self.shuffled_groups))
         if self.stride == 2:  # the shortcut comes first, and keeps what the average makes of it
             return torch.cat([self.branch_proj(x), F.relu(branch, inplace=True)], dim=1)
         return F.relu(x + branch, inplace=True)
@@ -57,6 +57,7 @@ class ShuffleNetV1(Backbone):
         groups: int,
         stem: int,
         channels: tuple[int, ...],
+        paper_shuffle: bool = False,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
         in_chans: int = 3,
@@ -70,11 +71,11 @@ class ShuffleNetV1(Backbone):
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.features = nn.ModuleList()
         for stage in range(self.levels[-1]):
-            self.features.append(  # the first 1x1 of all is not grouped: the stem has too few channels
-                ShuffleUnit(widths[stage], widths[stage + 1], 2, groups, first_groups=groups if stage > 0 else 1)
-            )
+            source, wide = widths[stage : stage + 2]
+            first_groups = groups if stage > 0 else 1  # the first 1x1 of all is not grouped: the stem has too few channels
+            self.features.append(ShuffleUnit(source, wide, 2, groups, first_groups, paper_shuffle))
             for _ in range(DEPTHS[stage] - 1):
-                self.features.append(ShuffleUnit(widths[stage + 1], widths[stage + 1], 1, groups, first_groups=groups))
+                self.features.append(ShuffleUnit(wide, wide, 1, groups, groups, paper_shuffle))
         self.pooling = GlobalAveragePool() if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec(tuple(Level(widths[i], 4 * 2**i) for i in self.levels), embed_dim=widths[self.levels[-1]])
         self.apply(initialise_by_inputs)
@@ -122,11 +123,26 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 # The authors' names
-LAYOUT = [(r"^(first_conv|features)\.", r"backbone.\1."), (r"^classifier\.0\.", "head.linear.")]
+OFFICIAL = Layout(
+    "official",
+    (
+        Row("first_conv.**", "backbone.first_conv.**"),
+        Row("features.**", "backbone.features.**"),
+        Row("classifier.0.*", "head.linear.*"),
+    ),
+    head_options={"bias": False},
+    wrapper="state_dict",
+)
+LAYOUTS = (OFFICIAL, *ELSEWHERE)
 
 
 def shufflenet_v1(
-    variant: str = "x1_0_g3", *, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3
+    variant: str = "x1_0_g3",
+    *,
+    paper_shuffle: bool = False,
+    use: Use = "pooled",
+    levels: tuple[int, ...] | None = None,
+    in_chans: int = 3,
 ) -> ShuffleNetV1:
     """A ShuffleNet by the name of its variant: width and number of groups."""
-    return ShuffleNetV1(**VARIANTS[variant], use=use, levels=levels, in_chans=in_chans)
+    return ShuffleNetV1(**VARIANTS[variant], paper_shuffle=paper_shuffle, use=use, levels=levels, in_chans=in_chans)

@@ -2,7 +2,8 @@
 
 Half of the channels pass a unit untouched, the other half passes plain 1x1 and depthwise convolutions; no sums, no grouped 1x1
 convolutions, so that little memory is moved. Units are the authors': they split even from odd channels at their start, and where
-the stride is 2 the shortcut keeps the channels that come in (torchvision shuffles at the end, and gives both branches half).
+the stride is 2 the shortcut keeps the channels that come in. torchvision and OpenMMLab shuffle at the end of every unit, and there
+give both branches half of the channels: `equal_branches=True`, another network, which no reordering of weights makes of the authors'.
 The authors' classifier has no bias, `head_options={"bias": False}`; the dropout of 0.2 before it, of x2_0 and large_164_se,
 belongs to the head.
 
@@ -24,6 +25,8 @@ from torch import Tensor, nn
 from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import conv_norm, conv_norm_act, initialise_by_inputs, initialise_stem
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+from spine.layouts.shufflenet_v2 import LAYOUTS as ELSEWHERE
+from spine.weights import Layout, Row, Transform
 
 
 def split_channels(x: Tensor) -> tuple[Tensor, ...]:
@@ -41,31 +44,38 @@ def main_branch(in_channels: int, hidden: int, out_channels: int, stride: int) -
 
 
 class BasicUnit(nn.Module):
-    """Even channels stay, odd ones are worked on (paper figure 3c)."""
+    """Even channels stay, odd ones are worked on (paper figure 3c); or the two halves, and the shuffle follows."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, shuffle_last: bool = False):
         super().__init__()
+        self.shuffle_last = shuffle_last
         self.branch_main = main_branch(channels // 2, channels // 2, channels // 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
+        if self.shuffle_last:
+            left, right = x.chunk(2, dim=1)
+            return F.channel_shuffle(torch.cat([left, self.branch_main(right)], dim=1), 2)
         even, odd = split_channels(x)
         return torch.cat([even, self.branch_main(odd)], dim=1)
 
 
 class DownUnit(nn.Module):
-    """Both branches see all channels (paper figure 3d)."""
+    """Both branches see all channels (paper figure 3d). The shortcut keeps their number, or gives half of what comes out."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 2):
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 2, equal_branches: bool = False):
         super().__init__()
-        self.branch_main = main_branch(in_channels, out_channels // 2, out_channels - in_channels, stride)
-        self.branch_proj = nn.Sequential(  # keeps the channels that come in: the two branches are not equally wide
-            *conv_norm(in_channels, in_channels, 3, stride, groups=in_channels), *conv_norm_act(in_channels, in_channels, 1)
+        self.shuffle_last = equal_branches
+        kept = out_channels // 2 if equal_branches else in_channels
+        self.branch_main = main_branch(in_channels, out_channels // 2, out_channels - kept, stride)
+        self.branch_proj = nn.Sequential(
+            *conv_norm(in_channels, in_channels, 3, stride, groups=in_channels), *conv_norm_act(in_channels, kept, 1)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C', h / stride, w / stride)."""
-        return torch.cat([self.branch_proj(x), self.branch_main(x)], dim=1)
+        both = torch.cat([self.branch_proj(x), self.branch_main(x)], dim=1)
+        return F.channel_shuffle(both, 2) if self.shuffle_last else both
 
 
 class LargeUnit(nn.Module):
@@ -122,6 +132,7 @@ class ShuffleNetV2(Backbone):
         channels: tuple[int, ...],
         embed_dim: int,
         depths: tuple[int, ...] = (4, 8, 4),
+        equal_branches: bool = False,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
         grad_checkpointing: bool = False,
@@ -138,8 +149,8 @@ class ShuffleNetV2(Backbone):
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.features = nn.ModuleList()
         for stage in range(self.levels[-1] + above):
-            self.features.append(DownUnit(widths[stage], widths[stage + 1], stride=1 if stage < above else 2))
-            self.features.extend(BasicUnit(widths[stage + 1]) for _ in range(depths[stage] - 1))
+            self.features.append(DownUnit(widths[stage], widths[stage + 1], 1 if stage < above else 2, equal_branches))
+            self.features.extend(BasicUnit(widths[stage + 1], equal_branches) for _ in range(depths[stage] - 1))
         self.pooling = WideConvPool(widths[-1], embed_dim) if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec(
             tuple(Level(widths[i + above], 4 * 2**i) for i in self.levels),
@@ -244,29 +255,52 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 
-# The authors' names: all rows for ShuffleNetV2.Large, the last three for the others
-LAYOUT = [
-    (r"^conv_last\.conv\.", "backbone.pooling.conv_last.0."),
-    (r"^conv_last\.bn\.", "backbone.pooling.conv_last.1."),
-    (r"^((first_conv|features)\..+)\.conv\.", r"backbone.\1.0."),
-    (r"^((first_conv|features)\..+)\.bn\.", r"backbone.\1.1."),
-    (r"^(features\..+)\.se_fc1\.", r"backbone.\1.se_block.0."),  # held twice in the file
-    (r"^(features\..+)\.se_fc2\.", r"backbone.\1.se_block.2."),
-    (r"^(fc|classifier\.0)\.", "head.linear."),
-    (r"^(first_conv|features)\.", r"backbone.\1."),
-    (r"^conv_last\.", "backbone.pooling.conv_last."),
-]
+# The authors' names
+OFFICIAL = Layout(
+    "official",
+    (
+        Row("first_conv.*.*", "backbone.first_conv.*.*"),
+        Row("features.*.branch_main.*.*", "backbone.features.*.branch_main.*.*"),
+        Row("features.*.branch_proj.*.*", "backbone.features.*.branch_proj.*.*"),
+        Row("conv_last.*.*", "backbone.pooling.conv_last.*.*"),
+        Row("classifier.0.*", "head.linear.*"),
+    ),
+    head_options={"bias": False},
+    lacks=("first_conv.0.conv.weight",),
+    wrapper="state_dict",
+)
+TWICE = Transform(lambda x, same: x, lambda x: (x, x))  # one tensor under two names
+OFFICIAL_LARGE = Layout(
+    "official",
+    (
+        *(Row(f"first_conv.*.{name}.*", f"backbone.first_conv.*.{k}.*") for k, name in enumerate(("conv", "bn"))),
+        *(Row(f"features.*.*.*.{name}.*", f"backbone.features.*.*.*.{k}.*") for k, name in enumerate(("conv", "bn"))),
+        *(Row(f"features.*.*.*.*.{name}.*", f"backbone.features.*.*.*.*.{k}.*") for k, name in enumerate(("conv", "bn"))),
+        *(
+            Row((f"features.*.*.se_block.{k}.*", f"features.*.*.se_fc{n}.*"), f"backbone.features.*.*.se_block.{k}.*", TWICE)
+            for n, k in ((1, 0), (2, 2))
+        ),
+        *(Row(f"conv_last.{name}.*", f"backbone.pooling.conv_last.{k}.*") for k, name in enumerate(("conv", "bn"))),
+        Row("fc.*", "head.linear.*"),
+        Row("predict_*.**", None),  # classifiers of the training alone
+    ),
+    needs=("first_conv.0.conv.weight",),
+    wrapper="state_dict",
+)
+LAYOUTS = (OFFICIAL, OFFICIAL_LARGE, *ELSEWHERE)
 
 
 def shufflenet_v2(
     variant: str = "x1_0",
     *,
+    equal_branches: bool = False,
     use: Use = "pooled",
     levels: tuple[int, ...] | None = None,
     grad_checkpointing: bool = False,
     in_chans: int = 3,
 ) -> ShuffleNetV2 | LargeShuffleNetV2:
     """A ShuffleNet V2 by the name of its variant."""
-    network = LargeShuffleNetV2 if isinstance(VARIANTS[variant]["stem"], tuple) else ShuffleNetV2
     options: dict[str, Any] = {"use": use, "levels": levels, "grad_checkpointing": grad_checkpointing, "in_chans": in_chans}
-    return network(**VARIANTS[variant], **options)
+    if isinstance(VARIANTS[variant]["stem"], tuple):
+        return LargeShuffleNetV2(**VARIANTS[variant], **options)
+    return ShuffleNetV2(**VARIANTS[variant], equal_branches=equal_branches, **options)

@@ -4,15 +4,14 @@ A transformer whose tokens attend to those of their own window only; every secon
 patches are merged two by two between the stages, so that it emits the maps of a convolutional network at linear cost.
 Any image size is taken. Where it does not fit, image, windows and merged patches are padded at the right and bottom, as in the
 authors' code for dense tasks: zeros behind the first norm, which are attended to. On a map no wider or no higher than the window,
-the window shrinks to the map's shorter side and is not shifted, as in their classification code (that for dense tasks pads and
-shifts there too); it then reads the middle of the relative position table, whose size is that of the variant's window. Absolute
-positions, which no published network has, are left out.
+the window shrinks to the map's shorter side and is not shifted, as in their classification code, and reads the middle of the table
+of offsets; `small_maps` chooses other ways. Absolute positions, which no published network has, are left out.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,14 @@ from torch import Tensor, nn
 from spine.blocks.checkpointing import checkpointed
 from spine.blocks.residual import DropPath, drop_path_rates
 from spine.blocks.transformer import MLP, attend
+from spine.errors import InputError
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+from spine.layouts.swin import LAYOUTS as ELSEWHERE
+from spine.weights import Layout, Row
+
+# Maps with a side no longer than the window: the window shrinks to it and nothing is shifted (the authors' classification code, Hugging
+# Face); such a side is padded and not shifted (torchvision), or padded and shifted as any other (the dense code of the authors, OpenMMLab).
+SmallMaps = Literal["shrink", "pad", "shift"]
 
 
 def pad_to_multiple(x: Tensor, side: int) -> Tensor:
@@ -31,11 +37,12 @@ def pad_to_multiple(x: Tensor, side: int) -> Tensor:
 
 
 @torch.inference_mode(False)  # an inference tensor in the cache would stop the training that comes after it
-def shift_mask(height: int, width: int, window: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(windows, N, N) of a map rolled by half a window: 0 for tokens that were neighbours before, -100 for the others."""
+def shift_mask(size: tuple[int, int], window: int, shift: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(windows, N, N) of a map rolled by `shift`: 0 for tokens that were neighbours before, -100 for the others."""
+    height, width = size
     rows, columns = (
-        (torch.arange(side, device=device) >= side - window).long() + (torch.arange(side, device=device) >= side - window // 2)
-        for side in (height, width)
+        (torch.arange(side, device=device) >= side - window).long() + (torch.arange(side, device=device) >= side - by)
+        for side, by in zip(size, shift, strict=True)
     )
     regions = 3 * rows[:, None] + columns  # (h, w), nine of them
     regions = regions.view(height // window, window, width // window, window).transpose(1, 2).reshape(-1, window * window)
@@ -65,7 +72,7 @@ class WindowAttention(nn.Module):
         index = index[:window, :window, :window, :window].flatten()
         return self.relative_position_bias_table.T.index_select(1, index).view(-1, window * window, window * window)
 
-    def forward(self, x: Tensor, window: int, shifted: bool) -> Tensor:
+    def forward(self, x: Tensor, window: int, shift: tuple[int, int]) -> Tensor:
         """(B, h, w, C), sides multiples of `window` -> (B, h, w, C)."""
         B, H, W, _ = x.shape
         rows, columns = H // window, W // window
@@ -73,9 +80,9 @@ class WindowAttention(nn.Module):
         qkv = self.qkv(x).view(B, rows, window, columns, window, 3, self.num_heads, -1).permute(5, 0, 1, 3, 6, 2, 4, 7)
         qkv = qkv.reshape(3, B, rows * columns, self.num_heads, window * window, -1)
         bias = self._bias(window)
-        if shifted:  # the mask is each window's own, so windows stand beside the heads and the batch shares it
+        if any(shift):  # the mask is each window's own, so windows stand beside the heads and the batch shares it
             mask = shift_mask if torch.compiler.is_compiling() else cached_shift_mask
-            bias = (bias + mask(H, W, window, x.device, bias.dtype)[:, None]).flatten(0, 1)
+            bias = (bias + mask((H, W), window, shift, x.device, bias.dtype)[:, None]).flatten(0, 1)
             q, k, v = qkv.flatten(2, 3)
         else:
             q, k, v = qkv.flatten(1, 2)
@@ -86,26 +93,41 @@ class WindowAttention(nn.Module):
 class Block(nn.Module):
     """Attention in windows, shifted ones in every second block, and MLP; each behind a layer norm and beside a shortcut."""
 
-    def __init__(self, dim: int, num_heads: int, window_size: int, shifted: bool, mlp_ratio: float, drop_path: float):
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        window_size: int,
+        shifted: bool,
+        mlp_ratio: float,
+        drop_path: float,
+        small_maps: SmallMaps = "shrink",
+    ):
         super().__init__()
-        self.window_size, self.shifted = window_size, shifted
+        self.window_size, self.shift, self.small_maps = window_size, window_size // 2 if shifted else 0, small_maps
         self.norm1 = nn.LayerNorm(dim)
         self.attn = WindowAttention(dim, num_heads, window_size)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)
 
+    def _windows(self, height: int, width: int) -> tuple[int, tuple[int, int]]:
+        """Side of the windows on a map of this size, and their shift down and to the right."""
+        if self.small_maps == "shrink" and min(height, width) <= self.window_size:
+            return min(height, width), (0, 0)
+        down, right = (self.shift if side > self.window_size or self.small_maps == "shift" else 0 for side in (height, width))
+        return self.window_size, (down, right)
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, h, w, C) -> (B, h, w, C)."""
         _, H, W, _ = x.shape
-        window = min(self.window_size, H, W)
-        shifted = self.shifted and min(H, W) > self.window_size
+        window, (down, right) = self._windows(H, W)
         branch = pad_to_multiple(self.norm1(x), window)
-        if shifted:
-            branch = branch.roll((-(window // 2), -(window // 2)), (1, 2))
-        branch = self.attn(branch, window, shifted)
-        if shifted:
-            branch = branch.roll((window // 2, window // 2), (1, 2))
+        if down or right:
+            branch = branch.roll((-down, -right), (1, 2))
+        branch = self.attn(branch, window, (down, right))
+        if down or right:
+            branch = branch.roll((down, right), (1, 2))
         x = x + self.drop_path(branch[:, :H, :W])
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
@@ -177,10 +199,13 @@ class Swin(Backbone):
         levels: tuple[int, ...] | None = None,
         drop_path_rate: float = 0.0,
         grad_checkpointing: bool = False,
+        small_maps: SmallMaps = "shrink",
         in_chans: int = 3,
     ):
         super().__init__()
         check_use(use)
+        if small_maps not in ("shrink", "pad", "shift"):
+            raise InputError(f"small_maps is '{small_maps}'; choose shrink, pad or shift.")
         self.grad_checkpointing = grad_checkpointing
         self.levels = (len(depths) - 1,) if use == "pooled" else pick_levels(levels, len(depths))
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
@@ -189,7 +214,8 @@ class Swin(Backbone):
         self.patch_embed = PatchEmbed(in_chans, embed_dim)
         self.layers = nn.ModuleList()
         for i, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
-            blocks = (Block(dim, num_heads[i], window_size, j % 2 == 1, mlp_ratio, next(rates)) for j in range(depth))
+            numbers = (dim, num_heads[i], window_size)
+            blocks = (Block(*numbers, j % 2 == 1, mlp_ratio, next(rates), small_maps) for j in range(depth))
             layer: dict[str, nn.Module] = {"blocks": nn.Sequential(*blocks)}
             if i + 1 < len(depths):  # merging ends a stage; its map is read before
                 layer["downsample"] = PatchMerging(dim)
@@ -234,13 +260,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "large_window12": {**LARGE, "window_size": 12},
 }
 
-# The authors' names: classification (`norm`), and dense tasks (`norm0` to `norm3`).
-LAYOUT = [
-    (r"^norm\.", "backbone.pooling.norm."),
-    (r"^(?:backbone\.)?norm(\d)\.", r"backbone.norms.\1."),
-    (r"^head\.", "head.linear."),
-    (r"^(patch_embed|layers)\.", r"backbone.\1."),
-]
+# The authors' files hold `model`, and in it these names; the code for dense tasks has a norm a level (`spine.layouts.swin`).
+OFFICIAL = Layout(
+    "official",
+    (
+        Row("patch_embed.**", "backbone.patch_embed.**"),
+        Row("layers.*.blocks.*.attn_mask", None),
+        Row("layers.*.blocks.*.attn.relative_position_index", None),
+        Row("layers.*.blocks.**", "backbone.layers.*.blocks.**"),
+        *(Row(f"layers.{i}.downsample.**", f"backbone.layers.{i}.downsample.**") for i in range(3)),
+        Row("norm.*", "backbone.pooling.norm.*"),
+        Row("head.*", "head.linear.*"),
+    ),
+    wrapper="model",
+)
+LAYOUTS = (OFFICIAL, *ELSEWHERE)
 
 
 def swin(
@@ -250,6 +284,7 @@ def swin(
     levels: tuple[int, ...] | None = None,
     drop_path_rate: float = 0.0,
     grad_checkpointing: bool = False,
+    small_maps: SmallMaps = "shrink",
     in_chans: int = 3,
 ) -> Swin:
     """A Swin transformer by the name of its variant."""
@@ -259,5 +294,6 @@ def swin(
         levels=levels,
         drop_path_rate=drop_path_rate,
         grad_checkpointing=grad_checkpointing,
+        small_maps=small_maps,
         in_chans=in_chans,
     )

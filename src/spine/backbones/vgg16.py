@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from spine.blocks.conv import GlobalAveragePool
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+from spine.layouts.vgg16 import LAYOUTS as ELSEWHERE
+from spine.weights import Layout, Row, Transform
 
 DEPTHS = (2, 2, 3, 3, 3)  # paper table 1, column D
 
@@ -22,8 +24,10 @@ DEPTHS = (2, 2, 3, 3, 3)  # paper table 1, column D
 class HiddenLayers(nn.Module):
     """Average to 7x7, two linear layers with ReLU and dropout: Features -> (B, D)."""
 
-    def __init__(self, channels: int, hidden: int, dropout: float):
+    def __init__(self, channels: int, hidden: int, dropout: float, as_convs: bool = False):
+        """`as_convs`: they slide over a map larger than 7x7, and what they say is averaged (timm), instead of the map."""
         super().__init__()
+        self.as_convs = as_convs
         self.fc6 = nn.Linear(channels * 7 * 7, hidden)
         self.fc7 = nn.Linear(hidden, hidden)
         self.drop = nn.Dropout(dropout)
@@ -31,9 +35,14 @@ class HiddenLayers(nn.Module):
 
     def forward(self, features: Features) -> Tensor:
         """Features -> (B, D)."""
-        x = F.adaptive_avg_pool2d(features.maps[-1], 7).flatten(1)
-        x = self.drop(self.relu(self.fc6(x)))
-        return self.drop(self.relu(self.fc7(x)))
+        x = features.maps[-1]
+        if not self.as_convs:
+            x = self.drop(self.relu(self.fc6(F.adaptive_avg_pool2d(x, 7).flatten(1))))
+            return self.drop(self.relu(self.fc7(x)))
+        x = F.adaptive_avg_pool2d(x, (max(x.shape[2], 7), max(x.shape[3], 7)))
+        x = self.drop(self.relu(F.conv2d(x, self.fc6.weight.unflatten(1, (-1, 7, 7)), self.fc6.bias)))
+        x = self.relu(F.conv2d(x, self.fc7.weight[..., None, None], self.fc7.bias))
+        return self.drop(x.mean((2, 3)))
 
 
 def convolutions(widths: tuple[int, ...], pools: list[nn.Module], dilations: tuple[int, ...], in_chans: int) -> nn.ModuleList:
@@ -59,6 +68,7 @@ class VGG16(Backbone):
         hidden: int = 4096,
         hidden_std: float | None = 0.01,
         dropout: float = 0.5,
+        hidden_as_convs: bool = False,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
         in_chans: int = 3,
@@ -70,7 +80,7 @@ class VGG16(Backbone):
         self.last_layers = [self.LAST_LAYERS[i] for i in self.levels]
         pools: list[nn.Module] = [nn.MaxPool2d(2, 2) for _ in DEPTHS]
         self.features = convolutions(widths, pools, (1, 1, 1, 1, 1), in_chans)[: self.last_layers[-1] + 1]
-        self.pooling = HiddenLayers(widths[-1], hidden, dropout) if use == "pooled" else nn.Identity()
+        self.pooling = HiddenLayers(widths[-1], hidden, dropout, hidden_as_convs) if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec(
             tuple(Level(widths[1 + i], 4 * 2**i) for i in self.levels),
             embed_dim=hidden if use == "pooled" else widths[1 + self.levels[-1]],
@@ -166,17 +176,32 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "largefov": {},
 }
 
-# torchvision's names, and Caffe's of the dense form as its converted files have them
 CAFFE = [f"conv{group}_{i}" for group, depth in enumerate(DEPTHS, 1) for i in range(1, depth + 1)]
-TORCHVISION = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-LAYOUT = [
-    (r"^features\.", "backbone.features."),
-    (r"^classifier\.0\.", "backbone.pooling.fc6."),
-    (r"^classifier\.3\.", "backbone.pooling.fc7."),
-    (r"^classifier\.6\.", "head.linear."),
-    (r"^(fc[67])\.", r"backbone.\1."),
-    *((rf"^{name}\.", f"backbone.features.{i}.") for name, i in zip(CAFFE, TORCHVISION, strict=True)),
-]
+CONVS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # their numbers in `features`
+SCALE = Transform(lambda x: x[:, None, None], lambda x: (x.flatten(),))
+
+# Caffe's layers of DeepLab-LargeFOV and ParseNet, with ".weight" and ".bias" as converted files have them.
+OFFICIAL = Layout(
+    "official",
+    (
+        *(Row(f"{name}.*", f"backbone.features.{i}.*") for name, i in zip(CAFFE, CONVS, strict=True)),
+        Row("fc6.*", "backbone.fc6.*"),
+        Row("fc7.*", "backbone.fc7.*"),
+        Row("fc7_norm.weight", "head.local_norm.scale", SCALE),
+        Row("pool6_1x1_norm.weight", "head.global_norm.scale", SCALE),
+        Row("score.*", "head.score.*"),
+    ),
+)
+# VGG_ILSVRC_16_layers_fc_reduced, from which both started, as SSD's file for torch numbers its layers.
+REDUCED = Layout(
+    "official",
+    (
+        *(Row(f"{i}.*", f"backbone.features.{i}.*") for i in CONVS),
+        Row("31.*", "backbone.fc6.*"),
+        Row("33.*", "backbone.fc7.*"),
+    ),
+)
+LAYOUTS = (OFFICIAL, REDUCED, *ELSEWHERE)
 
 
 def vgg16(
@@ -185,10 +210,16 @@ def vgg16(
     use: Use = "pooled",
     levels: tuple[int, ...] | None = None,
     dropout: float | None = None,
+    hidden_as_convs: bool = False,
     in_chans: int = 3,
 ) -> VGG16 | LargeFOV:
-    """A VGG-16 by the name of its variant; `dropout` None takes the variant's own (0.5, and none for micro)."""
+    """A VGG-16 by the name of its variant; `dropout` None takes the variant's own (0.5, and none for micro).
+
+    `hidden_as_convs` lets the hidden layers of the classifier's form slide over large maps, as timm does; those of largefov always do.
+    """
     numbers = dict(VARIANTS[variant])
+    if variant != "largefov":
+        numbers["hidden_as_convs"] = hidden_as_convs
     if dropout is not None:
         numbers["dropout"] = dropout
     network = LargeFOV if variant == "largefov" else VGG16

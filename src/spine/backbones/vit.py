@@ -1,14 +1,14 @@
 """ViT: An Image is Worth 16x16 Words (Dosovitskiy et al., ICLR 2021, arXiv 2010.11929).
 
 Patches become tokens, a class token is put before them, learned positions are added, and a plain pre-norm transformer does the
-rest. GELU is exact here, as in timm and torchvision (the flax code takes the tanh approximation by default). Built for maps it
+rest. GELU is exact here, as in timm and torchvision; the authors' flax code approximates it, and their files bring that. Built for maps it
 emits the tokens after each quarter of the depth, without a norm and all at the stride of the patch. The hybrids (paper section 3.1) cut
 their patches from the map of a ResNet.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from spine.blocks.checkpointing import checkpointed
 from spine.blocks.positions import resize_positions
 from spine.blocks.residual import drop_path_rates
-from spine.blocks.transformer import PatchEmbed, TransformerBlock, patch_grid, xavier_linear
+from spine.blocks.transformer import ClassTokenNorm, PatchEmbed, TransformerBlock, patch_grid, xavier_linear
 from spine.errors import InputError
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
+from spine.layouts.vit import LAYOUTS as ELSEWHERE
+from spine.weights import Layout, Row, Transform
 
-EPS = 1e-6  # of every norm (Hugging Face's default, 1e-12, is another one)
+EPS = 1e-6  # of every norm
 
 
 def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
@@ -31,25 +33,35 @@ def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
 
 
 class StdConv(nn.Conv2d):
-    """Convolution without bias, SAME padding, whose filters are standardised: divided by their deviation plus 1e-5 (the authors')."""
+    """Convolution without bias, SAME padding, whose filters are standardised."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1):
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, eps: float | None = None):
+        """Filters are divided by sqrt(variance + eps); `eps` None divides them by deviation + 1e-5, as the authors do."""
         super().__init__(in_channels, out_channels, kernel, stride, bias=False)
+        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C', h / stride, w / stride)."""
-        deviation, mean = torch.std_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
-        weight = (self.weight - mean) / (deviation + 1e-5)
+        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
+        deviation = variance.sqrt() + 1e-5 if self.eps is None else (variance + self.eps).sqrt()
+        weight = (self.weight - mean) / deviation
         return F.conv2d(pad_same(x, self.kernel_size[0], self.stride[0]), weight, stride=self.stride)
+
+
+class Epsilons(NamedTuple):
+    """Of a hybrid's ResNet: its group norms, and its standardised convolutions (None: the authors' rule)."""
+
+    norm: float = EPS
+    conv: float | None = None
 
 
 class StdConvNorm(nn.Module):
     """A standardised convolution and its group norm."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1):
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, eps: Epsilons):
         super().__init__()
-        self.conv = StdConv(in_channels, out_channels, kernel, stride)
-        self.norm = nn.GroupNorm(32, out_channels, eps=EPS)
+        self.conv = StdConv(in_channels, out_channels, kernel, stride, eps.conv)
+        self.norm = nn.GroupNorm(32, out_channels, eps=eps.norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C', h / stride, w / stride)."""
@@ -59,15 +71,15 @@ class StdConvNorm(nn.Module):
 class Bottleneck(nn.Module):
     """The hybrids' residual unit: norms behind the convolutions, the stride on the 3x3, the last norm's scale starting at zero."""
 
-    def __init__(self, in_channels: int, width: int, stride: int):
+    def __init__(self, in_channels: int, width: int, stride: int, eps: Epsilons):
         super().__init__()
         out_channels = 4 * width
-        self.conv1, self.norm1 = StdConv(in_channels, width, 1), nn.GroupNorm(32, width, eps=EPS)
-        self.conv2, self.norm2 = StdConv(width, width, 3, stride), nn.GroupNorm(32, width, eps=EPS)
-        self.conv3, self.norm3 = StdConv(width, out_channels, 1), nn.GroupNorm(32, out_channels, eps=EPS)
+        self.conv1, self.norm1 = StdConv(in_channels, width, 1, eps=eps.conv), nn.GroupNorm(32, width, eps=eps.norm)
+        self.conv2, self.norm2 = StdConv(width, width, 3, stride, eps.conv), nn.GroupNorm(32, width, eps=eps.norm)
+        self.conv3, self.norm3 = StdConv(width, out_channels, 1, eps=eps.conv), nn.GroupNorm(32, out_channels, eps=eps.norm)
         nn.init.zeros_(self.norm3.weight)
         changes = stride != 1 or in_channels != out_channels
-        self.downsample = StdConvNorm(in_channels, out_channels, 1, stride) if changes else nn.Identity()
+        self.downsample = StdConvNorm(in_channels, out_channels, 1, stride, eps) if changes else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, 4 * width, h / stride, w / stride)."""
@@ -76,26 +88,38 @@ class Bottleneck(nn.Module):
         return F.relu(self.norm3(self.conv3(branch)) + self.downsample(x))
 
 
-class ResNet(nn.Module):
-    """The convolutional front of the hybrids: a 7x7 stem, a max-pool and as many stages as `depths` names, the first at stride 4."""
+class Stem(StdConvNorm):
+    """The hybrids' first layers: a 7x7 convolution and a max-pool, to stride 4."""
 
-    def __init__(self, depths: tuple[int, ...], in_chans: int):
+    channels, stride = 64, 4
+
+    def __init__(self, in_chans: int, eps: Epsilons):
+        super().__init__(in_chans, self.channels, 7, 2, eps)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 64, H / 4, W / 4)."""
+        return F.max_pool2d(pad_same(F.relu(super().forward(image)), 3, 2, value=float("-inf")), 3, 2)
+
+
+class ResNet(nn.Module):
+    """The convolutional front of the hybrids: the stem and as many stages as `depths` names, the first at stride 4."""
+
+    def __init__(self, depths: tuple[int, ...], in_chans: int, eps: Epsilons):
         super().__init__()
-        self.stem = StdConvNorm(in_chans, 64, 7, 2)
+        self.stem = Stem(in_chans, eps)
         self.stages = nn.ModuleList()
-        channels = 64
+        channels = self.stem.channels
         for i, depth in enumerate(depths):
             units = []
             for j in range(depth):
-                units.append(Bottleneck(channels, 64 * 2**i, 2 if i > 0 and j == 0 else 1))
+                units.append(Bottleneck(channels, 64 * 2**i, 2 if i > 0 and j == 0 else 1, eps))
                 channels = 4 * 64 * 2**i
             self.stages.append(nn.ModuleDict({"blocks": nn.Sequential(*units)}))
-        self.channels, self.stride = channels, 4 * 2 ** max(len(depths) - 1, 0)
+        self.channels, self.stride = channels, self.stem.stride * 2 ** (len(depths) - 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, C, H / stride, W / stride)."""
-        x = F.relu(self.stem(image))
-        x = F.max_pool2d(pad_same(x, 3, 2, value=float("-inf")), 3, 2)
+        x = self.stem(image)
         stage: Any
         for stage in self.stages:
             x = stage["blocks"](x)
@@ -103,29 +127,17 @@ class ResNet(nn.Module):
 
 
 class HybridEmbed(nn.Module):
-    """One token a patch of a ResNet's map."""
+    """One token a patch of a ResNet's map, or of its stem's where it has no stages."""
 
-    def __init__(self, in_chans: int, embed_dim: int, patch_size: int, resnet: tuple[int, ...]):
+    def __init__(self, in_chans: int, embed_dim: int, patch_size: int, resnet: tuple[int, ...], eps: Epsilons):
         super().__init__()
-        self.backbone = ResNet(resnet, in_chans)
+        self.backbone = ResNet(resnet, in_chans, eps) if resnet else Stem(in_chans, eps)
         self.patch_size = patch_size * self.backbone.stride  # in image pixels
         self.proj = nn.Conv2d(self.backbone.channels, embed_dim, patch_size, patch_size)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, D, H / P, W / P)."""
         return self.proj(self.backbone(image))
-
-
-class ClassTokenNorm(nn.Module):
-    """The class token behind the last norm: Features -> (B, D)."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.norm = nn.LayerNorm(dim, eps=EPS)
-
-    def forward(self, features: Features) -> Tensor:
-        """Features -> (B, D)."""
-        return self.norm(features.cls_token)
 
 
 class ViT(Backbone):
@@ -146,9 +158,17 @@ class ViT(Backbone):
         dropout: float = 0.0,
         drop_path_rate: float = 0.0,
         grad_checkpointing: bool = False,
+        norm_eps: float = EPS,
+        group_norm_eps: float = EPS,
+        std_conv_eps: float | None = None,
+        gelu: str = "none",
         in_chans: int = 3,
     ):
-        """`resnet`: depths of the stages of a hybrid's front; `patch_size` is then that of its map."""
+        """`resnet`: depths of the stages of a hybrid's front; `patch_size` is then that of its map.
+
+        `group_norm_eps`, `std_conv_eps`: of a hybrid's ResNet, the latter under the root (None: the authors' deviation + 1e-5);
+        `gelu`: how it is approximated, none or tanh.
+        """
         super().__init__()
         self.grad_checkpointing = grad_checkpointing
         # a ResNet in front would carry hidden pixels into visible tokens: hybrids cannot drop patches
@@ -156,7 +176,7 @@ class ViT(Backbone):
         if resnet is None:
             self.patch_embed: Any = PatchEmbed(in_chans, embed_dim, patch_size)
         else:
-            self.patch_embed = HybridEmbed(in_chans, embed_dim, patch_size, resnet)
+            self.patch_embed = HybridEmbed(in_chans, embed_dim, patch_size, resnet, Epsilons(group_norm_eps, std_conv_eps))
         self.patch_size = self.patch_embed.patch_size
         self.grid = patch_grid(image_size, self.patch_size)
         self.levels = (3,) if use != "maps" else pick_levels(levels, 4)
@@ -165,9 +185,11 @@ class ViT(Backbone):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid[0] * self.grid[1], embed_dim))
         self.pos_drop = nn.Dropout(dropout)
         rates = drop_path_rates(drop_path_rate, depth)[: self.last_blocks[-1] + 1]
-        self.blocks = nn.Sequential(*(TransformerBlock(embed_dim, num_heads, mlp_ratio, dropout, rate, EPS) for rate in rates))
-        self.norm = nn.LayerNorm(embed_dim, eps=EPS) if use == "drop" else None  # of all tokens, before MAE's decoder
-        self.pooling = ClassTokenNorm(embed_dim) if use == "pooled" else nn.Identity()
+        self.blocks = nn.Sequential(
+            *(TransformerBlock(embed_dim, num_heads, mlp_ratio, dropout, rate, norm_eps, gelu) for rate in rates)
+        )
+        self.norm = nn.LayerNorm(embed_dim, eps=norm_eps) if use == "drop" else None  # of all tokens, before MAE's decoder
+        self.pooling = ClassTokenNorm(embed_dim, norm_eps) if use == "pooled" else nn.Identity()
         level = Level(embed_dim, self.patch_size)
         masking = frozenset({"drop"} if resnet is None else ())
         self.spec = FeatureSpec((level,) * len(self.levels), embed_dim, self.patch_size, self.grid, masking)
@@ -249,13 +271,84 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "large_r50_s16": {**LARGE, "patch_size": 1, "resnet": (3, 4, 9)},
 }
 
-# timm's names, which are those of the MAE and DeiT code too
-LAYOUT = [
-    (r"^(cls_token|pos_embed)$", r"backbone.\1"),
-    (r"^(patch_embed|blocks)\.", r"backbone.\1."),
-    (r"^norm\.", "backbone.pooling.norm."),
-    (r"^head\.", "head.linear."),
-]
+HEADS = {numbers["embed_dim"]: numbers["num_heads"] for numbers in VARIANTS.values()}
+
+
+def by_heads(x: Tensor) -> Tensor:
+    """(D, ...) -> (heads, D / heads, ...)."""
+    return x.unflatten(0, (HEADS[len(x)], -1))
+
+
+KERNEL = Transform(lambda x: x.permute(3, 2, 0, 1), lambda x: (x.permute(2, 3, 1, 0),))  # of convolutions: (h, w, in, out)
+DENSE = Transform(lambda x: x.T, lambda x: (x.T,))
+VECTOR = Transform(lambda x: x.flatten(), lambda x: (x,))  # older files have (1, 1, 1, C)
+QKV_KERNEL = Transform(  # each (in, heads, out of a head)
+    lambda *parts: torch.cat([x.flatten(1).T for x in parts]),
+    lambda x: tuple(part.T.unflatten(1, (HEADS[x.shape[1]], -1)) for part in x.chunk(3)),
+)
+QKV_BIAS = Transform(
+    lambda *parts: torch.cat([x.flatten() for x in parts]), lambda x: tuple(by_heads(part) for part in x.chunk(3))
+)
+OUT_KERNEL = Transform(lambda x: x.flatten(0, 1).T, lambda x: (by_heads(x.T),))
+BLOCK, ATTENTION = "Transformer.encoderblock_*", "Transformer.encoderblock_*.MultiHeadDotProductAttention_1"
+
+
+def norm_rows(theirs: str, ours: str) -> tuple[Row, Row]:
+    """Scale and bias of a norm."""
+    return Row(f"{theirs}.scale", f"{ours}.weight", VECTOR), Row(f"{theirs}.bias", f"{ours}.bias", VECTOR)
+
+
+def stem_rows(ours: str) -> tuple[Row, ...]:
+    """A hybrid's first layers."""
+    return Row("conv_root.kernel", f"{ours}.conv.weight", KERNEL), *norm_rows("gn_root", f"{ours}.norm")
+
+
+def unit_rows(theirs: str, ours: str) -> tuple[Row, ...]:
+    """A residual unit of a hybrid."""
+    return (
+        Row(f"{theirs}.conv_proj.kernel", f"{ours}.downsample.conv.weight", KERNEL),
+        *norm_rows(f"{theirs}.gn_proj", f"{ours}.downsample.norm"),
+        Row(f"{theirs}.conv*.kernel", f"{ours}.conv*.weight", KERNEL),
+        *norm_rows(f"{theirs}.gn*", f"{ours}.norm*"),
+    )
+
+
+# The authors' npz files, their "/" read as ".". Those of ImageNet-21k hold one more layer, pre_logits, which fine-tuning leaves out.
+ROWS = (
+    Row("cls", "backbone.cls_token"),
+    Row("Transformer.posembed_input.pos_embedding", "backbone.pos_embed"),
+    Row("embedding.kernel", "backbone.patch_embed.proj.weight", KERNEL),
+    Row("embedding.bias", "backbone.patch_embed.proj.bias"),
+    *norm_rows(f"{BLOCK}.LayerNorm_0", "backbone.blocks.*.norm1"),
+    *norm_rows(f"{BLOCK}.LayerNorm_2", "backbone.blocks.*.norm2"),
+    Row(tuple(f"{ATTENTION}.{x}.kernel" for x in ("query", "key", "value")), "backbone.blocks.*.attn.qkv.weight", QKV_KERNEL),
+    Row(tuple(f"{ATTENTION}.{x}.bias" for x in ("query", "key", "value")), "backbone.blocks.*.attn.qkv.bias", QKV_BIAS),
+    Row(f"{ATTENTION}.out.kernel", "backbone.blocks.*.attn.proj.weight", OUT_KERNEL),
+    Row(f"{ATTENTION}.out.bias", "backbone.blocks.*.attn.proj.bias"),
+    Row(f"{BLOCK}.MlpBlock_3.Dense_0.kernel", "backbone.blocks.*.mlp.fc1.weight", DENSE),
+    Row(f"{BLOCK}.MlpBlock_3.Dense_0.bias", "backbone.blocks.*.mlp.fc1.bias"),
+    Row(f"{BLOCK}.MlpBlock_3.Dense_1.kernel", "backbone.blocks.*.mlp.fc2.weight", DENSE),
+    Row(f"{BLOCK}.MlpBlock_3.Dense_1.bias", "backbone.blocks.*.mlp.fc2.bias"),
+    *norm_rows("Transformer.encoder_norm", "backbone.pooling.norm"),
+    Row("head.kernel", "head.linear.weight", DENSE),
+    Row("head.bias", "head.linear.bias"),
+    *stem_rows("backbone.patch_embed.backbone.stem"),
+    *(
+        row
+        for i in range(4)
+        for j in range(9)
+        for row in unit_rows(f"block{i + 1}.unit{j + 1}", f"backbone.patch_embed.backbone.stages.{i}.blocks.{j}")
+    ),
+)
+OFFICIAL = Layout("official", ROWS, {"gelu": "tanh"})
+STEM_ONLY = Layout(  # the hybrid R-Ti/16
+    "official",
+    (*stem_rows("backbone.patch_embed.backbone"), *ROWS),
+    {"gelu": "tanh"},
+    needs=("conv_root.kernel",),
+    lacks=("block1.unit1.conv1.kernel",),
+)
+LAYOUTS = (STEM_ONLY, OFFICIAL, *ELSEWHERE)
 
 
 def vit(
@@ -267,9 +360,16 @@ def vit(
     dropout: float = 0.0,
     drop_path_rate: float = 0.0,
     grad_checkpointing: bool = False,
+    norm_eps: float = EPS,
+    group_norm_eps: float = EPS,
+    std_conv_eps: float | None = None,
+    gelu: str = "none",
     in_chans: int = 3,
 ) -> ViT:
-    """A ViT by the name of its variant, its table of positions made for `image_size` (height, width)."""
+    """A ViT by the name of its variant, its table of positions made for `image_size` (height, width).
+
+    `norm_eps` and `gelu` (none or tanh, its approximation), `group_norm_eps` and `std_conv_eps` of hybrids: conventions of publishers.
+    """
     return ViT(
         **VARIANTS[variant],
         image_size=image_size,
@@ -278,5 +378,9 @@ def vit(
         dropout=dropout,
         drop_path_rate=drop_path_rate,
         grad_checkpointing=grad_checkpointing,
+        norm_eps=norm_eps,
+        group_norm_eps=group_norm_eps,
+        std_conv_eps=std_conv_eps,
+        gelu=gelu,
         in_chans=in_chans,
     )

@@ -8,6 +8,7 @@ coarser maps have H / stride again where H is a multiple of 8. Dropout of 0.5 be
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from spine.blocks.conv import GlobalAveragePool
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+from spine.weights import Layout, Row
 
 
 class SeparableConv2d(nn.Module):
@@ -127,12 +129,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "standard": {},
 }
 
-# The names of Cadene's port, which timm kept; the last layer is `fc` in files and `last_linear` in networks built by Cadene's code.
-LAYOUT = [
-    (r"^block(\d+)\.", r"backbone.blocks.\1."),
-    (r"^(conv\d|bn\d)\.", r"backbone.\1."),
-    (r"^(fc|last_linear)\.", "head.linear."),
-]
+# The names of Cadene's port, which timm kept; the last layer is `fc` in the published file and `last_linear` in networks of his code.
+ROWS = (
+    Row("block*.**", "backbone.blocks.*.**"),
+    Row("conv*.**", "backbone.conv*.**"),
+    Row("bn*.*", "backbone.bn*.*"),
+)
+OFFICIAL = Layout("official", (*ROWS, Row("fc.*", "head.linear.*")), lacks=("last_linear.weight",))
+CADENE = Layout("official", (*ROWS, Row("last_linear.*", "head.linear.*")), needs=("last_linear.weight",))
+TIMM = dataclasses.replace(OFFICIAL, publisher="timm")
+LAYOUTS = (OFFICIAL, CADENE, TIMM)
 
 
 def xception(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -14,19 +15,42 @@ def round_channels(channels: float) -> int:
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
-def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Convolution without bias that keeps the size (up to its stride), then batch norm."""
+class SameConv2d(nn.Conv2d):
+    """Pads as TensorFlow's SAME: what ceil(side / stride) outputs need, the odd row at the bottom, the odd column at the right."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', ceil(h / stride), ceil(w / stride))."""
+        down, across = (
+            max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
+            for side, stride, kernel in zip(x.shape[-2:], self.stride, self.kernel_size, strict=True)
+        )
+        x = F.pad(x, (across // 2, across - across // 2, down // 2, down - down // 2))
+        return F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
+
+
+def conv_norm(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, *, same: bool = False
+) -> nn.Sequential:
+    """Convolution without bias that keeps the size (up to its stride), then batch norm. `same` pads strides as TensorFlow."""
+    convolution = SameConv2d if same and stride > 1 else nn.Conv2d  # the two pad alike where nothing strides
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        convolution(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out_channels),
     )
 
 
 def conv_norm_act(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, act: type[nn.Module] = nn.ReLU
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    act: type[nn.Module] = nn.ReLU,
+    *,
+    same: bool = False,
 ) -> nn.Sequential:
     """conv_norm, then an activation in place."""
-    return conv_norm(in_channels, out_channels, kernel, stride, groups).append(act(inplace=True))
+    return conv_norm(in_channels, out_channels, kernel, stride, groups, same=same).append(act(inplace=True))
 
 
 def initialise_by_inputs(module: nn.Module) -> None:

@@ -68,10 +68,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 class MLP(nn.Module):
     """Linear, GELU, linear."""
 
-    def __init__(self, dim: int, hidden: int, dropout: float = 0.0):
+    def __init__(self, dim: int, hidden: int, dropout: float = 0.0, gelu: str = "none"):
+        """`gelu`: its approximation, none or tanh."""
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
-        self.act = nn.GELU()
+        self.act = nn.GELU(approximate=gelu)
         self.fc2 = nn.Linear(hidden, dim)
         self.drop = nn.Dropout(dropout)
 
@@ -91,18 +92,32 @@ class TransformerBlock(nn.Module):
         dropout: float = 0.0,
         drop_path: float = 0.0,
         eps: float = 1e-6,
+        gelu: str = "none",
     ):
+        """`gelu`: its approximation, none or tanh."""
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
         self.attn = Attention(dim, num_heads, dropout)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
-        self.mlp = MLP(dim, int(dim * mlp_ratio), dropout)
+        self.mlp = MLP(dim, int(dim * mlp_ratio), dropout, gelu)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
         x = x + self.drop_path(self.attn(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class ClassTokenNorm(nn.Module):
+    """The class token behind the last norm: Features -> (B, D)."""
+
+    def __init__(self, dim: int, eps: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=eps)
+
+    def forward(self, features) -> Tensor:
+        """Features -> (B, D)."""
+        return self.norm(features.cls_token)
 
 
 def xavier_linear(module: nn.Module) -> None:

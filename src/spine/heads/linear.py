@@ -14,9 +14,10 @@ class Linear(Head):
 
     reads: ClassVar[Reads] = "pooled"
 
-    def __init__(self, spec: FeatureSpec, num_outputs: int, *, dropout: float = 0.0, bias: bool = True):
-        """`bias` False is that of the authors' ShuffleNets."""
+    def __init__(self, spec: FeatureSpec, num_outputs: int, *, dropout: float = 0.0, bias: bool = True, batch_norm: bool = False):
+        """`bias` False is that of the authors' ShuffleNets, `batch_norm`, without scale and shift, of MAE's linear probes."""
         super().__init__()
+        self.norm = nn.BatchNorm1d(spec.embed_dim, eps=1e-6, affine=False) if batch_norm else nn.Identity()
         self.drop = nn.Dropout(dropout)
         self.linear = nn.Linear(spec.embed_dim, num_outputs, bias=bias)
         nn.init.trunc_normal_(self.linear.weight, std=0.02)
@@ -25,4 +26,4 @@ class Linear(Head):
 
     def forward(self, embedding: Tensor) -> Tensor:
         """(B, D) -> (B, classes)."""
-        return self.linear(self.drop(embedding))
+        return self.linear(self.drop(self.norm(embedding)))

@@ -12,7 +12,7 @@ from spine.blocks.transformer import TransformerBlock, xavier_linear
 from spine.errors import InputError
 from spine.interfaces import FeatureSpec, Head, Reads, Tokens
 
-EPS = 1e-6  # of every norm
+EPS = 1e-6  # of every norm (Hugging Face's is 1e-12)
 
 
 class MAEDecoder(Head):
@@ -29,6 +29,7 @@ class MAEDecoder(Head):
         decoder_dim: int | None = None,
         decoder_depth: int | None = None,
         decoder_heads: int | None = None,
+        norm_eps: float = EPS,
     ):
         """`num_outputs` is P * P * 3. None takes the paper's 512 wide, 8 deep, 16 heads; a light 128, 2, 4 below a width of 384."""
         super().__init__()
@@ -41,8 +42,8 @@ class MAEDecoder(Head):
         self.mask_token = nn.Parameter(torch.empty(1, 1, dim).normal_(std=0.02)) if "drop" in spec.masking else None
         positions = torch.cat([torch.zeros(1, 1, dim), sincos_positions(dim, spec.grid)], dim=1)  # the class token's is zero
         self.decoder_pos_embed = nn.Parameter(positions, requires_grad=False)  # frozen, yet a parameter, as in the authors' files
-        self.decoder_blocks = nn.Sequential(*(TransformerBlock(dim, heads, eps=EPS) for _ in range(depth)))
-        self.decoder_norm = nn.LayerNorm(dim, eps=EPS)
+        self.decoder_blocks = nn.Sequential(*(TransformerBlock(dim, heads, eps=norm_eps) for _ in range(depth)))
+        self.decoder_norm = nn.LayerNorm(dim, eps=norm_eps)
         self.decoder_pred = nn.Linear(dim, num_outputs)
         self.apply(xavier_linear)
 

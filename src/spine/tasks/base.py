@@ -36,6 +36,7 @@ class Task(pl.LightningModule):
         self.model, self.labels = model, labels
         self.make_optimizer, self.make_schedule = optimizer, schedule
         self.split = "val"  # names what is evaluated
+        self.weights: Any = None  # what was loaded to start from (spine.weights.Report)
         self.config: dict[str, Any] = {}  # the run's resolved configuration, as plain data; travels in every checkpoint
 
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor]:

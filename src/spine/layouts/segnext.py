@@ -1,0 +1,37 @@
+"""SegNeXt's whole segmenters, the authors' and OpenMMLab's, and the encoder as OpenMMLab has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spine.weights import Layout, Row, State
+
+HEAD = (Row("decode_head.**", "head.**"),)
+
+
+def encoder(prefix: str, depthwise: str) -> tuple[Row, ...]:
+    """Rows of the encoder; `depthwise`: what the MLP's 3x3 convolution is called."""
+    theirs, ours = f"{prefix}block*.*", "backbone.block.*.*"
+    return (
+        Row(f"{prefix}patch_embed*.**", "backbone.patch_embed.*.**"),
+        Row(f"{theirs}.attn.**", f"{ours}.attn.**"),
+        Row(f"{theirs}.mlp.{depthwise}.*", f"{ours}.mlp.dwconv.*"),
+        *(Row(f"{theirs}.{part}.*", f"{ours}.{part}.*") for part in ("norm1", "norm2", "mlp.fc1", "mlp.fc2")),
+        Row(f"{theirs}.layer_scale_*", f"{ours}.layer_scale_*"),
+        Row(f"{prefix}norm*.*", "backbone.norm.*.*"),
+    )
+
+
+def hamburger(state: State) -> dict[str, Any]:
+    """Widths and ranks of the heads: 256 and 16 for T and S, 512 and 64 for B, 1024 and 64 for L."""
+    squeeze = state.get("head.squeeze.conv.weight")
+    return {} if squeeze is None else {"channels": len(squeeze), "rank": 16 if len(squeeze) <= 256 else 64}
+
+
+OFFICIAL_SEGMENTER = Layout(
+    "official", (*encoder("backbone.", "dwconv.dwconv"), *HEAD), head_options=hamburger, wrapper="state_dict"
+)
+OPENMMLAB_SEGMENTER = Layout("openmmlab", (*encoder("backbone.", "dwconv"), *HEAD), head_options=hamburger, wrapper="state_dict")
+OPENMMLAB = Layout("openmmlab", (*encoder("", "dwconv"), Row("head.*", "head.linear.*")), wrapper="state_dict")
+
+LAYOUTS = (OFFICIAL_SEGMENTER, OPENMMLAB_SEGMENTER, OPENMMLAB)

@@ -1,0 +1,31 @@
+"""ShuffleNet as OpenMMLab publishes it: with the paper's shuffle, and a classifier with a bias."""
+
+from __future__ import annotations
+
+from spine.weights import Layout, Row
+
+PLACES = [(stage, i) for stage, depth in enumerate((4, 8, 4)) for i in range(depth)]  # of our units, in order
+LAYERS = {
+    "g_conv_1x1_compress": ("branch_main_1", 0),
+    "depthwise_conv3x3_bn": ("branch_main_1", 3),
+    "g_conv_1x1_expand": ("branch_main_2", 0),
+}
+
+OPENMMLAB = Layout(
+    "openmmlab",
+    (
+        Row("backbone.conv1.conv.*", "backbone.first_conv.0.*"),
+        Row("backbone.conv1.bn.*", "backbone.first_conv.1.*"),
+        *(
+            Row(f"backbone.layers.{stage}.{i}.{theirs}.{name}.*", f"backbone.features.{n}.{ours}.{place + norm}.*")
+            for n, (stage, i) in enumerate(PLACES)
+            for theirs, (ours, place) in LAYERS.items()
+            for norm, name in enumerate(("conv", "bn"))
+        ),
+        Row("head.fc.*", "head.linear.*"),
+    ),
+    options={"paper_shuffle": True},
+    wrapper="state_dict",
+)
+
+LAYOUTS = (OPENMMLAB,)

@@ -1,0 +1,88 @@
+"""Fetching weights, against a server on this machine."""
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from spine import downloads
+from spine.errors import InputError
+
+CONTENT = bytes(range(256)) * 5000
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves CONTENT, with ranges; /broken.pth ends early the first time; /plain.pth knows no ranges."""
+
+    asked: list = []
+
+    def do_GET(self):  # noqa: N802
+        start = 0
+        Handler.asked.append((self.path, self.headers.get("Range")))
+        if self.path == "/missing.pth":
+            self.send_error(404)
+            return
+        if (wanted := self.headers.get("Range")) and self.path != "/plain.pth":
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(CONTENT):
+                self.send_error(416)
+                return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        first_time = sum(path == self.path for path, _ in Handler.asked) == 1
+        end = len(CONTENT) // 2 if self.path == "/broken.pth" and first_time else len(CONTENT)
+        self.wfile.write(CONTENT[start:end])
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPINE_CACHE", str(tmp_path / "cache"))
+    Handler.asked = []
+    made = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{made.server_port}"
+    made.shutdown()
+    made.server_close()
+
+
+def test_a_file_is_fetched_once(server, tmp_path):
+    path = downloads.fetch(f"{server}/a.pth", hashlib.sha256(CONTENT).hexdigest()[:8])
+    assert path == tmp_path / "cache" / "a.pth" and path.read_bytes() == CONTENT
+    assert downloads.fetch(f"{server}/a.pth") == path and len(Handler.asked) == 1
+
+
+def test_a_broken_download_goes_on_where_it_ended(server):
+    with pytest.raises(InputError, match="the connection ended after 640000 of 1280000 bytes.*gone on with next time"):
+        downloads.fetch(f"{server}/broken.pth")
+    assert downloads.fetch(f"{server}/broken.pth").read_bytes() == CONTENT
+    assert Handler.asked[1] == ("/broken.pth", "bytes=640000-")
+
+
+def test_a_server_without_ranges_starts_again(server, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "plain.pth.part").write_bytes(CONTENT[:1000])
+    assert downloads.fetch(f"{server}/plain.pth").read_bytes() == CONTENT
+
+
+def test_a_whole_part_is_taken_as_it_is(server, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "a.pth.part").write_bytes(CONTENT)
+    assert downloads.fetch(f"{server}/a.pth", hashlib.sha256(CONTENT).hexdigest()).read_bytes() == CONTENT
+
+
+def test_another_file_than_the_published_one_is_refused_and_deleted(server, tmp_path):
+    with pytest.raises(InputError, match="is not the published file: its SHA-256 begins with .*, published is 00000000"):
+        downloads.fetch(f"{server}/a.pth", "00000000")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_what_cannot_be_reached_is_said(server, monkeypatch):
+    with pytest.raises(InputError, match=r"missing.pth could not be fetched \(Not Found\)"):
+        downloads.fetch(f"{server}/missing.pth")
+    with pytest.raises(InputError, match=r"could not be fetched \(.*\). .*without a network put the file at .*a.pth"):
+        downloads.fetch("http://127.0.0.1:9/a.pth")
