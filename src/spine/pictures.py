@@ -161,10 +161,18 @@ def costs(labels: list[str], axes: dict[str, list[float]], ylabel: str, y: list[
         ends = np.array([min(x), max(x)])
         axis.plot(ends, product / ends, linestyle="--", color="0.6", linewidth=1, label="speed = constant / cost")
         axis.scatter(x, y, s=28, zorder=3)
-        for label, a, b in zip(labels, x, y, strict=True):
-            axis.annotate(label, (a, b), xytext=(5, 4), textcoords="offset points", fontsize=8)
         axis.set(xscale="log", yscale="log", xlabel=xlabel)
-        axis.margins(x=0.15, y=0.08)
+        width, height = (np.log10(max(side) / min(side)) or 1.0 for side in (x, y))
+        placed: list[tuple[float, float]] = []
+        for i in np.argsort(y)[::-1]:  # a label gives way downwards to those beside it, and a line leads back to its point
+            a, b = np.log10(x[i]) + 0.03 * width, np.log10(y[i])
+            for other_a, other_b in placed:
+                if abs(a - other_a) < 0.2 * width and b > other_b - 0.045 * height:
+                    b = other_b - 0.045 * height
+            placed.append((a, b))
+            line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+            axis.annotate(labels[i], (x[i], y[i]), xytext=(10**a, 10**b), va="center", fontsize=8, arrowprops=line)
+        axis.margins(x=0.12, y=0.1)
         axis.grid(alpha=0.3, which="both", linewidth=0.5)
         axis.legend(fontsize=8, frameon=False, loc="lower left")
     figure.supylabel(ylabel, fontsize=10)
