@@ -27,7 +27,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 RECORDS = Path(__file__).with_name("records")
 CLASSES = 10
 State = dict[str, Tensor]

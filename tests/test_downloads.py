@@ -17,7 +17,7 @@ class Handler(BaseHTTPRequestHandler):
 
     asked: list = []
 
-    def do_GET(self):  # noqa: N802
+    def do_GET(self):
         start = 0
         Handler.asked.append((self.path, self.headers.get("Range")))
         if self.path == "/missing.pth":
@@ -56,6 +56,11 @@ def test_a_file_is_fetched_once(server, tmp_path):
     assert downloads.fetch(f"{server}/a.pth") == path and len(Handler.asked) == 1
 
 
+def test_files_of_one_name_are_told_apart_by_their_repository(server, tmp_path):
+    path = downloads.fetch(f"{server}/owner/net.in1k/resolve/main/model.safetensors")
+    assert path == tmp_path / "cache" / "owner--net.in1k--model.safetensors"
+
+
 def test_a_broken_download_goes_on_where_it_ended(server):
     with pytest.raises(InputError, match="the connection ended after 640000 of 1280000 bytes.*gone on with next time"):
         downloads.fetch(f"{server}/broken.pth")
@@ -76,7 +81,9 @@ def test_a_whole_part_is_taken_as_it_is(server, tmp_path):
 
 
 def test_another_file_than_the_published_one_is_refused_and_deleted(server, tmp_path):
-    with pytest.raises(InputError, match="is not the published file: its SHA-256 begins with .*, published is 00000000"):
+    with pytest.raises(
+        InputError, match="is not the published file, and is deleted: its SHA-256 begins with .*, published is 00000000"
+    ):
         downloads.fetch(f"{server}/a.pth", "00000000")
     assert not list((tmp_path / "cache").iterdir())
 

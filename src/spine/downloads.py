@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlparse
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -31,6 +31,11 @@ class Published(NamedTuple):
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     layout: str | None = None  # where the file cannot tell
+
+
+def hashed(address: str, licence: str, metric: str, **facts: Any) -> Published:
+    """A file whose name ends in the beginning of its SHA-256, as those of torchvision, timm and OpenMMLab do."""
+    return Published(address, licence, metric, Path(address).stem.rpartition("-")[2], **facts)
 
 
 def published(name: str, table: Mapping[str, Mapping[str, Published]], variant: str) -> Published:
@@ -57,7 +62,9 @@ def fetch(address: str, sha256: str | None = None) -> Path:
     `sha256` may be the beginning of the hash. InputError where the file cannot be reached or is not the published one.
     """
     folder = cache_folder()
-    target = folder / Path(urlparse(address).path).name
+    path = urlparse(address).path.strip("/")
+    owner, _, revision = path.partition("/resolve/")  # of a hub, where all files have one name
+    target = folder / "--".join([*(owner.split("/") if revision else ()), Path(path).name])
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,8 +82,8 @@ def fetch(address: str, sha256: str | None = None) -> Path:
         if not found.startswith(sha256):
             part.unlink()
             raise InputError(
-                f"What came from {address} is not the published file: its SHA-256 begins with {found[: len(sha256)]}, published is {sha256}. "
-                f"It is deleted."
+                f"What came from {address} is not the published file, and is deleted: its SHA-256 begins with {found[: len(sha256)]}, "
+                f"published is {sha256}."
             )
     part.rename(target)
     return target

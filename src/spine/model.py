@@ -291,8 +291,9 @@ def create_model(
         (B, num_outputs, h, w) logits at the head's own stride; mae image, patch_mask (B, N) True = hidden -> (B, N, P * P * 3),
         N = (H / P) * (W / P), P = net.patch_size, patches in raster order, pixels in the order row, column, channel; beit image,
         patch_mask -> (B, N, 8192) logits of visual words (a network to train with a tokenizer of your own; no task trains it yet).
-    weights: a name of the backbone's weight table, such as imagenet1k, or a file (pth, pt, bin, ckpt, safetensors, npz) of the backbone or of the whole network, in any published layout. Conventions
-        that come with a layout (epsilons, padding, pooling) are set, and without `variant` the file's own is built.
+    weights: a name of the backbone's weight table, such as imagenet1k, or a file (pth, pt, bin, ckpt, safetensors, npz) of the backbone
+        or of the whole network, in any published layout. Conventions that come with a layout (epsilons, padding, pooling) are set, and
+        of a file without `variant` its own is built.
     layout: its name where the file cannot tell, such as timm_tf.
     head: a file of spine.heads, the task's own by default; head_options: arguments of its constructor.
     image_size: (height, width) or one number; networks with a table of positions are built for it (224 by default).

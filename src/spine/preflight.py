@@ -135,6 +135,7 @@ def check(config: dict[str, Any]) -> None:
 
     outputs = None if task == "mae" else 2
     opened = open_weights(config, outputs)
+    settle_input(config, opened.row if opened else None)
     with torch.device("meta"):
         model = build_model(config, outputs)
     if opened is not None:
@@ -185,6 +186,20 @@ def padded_size(config: dict[str, Any]) -> tuple[tuple[int, int], int]:
     with torch.device("meta"):
         patch = getattr(backbone_module(name), name)(**options, use="maps").spec.patch_size or 1
     return (height + -height % patch, width + -width % patch), patch
+
+
+def settle_input(config: dict[str, Any], row: Any) -> None:
+    """Mean and standard deviation of the images: as given, else those of a row of the weight table, else ImageNet's."""
+    from spine.downloads import IMAGENET_MEAN, IMAGENET_STD
+
+    for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+        given, published = config["dataset"].get(name), list(getattr(row, name) if row else usual)
+        if given is None:
+            config["dataset"][name] = published
+        elif row and list(given) != published:
+            print(
+                f"The weights '{config['backbone']['weights']}' were made with {name} {published}; dataset.{name} is {list(given)}."
+            )
 
 
 def parts(config: dict[str, Any], num_outputs: int | None) -> tuple[partial, dict[str, Any], dict[str, Any]]:

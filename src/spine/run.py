@@ -18,7 +18,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from spine import preflight, report
-from spine.errors import InputError, nearest
+from spine.errors import InputError
 
 # torch and Lightning are imported where they are used: a misspelt name is answered before they load
 
@@ -117,6 +117,7 @@ def build_data(config: dict[str, Any]) -> Any:
     from spine.model import task_facts
 
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
+    preflight.settle_input(config, None)
     node = config["dataset"]
     own = {key: value for key, value in node.items() if key not in preflight.OF_LOADER}
     augment = config["augment"]
@@ -369,31 +370,26 @@ def export(cfg: DictConfig) -> None:
     """Writes the weights of a checkpoint under a publisher's names, or our own."""
     import torch
 
-    from spine import weights
+    from spine import names, weights
     from spine.model import backbone_module
 
     config = plain(cfg)
-    checkpoint, wanted, out = config.pop("ckpt_path"), config.pop("format"), config.pop("out")
+    checkpoint, publisher, out = config.pop("ckpt_path"), config.pop("format"), config.pop("out")
     config["backbone"]["weights"] = None
     preflight.check(config)
-    backbone = preflight.named(config["backbone"])
-    module = backbone_module(backbone)
-    layouts = {layout.publisher: layout for layout in reversed((*module.LAYOUTS, weights.OWN))}  # the first of a publisher
-    layouts["safetensors"] = weights.OWN
-    if wanted not in layouts:
-        choices = sorted(set(layouts) - {"spine"})
-        raise InputError(f"{backbone} cannot be written as '{wanted}'.{nearest(wanted, choices)} Choices: {', '.join(choices)}.")
-    layout = layouts[wanted]
-    options = preflight.parts(config, config["num_outputs"])[1]
-    defaults = inspect.signature(getattr(module, backbone)).parameters
-    for key, theirs in layout.options.items():
-        ours = options.get(key, defaults[key].default)
-        if isinstance(theirs, float) and ours != theirs:
-            print(f"{wanted}'s network has {key} {theirs:g} by default; this one was trained with {ours:g}: build theirs with it.")
-        elif ours != theirs:
-            raise InputError(f"{wanted}'s network has {key}={theirs}, this one {key}={ours}: it cannot be written so.")
     model = preflight.build_model(config, config["num_outputs"])
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     model.load_state_dict({key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")})
-    weights.write(model, layout, out)
-    print(f"{out}: {backbone} {config['backbone']['variant']} under the names of {wanted}")
+    backbone = preflight.named(config["backbone"])
+    module = backbone_module(backbone)
+    defaults = {name: p.default for name, p in inspect.signature(getattr(module, backbone)).parameters.items()}
+    options = {**defaults, **preflight.parts(config, config["num_outputs"])[1]}
+    layouts = (*module.LAYOUTS, names.OWN)
+    layout = names.layout_for(model.state_dict(), layouts, publisher, options, defaults)
+    weights.write(model.state_dict(), layout, out)
+    print(f"{out}: {backbone} {config['backbone']['variant']} under the names of {publisher}")
+    if layout is not names.OWN:
+        for key, theirs in names.differing(layout, layouts, options, defaults).items():
+            print(
+                f"{publisher}'s network has {key} {theirs:g} by default; build it with {options[key]:g}, as this one was trained."
+            )

@@ -6,10 +6,9 @@ Layouts are tables that work both ways, so that a network can be written back in
 
 from __future__ import annotations
 
-import functools
 import math
 import pickle
-import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,122 +20,13 @@ from torch import Tensor, nn
 from spine.blocks.conv import PoolNorm
 from spine.blocks.positions import resize_positions, resize_relative_positions
 from spine.errors import InputError, nearest
+from spine.names import COUNTER, OWN, Layout, State
 
-State = dict[str, Tensor]
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state", "module")  # averaged weights first
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.", "opt.target.", "params.")
 POSITIONS = ("pos_embed", "relative_position_bias_table")  # tables that follow the image size or the window
 FLOOR = 0.95  # share of a backbone's parameters that a file must hold
 SUFFIXES = "pth, pt, bin, ckpt, safetensors or npz"
-
-
-class Transform(NamedTuple):
-    """Between a publisher's tensors and ours, both ways."""
-
-    to_ours: Callable[..., Tensor]  # one or more of theirs -> ours
-    to_theirs: Callable[[Tensor], tuple[Tensor, ...]]
-
-
-JOIN = Transform(lambda *parts: torch.cat(parts), lambda x: x.chunk(3))  # query, key and value in one layer
-FLATTEN = Transform(lambda x: x.flatten(1), lambda x: (x[..., None, None],))  # a 1x1 convolution for a linear layer
-UNFLATTEN = Transform(lambda x: x[..., None, None], lambda x: (x.flatten(1),))
-
-
-class Row(NamedTuple):
-    """Names of theirs and of ours. `*` stands for one part between dots, or a piece of one; `**` at the end for all that follows."""
-
-    theirs: str | tuple[str, ...]
-    ours: str | None  # None: what our network does not hold, such as tables of indices
-    transform: Transform | None = None
-
-
-HeadOptions = Mapping[str, Any] | Callable[[State], Mapping[str, Any]]  # of our head, or what reads them off tensors of ours
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a publisher names the tensors of a system, and the conventions that its files bring. The first row that fits counts."""
-
-    publisher: str
-    rows: tuple[Row, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)  # of our builder
-    head_options: HeadOptions = field(default_factory=dict)
-    needs: tuple[str, ...] = ()  # names without which a file is not of this layout
-    lacks: tuple[str, ...] = ()  # names with which it is not
-    wrapper: str | None = None  # under which its torch files hold the tensors
-
-    def claimed(self, names: Iterable[str]) -> float:
-        """Share of `names` that the rows know."""
-        names = list(names)
-        if any(name not in names for name in self.needs) or any(name in names for name in self.lacks):
-            return 0.0
-        return sum(self._row(name) is not None for name in names) / max(len(names), 1)
-
-    def to_ours(self, state: State) -> tuple[State, list[str]]:
-        """Tensors under our names, and the names that no row knows."""
-        found: State = {}
-        unknown: list[str] = []
-        for name in state:
-            known = self._row(name)
-            if known is None:
-                unknown.append(name)
-                continue
-            row, stars = known
-            parts = [_fill(pattern, stars) for pattern in _patterns(row)]
-            if row.ours is None or _fill(row.ours, stars) in found:
-                continue
-            if missing := [part for part in parts if part not in state]:
-                unknown.append(f"{name} (without {', '.join(missing)})")
-                continue
-            tensors = [state[part] for part in parts]
-            found[_fill(row.ours, stars)] = row.transform.to_ours(*tensors) if row.transform else tensors[0]
-        return found, unknown
-
-    def to_theirs(self, state: State) -> State:
-        """Tensors under their names; InputError where a tensor of ours has no place there."""
-        written: State = {}
-        for name, tensor in state.items():
-            for row in self.rows:
-                stars = _match(row.ours, name) if row.ours else None
-                if stars is not None:
-                    parts = row.transform.to_theirs(tensor) if row.transform else (tensor,)
-                    written |= {_fill(pattern, stars): part for pattern, part in zip(_patterns(row), parts, strict=True)}
-                    break
-            else:
-                raise InputError(f"{self.publisher} has no place for '{name}'; its network of this kind does not have it.")
-        return written
-
-    def _row(self, name: str) -> tuple[Row, tuple[str, ...]] | None:
-        for row in self.rows:
-            for pattern in _patterns(row):
-                stars = _match(pattern, name)
-                if stars is not None:
-                    return row, stars
-        return None
-
-
-def _patterns(row: Row) -> tuple[str, ...]:
-    return (row.theirs,) if isinstance(row.theirs, str) else row.theirs
-
-
-@functools.cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(re.escape(pattern).replace(r"\*\*", "(.+)").replace(r"\*", r"([^.]+)"))
-
-
-def _match(pattern: str, name: str) -> tuple[str, ...] | None:
-    """What the stars of a pattern stand for in a name; None where it does not fit."""
-    found = _compiled(pattern).fullmatch(name)
-    return found.groups() if found else None
-
-
-def _fill(pattern: str, stars: tuple[str, ...]) -> str:
-    """The pattern with its stars filled in, in order."""
-    parts = re.split(r"\*\*|\*", pattern)
-    return "".join(part + star for part, star in zip(parts, (*stars, ""), strict=True))
-
-
-OWN = Layout("spine", (Row("backbone.**", "backbone.**"), Row("head.**", "head.**"), Row("painted_pixel", "painted_pixel")))
 
 
 def read(path: str | Path) -> State:
@@ -150,7 +40,7 @@ def read(path: str | Path) -> State:
         reason = str(error).splitlines()[0]
         raise InputError(f"'{path}' is not a plain weights file, and nothing in it was run ({reason}).") from error
     except Exception as error:
-        raise InputError(f"'{path}' cannot be read as weights; it may be truncated ({error}).") from error
+        raise InputError(f"'{path}' cannot be read as weights; it may be truncated or damaged ({error}).") from error
     for _ in range(3):  # a wrapper in a wrapper
         for wrapper in WRAPPERS:
             if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
@@ -165,7 +55,9 @@ def read(path: str | Path) -> State:
         if value.is_quantized or value.layout != torch.strided:
             raise InputError(f"'{path}' holds '{key}' quantised or sparse; plain tensors are expected.")
         if value.is_floating_point() and not (value.float() if value.element_size() < 4 else value).isfinite().all():
-            raise InputError(f"'{path}' holds numbers that are not finite, first in '{key}'; the file is damaged or its training diverged.")
+            raise InputError(
+                f"'{path}' holds numbers that are not finite, first in '{key}'; the file is damaged or its training diverged."
+            )
     return tensors
 
 
@@ -179,6 +71,10 @@ def _open(path: Path) -> Any:
 
         with np.load(path, allow_pickle=False) as arrays:
             return {key.replace("/", "."): torch.from_numpy(arrays[key]) for key in arrays.files}
+    if zipfile.is_zipfile(path):  # torch does not look at the checksums
+        with zipfile.ZipFile(path) as archive:
+            if bad := archive.testzip():
+                raise ValueError(f"the checksum of '{bad}' in it does not hold")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -193,7 +89,7 @@ class Source(NamedTuple):
 
 def understand(path: str | Path, layouts: Iterable[Layout], layout: str | None = None) -> Source:
     """Reads a file and recognises its layout by its names: the one that knows most of them, or the one called `layout`."""
-    found = {key: value for key, value in read(path).items() if not key.endswith("num_batches_tracked")}
+    found = {key: value for key, value in read(path).items() if not key.endswith(COUNTER)}
     every = (*layouts, OWN)
     choices = [candidate for candidate in every if layout in (None, candidate.publisher)]
     if not choices:
@@ -202,8 +98,8 @@ def understand(path: str | Path, layouts: Iterable[Layout], layout: str | None =
     spellings = _spellings(found)
     shares = [(candidate.claimed(names), candidate, names) for names in spellings for candidate in choices]
     # the first of equals; under the prefix that is only guessed every name would be one of ours
-    share, best, names = max(shares, key=lambda item: item[0] / (2 if item[1] is OWN and item[2] is spellings[-1] else 1))
-    if share < 0.5:
+    share, best, names = max(shares, key=lambda item: item[0] / (3 if item[1] is OWN and item[2] is spellings[-1] else 1))
+    if share < 0.5 or (best is OWN and names is spellings[-1]):
         strange = [name for name in found if best.claimed([name]) == 0] or list(found)
         raise InputError(
             f"'{path}' holds {len(found)} tensors, and the layout that knows most of their names, {best.publisher}'s, knows "
@@ -257,7 +153,7 @@ class Report:
 
 def compare(model: nn.Module, source: Source) -> tuple[Report, State]:
     """What of a file fits a network with .backbone and .head (which may be on the meta device), and the tensors that do."""
-    own = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
+    own = {key: value for key, value in model.state_dict().items() if not key.endswith(COUNTER)}
     found = _adapt(source.tensors, own, model)
     report = Report(source, sizes={key: value.numel() for key, value in own.items()})
     accepted: State = {}
@@ -337,16 +233,16 @@ def _resize(table: Tensor, own: Tensor, model: Any) -> Tensor | None:
     return resize_positions(table, (side, side), grid) if side > 0 and side * side + extra == table.shape[1] else None
 
 
-def write(model: nn.Module, layout: Layout, path: str | Path) -> None:
+def write(state: State, layout: Layout, path: str | Path) -> None:
     """Writes a network's weights under a publisher's names: safetensors, or a torch file."""
     path = Path(path)
-    state = {key: value.detach().cpu().contiguous() for key, value in layout.to_theirs(model.state_dict()).items()}
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in layout.to_theirs(state).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".safetensors":
         from safetensors.torch import save_file
 
-        save_file({key: value.clone() for key, value in state.items()}, path)
+        save_file(tensors, path)
     elif path.suffix in (".pth", ".pt", ".bin"):
-        torch.save({layout.wrapper: state} if layout.wrapper else state, path)
+        torch.save({layout.wrapper: tensors} if layout.wrapper else tensors, path)
     else:
         raise InputError(f"'{path}' ends in '{path.suffix}'; weights are written to pth, pt, bin or safetensors files.")

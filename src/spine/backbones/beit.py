@@ -23,10 +23,11 @@ from spine.blocks.conv import PoolNorm
 from spine.blocks.positions import Grid, resize_relative_positions
 from spine.blocks.residual import DropPath, drop_path_rates
 from spine.blocks.transformer import MLP, PatchEmbed, attend, patch_grid
+from spine.downloads import Published
 from spine.errors import InputError
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
 from spine.layouts.beit import LAYOUTS as ELSEWHERE
-from spine.weights import Layout, Row
+from spine.names import Layout, Row
 
 EPS = 1e-6  # of every norm (Hugging Face's is 1e-12)
 
@@ -209,6 +210,36 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "micro": {"embed_dim": 96, "depth": 6, "num_heads": 3, "patch_size": 16, "layer_scale": 1.0},
     "base_patch16": {"embed_dim": 768, "depth": 12, "num_heads": 12, "patch_size": 16, "layer_scale": 0.1},
     "large_patch16": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "patch_size": 16, "layer_scale": 1e-5},
+}
+
+BEIT = "https://github.com/addf400/files/releases/download/v1.0/beit_"
+
+
+def published_row(size: str, own: float, tuned: dict[int, float]) -> dict[str, Published]:
+    """`own`: top-1 of what was tuned on ImageNet-1k alone; `tuned`: by image size, of what was tuned on ImageNet-22k before it.
+
+    All were pre-trained on ImageNet-22k without its labels, with mean and std 0.5 (README of the authors). Their file of a pre-training
+    on ImageNet-1k is of another network, with absolute positions and without layer scale.
+    """
+
+    def row(file: str, metric: str, image_size: int = 224) -> Published:
+        crop_pct = 0.875 if image_size < 384 else 1.0
+        half = (0.5, 0.5, 0.5)
+        return Published(
+            f"{BEIT}{size}_patch16_{image_size}_pt22k{file}.pth", "MIT", metric, "", image_size, crop_pct, half, half
+        )
+
+    rows = {"imagenet1k": row("_ft1k", f"ImageNet-1k top-1 {own}")}
+    for pixels, top1 in tuned.items():
+        name = "imagenet22k_1k" if pixels == 224 else f"imagenet22k_1k_{pixels}"
+        rows[name] = row("_ft22kto1k", f"ImageNet-1k top-1 {top1}", pixels)
+    rows["imagenet22k"] = row("_ft22k", "a start for fine-tuning, 21841 classes")
+    return {**rows, "pretrained": row("", "a start for fine-tuning, self-supervised on ImageNet-22k")}
+
+
+WEIGHTS: dict[str, dict[str, Published]] = {
+    "base_patch16": published_row("base", 83.7, {224: 85.2, 384: 86.8}),
+    "large_patch16": published_row("large", 86.0, {224: 87.4, 384: 88.4, 512: 88.6}),
 }
 
 # The authors' files hold `model`, and in it these names: pre-training has `norm`, one table of offsets and `lm_head`, fine-tuning a

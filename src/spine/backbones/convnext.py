@@ -18,7 +18,7 @@ from spine.blocks.residual import DropPath, drop_path_rates
 from spine.downloads import Published
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layouts.convnext import LAYOUTS as ELSEWHERE
-from spine.weights import Layout, Row
+from spine.names import Layout, Row
 
 EPS = 1e-6  # of every norm
 
@@ -184,7 +184,9 @@ def published_row(variant: str, top1: tuple[float | None, ...], ema: str = "") -
     names = ("imagenet1k", "imagenet1k_384", "imagenet22k_1k", "imagenet22k_1k_384")
     files = ("1k_224_ema", "1k_384", f"22k_1k_224{ema}", f"22k_1k_384{ema}")
     rows = {
-        name: Published(f"{FACEBOOK}{variant}_{file}.pth", "MIT", f"ImageNet-1k top-1 {score}", **(LARGE if "384" in name else {}))
+        name: Published(
+            f"{FACEBOOK}{variant}_{file}.pth", "MIT", f"ImageNet-1k top-1 {score}", **(LARGE if "384" in name else {})
+        )
         for name, file, score in zip(names, files, top1, strict=True)
         if score is not None
     }

@@ -18,11 +18,12 @@ from spine.blocks.conv import PoolNorm
 from spine.blocks.positions import resize_positions, sincos_positions
 from spine.blocks.residual import drop_path_rates
 from spine.blocks.transformer import ClassTokenNorm, PatchEmbed, TransformerBlock, patch_grid, xavier_linear
+from spine.downloads import Published
 from spine.errors import InputError
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
 from spine.layouts.mae import LAYOUTS as ELSEWHERE
 from spine.layouts.mae import by_pooling
-from spine.weights import Layout, Row
+from spine.names import Layout, Row
 
 EPS = 1e-6  # of every norm (Hugging Face's is 1e-12)
 Pooling = Literal[
@@ -117,6 +118,35 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "base_patch16": {"embed_dim": 768, "depth": 12, "num_heads": 12, "patch_size": 16},
     "large_patch16": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "patch_size": 16},
     "huge_patch14": {"embed_dim": 1280, "depth": 32, "num_heads": 16, "patch_size": 14},
+}
+
+FACEBOOK, LICENCE = "https://dl.fbaipublicfiles.com/mae/", "CC-BY-NC-4.0"
+
+
+def published_row(size: str, top1: float) -> dict[str, Published]:
+    """Fine-tuned, and the encoder of the pre-training (the authors' README and FINETUNE.md)."""
+    pretrained = f"{FACEBOOK}pretrain/mae_pretrain_vit_{size}.pth"
+    return {
+        "imagenet1k": Published(f"{FACEBOOK}finetune/mae_finetuned_vit_{size}.pth", LICENCE, f"ImageNet-1k top-1 {top1}"),
+        "pretrained": Published(pretrained, LICENCE, "a start for fine-tuning, self-supervised on ImageNet-1k"),
+    }
+
+
+def with_decoder(file: str, how: str) -> Published:
+    """Encoder and decoder, of the authors' demo, where it paints the hidden patches."""
+    return Published(
+        f"{FACEBOOK}visualize/mae_visualize_vit_{file}.pth", LICENCE, f"encoder and decoder, trained on plain pixels{how}"
+    )
+
+
+WEIGHTS: dict[str, dict[str, Published]] = {
+    "base_patch16": published_row("base", 83.664),
+    "large_patch16": {
+        **published_row("large", 85.952),
+        "visualize": with_decoder("large", ""),
+        "visualize_gan": with_decoder("large_ganloss", " and with a GAN loss"),
+    },
+    "huge_patch14": published_row("huge", 86.928),
 }
 
 # The authors' files hold `model`, and in it these names: pre-training has `norm` and maybe the decoder, fine-tuning `fc_norm` and

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import GlobalAveragePool, LayerNorm2d
 from spine.blocks.residual import DropPath, drop_path_rates
+from spine.downloads import Published, hashed
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layouts.segnext import LAYOUTS as ELSEWHERE
 from spine.layouts.segnext import encoder
-from spine.weights import Layout, Row
+from spine.names import Layout, Row
 
 
 def depthwise(dim: int, height: int, width: int) -> nn.Conv2d:
@@ -185,6 +186,33 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "small": {"depths": (2, 2, 4, 2), "dims": (64, 128, 320, 512)},
     "base": {"depths": (3, 3, 12, 3), "dims": (64, 128, 320, 512)},
     "large": {"depths": (3, 5, 27, 3), "dims": (64, 128, 320, 512)},
+}
+
+MMLAB = "https://download.openmmlab.com/mmsegmentation/v0.5/"
+
+
+def published_row(letter: str, encoder_file: str, segmenter_file: str, miou: float) -> dict[str, Published]:
+    """The authors' encoder as OpenMMLab has converted it, and the segmenter that OpenMMLab trained from it."""
+    encoder_address = f"{MMLAB}pretrain/segnext/mscan_{letter}_20230227-{encoder_file}.pth"
+    run = f"segnext_mscan-{letter}_1x16_512x512_adamw_160k_ade20k"
+    return {
+        "imagenet1k": hashed(encoder_address, "Apache-2.0", "a start for segmenters, trained on ImageNet-1k"),
+        "ade20k": hashed(
+            f"{MMLAB}segnext/{run}/{run}_{segmenter_file}.pth",
+            "Apache-2.0",
+            f"ADE20K mIoU {miou}",
+            image_size=512,
+            crop_pct=1.0,
+        ),
+    }
+
+
+# The authors' files lie in a cloud folder of their university alone.
+WEIGHTS: dict[str, dict[str, Published]] = {
+    "tiny": published_row("t", "119e8c9f", "20230210_140244-05bd8466", 41.5),
+    "small": published_row("s", "f33ccdf2", "20230214_113014-43013668", 44.16),
+    "base": published_row("b", "3ab7d230", "20230209_172053-b6f6c70c", 48.03),
+    "large": published_row("l", "cef260d4", "20230209_172055-19b14b63", 50.99),
 }
 
 # The authors' names of classifiers; those of whole segmenters stand in `spine.layouts.segnext`.

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spine.blocks.conv import GlobalAveragePool, conv_norm, conv_norm_act, initialise_by_inputs, initialise_stem
+from spine.downloads import Published, hashed
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layouts.shufflenet_v1 import LAYOUTS as ELSEWHERE
-from spine.weights import Layout, Row
+from spine.names import Layout, Row, bias_of_classifier
 
 DEPTHS = (4, 8, 4)  # units of stages 2, 3, 4
 
@@ -122,6 +123,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "x2_0_g8": _sizes(8, 48, 768),
 }
 
+MMLAB = "https://download.openmmlab.com/mmclassification/v0/shufflenet_v1/shufflenet_v1_batch1024_imagenet_20200804-"
+
+# The authors' files lie on OneDrive and BaiduYun alone, without an address of their own; OpenMMLab trained one size.
+WEIGHTS: dict[str, dict[str, Published]] = {
+    "x1_0_g3": {"imagenet1k": hashed(f"{MMLAB}5d6cec73.pth", "Apache-2.0", "ImageNet-1k top-1 68.13")},
+}
+
 # The authors' names
 OFFICIAL = Layout(
     "official",
@@ -130,7 +138,7 @@ OFFICIAL = Layout(
         Row("features.**", "backbone.features.**"),
         Row("classifier.0.*", "head.linear.*"),
     ),
-    head_options={"bias": False},
+    head_options=bias_of_classifier,
     wrapper="state_dict",
 )
 LAYOUTS = (OFFICIAL, *ELSEWHERE)

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 
 from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import conv_norm, conv_norm_act, initialise_by_inputs, initialise_stem
+from spine.downloads import Published, hashed
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layouts.shufflenet_v2 import LAYOUTS as ELSEWHERE
-from spine.weights import Layout, Row, Transform
+from spine.names import Layout, Row, Transform, bias_of_classifier
 
 
 def split_channels(x: Tensor) -> tuple[Tensor, ...]:
@@ -255,6 +256,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 
+PYTORCH = "https://download.pytorch.org/models/shufflenetv2_"
+MMLAB = "https://download.openmmlab.com/mmclassification/v0/shufflenet_v2/shufflenet_v2_batch1024_imagenet_20200812-"
+
+# The authors' files, those of the large networks too, lie on OneDrive and BaiduYun alone, without an address of their own.
+WEIGHTS: dict[str, dict[str, Published]] = {
+    variant: {"imagenet1k": hashed(f"{PYTORCH}{file}.pth", "BSD-3-Clause", f"ImageNet-1k top-1 {top1}", crop_pct=224 / resize)}
+    for variant, file, top1, resize in (
+        ("x0_5", "x0.5-f707e7126e", 60.552, 256),
+        ("x1_0", "x1-5666bf0f80", 69.362, 256),
+        ("x1_5", "x1_5-3c479a10", 72.996, 232),
+        ("x2_0", "x2_0-8be3c8ee", 76.23, 232),
+    )
+}
+WEIGHTS["x1_0"]["openmmlab"] = hashed(f"{MMLAB}5bf4721e.pth", "Apache-2.0", "ImageNet-1k top-1 69.55")
+
 # The authors' names
 OFFICIAL = Layout(
     "official",
@@ -265,7 +281,7 @@ OFFICIAL = Layout(
         Row("conv_last.*.*", "backbone.pooling.conv_last.*.*"),
         Row("classifier.0.*", "head.linear.*"),
     ),
-    head_options={"bias": False},
+    head_options=bias_of_classifier,
     lacks=("first_conv.0.conv.weight",),
     wrapper="state_dict",
 )

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spine.blocks.conv import GlobalAveragePool
+from spine.downloads import Published, hashed
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layouts.vgg16 import LAYOUTS as ELSEWHERE
-from spine.weights import Layout, Row, Transform
+from spine.names import Layout, Row, Transform
 
 DEPTHS = (2, 2, 3, 3, 3)  # paper table 1, column D
 
@@ -174,6 +175,25 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "micro": {"widths": (16, 32, 64, 64, 64), "hidden": 128, "hidden_std": None, "dropout": 0.0},
     "plain": {},
     "largefov": {},
+}
+
+PYTORCH = "https://download.pytorch.org/models/vgg16-"
+MMLAB = "https://download.openmmlab.com/mmclassification/v0/vgg/vgg16_batch256_imagenet_20210208-"
+# The authors' files are Caffe's. That of `largefov` is SSD's, where the hidden layers are reduced to 1024 channels.
+WEIGHTS: dict[str, dict[str, Published]] = {
+    "plain": {
+        "imagenet1k": hashed(f"{PYTORCH}397923af.pth", "BSD-3-Clause", "ImageNet-1k top-1 71.592"),
+        "openmmlab": hashed(f"{MMLAB}db26f1a5.pth", "Apache-2.0", "ImageNet-1k top-1 71.62"),
+    },
+    "largefov": {
+        "imagenet1k": Published(
+            "https://s3.amazonaws.com/amdegroot-models/vgg16_reducedfc.pth",
+            "MIT",
+            "a start for dense tasks, without a classifier",
+            mean=(123 / 255, 117 / 255, 104 / 255),
+            std=(1 / 255, 1 / 255, 1 / 255),
+        )
+    },
 }
 
 CAFFE = [f"conv{group}_{i}" for group, depth in enumerate(DEPTHS, 1) for i in range(1, depth + 1)]

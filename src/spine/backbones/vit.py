@@ -21,7 +21,8 @@ from spine.blocks.transformer import ClassTokenNorm, PatchEmbed, TransformerBloc
 from spine.errors import InputError
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
 from spine.layouts.vit import LAYOUTS as ELSEWHERE
-from spine.weights import Layout, Row, Transform
+from spine.layouts.vit import PUBLISHED
+from spine.names import Layout, Row, Transform
 
 EPS = 1e-6  # of every norm
 
@@ -270,6 +271,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "large_r50_s32": {**LARGE, "patch_size": 1, "resnet": (3, 4, 6, 3)},
     "large_r50_s16": {**LARGE, "patch_size": 1, "resnet": (3, 4, 9)},
 }
+
+WEIGHTS = PUBLISHED  # a long list, which stands with the other layouts
 
 HEADS = {numbers["embed_dim"]: numbers["num_heads"] for numbers in VARIANTS.values()}
 

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spine.blocks.conv import GlobalAveragePool
+from spine.downloads import Published
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.weights import Layout, Row
+from spine.names import Layout, Row
 
 
 class SeparableConv2d(nn.Module):
@@ -127,6 +128,21 @@ def initialise(module: nn.Module) -> None:
 VARIANTS: dict[str, dict[str, Any]] = {
     "micro": {"stem": (16, 32), "entry": (48, 96, 192), "middle_blocks": 2, "exit_flow": (256, 320, 448)},
     "standard": {},
+}
+
+# Keras's weights in Cadene's port, from timm's release; what the digits of its name are, nobody says.
+WEIGHTS: dict[str, dict[str, Published]] = {
+    "standard": {
+        "imagenet1k": Published(
+            "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/xception-43020ad28.pth",
+            "Apache-2.0",
+            "ImageNet-1k top-1 79.06",
+            image_size=299,
+            crop_pct=0.8975,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+        )
+    }
 }
 
 # The names of Cadene's port, which timm kept; the last layer is `fc` in the published file and `last_linear` in networks of his code.

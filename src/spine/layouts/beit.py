@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spine.weights import JOIN, Layout, Row
+from spine.names import JOIN, Layout, Row
 
 TABLE = "relative_position_bias.relative_position_bias_table"
 OUR_TABLE = "rel_pos_bias.relative_position_bias_table"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spine.weights import Layout, Row, Transform
+from spine.names import Layout, Row, Transform
 
 SCALE = Transform(lambda x: x.flatten(), lambda x: (x[:, None, None],))  # torchvision's layer scale lies on a map
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from spine.weights import Layout, Row
+from spine.names import Layout, Row
 
 TRUNK = ("conv*.*", "bn*.*", "layer1.**", "transition*.**", "stage*.**")  # the same everywhere
 

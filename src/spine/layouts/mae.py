@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from spine.weights import JOIN, Layout, Row
+from spine.names import JOIN, Layout, Row
 
 
 def by_pooling(layout: Layout, norm: str, head: str, probe: tuple[Row, ...] = ()) -> tuple[Layout, ...]:

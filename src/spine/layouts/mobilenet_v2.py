@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from spine.weights import Layout, Row
+from spine.names import Layout, Row
 
 REPEATS = (1, 2, 3, 4, 3, 3, 1)
 FIRST = list(itertools.accumulate(REPEATS, initial=1))  # the stages' first blocks among ours

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from spine.weights import FLATTEN, UNFLATTEN, Layout, Row, Transform
+from spine.names import FLATTEN, UNFLATTEN, Layout, Row, Transform
 
 Names = tuple[str, str]  # of a convolution and its norm, or of two layers that squeeze
 Parts = tuple[Names, Names, Names, Names]  # expansion, depthwise convolution, squeeze-and-excitation, projection

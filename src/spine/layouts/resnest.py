@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spine.weights import Layout, Row
+from spine.names import Layout, Row
 
 OPENMMLAB = Layout(
     "openmmlab",

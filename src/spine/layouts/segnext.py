@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from spine.weights import Layout, Row, State
+from spine.names import Layout, Row, State
 
 HEAD = (Row("decode_head.**", "head.**"),)
 
@@ -22,16 +23,21 @@ def encoder(prefix: str, depthwise: str) -> tuple[Row, ...]:
     )
 
 
-def hamburger(state: State) -> dict[str, Any]:
-    """Widths and ranks of the heads: 256 and 16 for T and S, 512 and 64 for B, 1024 and 64 for L."""
+def hamburger(state: State, wide: int = 64) -> dict[str, Any]:
+    """Widths and ranks of the heads: 256 and 16 for T and S, 512 for B and 1024 for L with rank `wide`."""
     squeeze = state.get("head.squeeze.conv.weight")
-    return {} if squeeze is None else {"channels": len(squeeze), "rank": 16 if len(squeeze) <= 256 else 64}
+    return {} if squeeze is None else {"channels": len(squeeze), "rank": 16 if len(squeeze) <= 256 else wide}
 
 
 OFFICIAL_SEGMENTER = Layout(
     "official", (*encoder("backbone.", "dwconv.dwconv"), *HEAD), head_options=hamburger, wrapper="state_dict"
 )
-OPENMMLAB_SEGMENTER = Layout("openmmlab", (*encoder("backbone.", "dwconv"), *HEAD), head_options=hamburger, wrapper="state_dict")
+OPENMMLAB_SEGMENTER = Layout(  # its configurations of B and L inherit T's rank
+    "openmmlab",
+    (*encoder("backbone.", "dwconv"), *HEAD),
+    head_options=functools.partial(hamburger, wide=16),
+    wrapper="state_dict",
+)
 OPENMMLAB = Layout("openmmlab", (*encoder("", "dwconv"), Row("head.*", "head.linear.*")), wrapper="state_dict")
 
 LAYOUTS = (OFFICIAL_SEGMENTER, OPENMMLAB_SEGMENTER, OPENMMLAB)

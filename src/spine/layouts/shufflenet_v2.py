@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spine.weights import Layout, Row
+from spine.names import Layout, Row
 
 PLACES = [(stage, i) for stage, depth in enumerate((4, 8, 4)) for i in range(depth)]  # of our units, in order
 OPTIONS = {"equal_branches": True}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spine.weights import JOIN, Layout, Row, Transform
+from spine.names import JOIN, Layout, Row, Transform
 
 # of the four merged patches: theirs lie channel by channel, row, column (nn.Unfold); ours column by column, row, channel
 MERGED = Transform(

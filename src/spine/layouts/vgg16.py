@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spine.weights import FLATTEN, Layout, Row, Transform
+from spine.names import FLATTEN, Layout, Row, Transform
 
 CONV7 = Transform(lambda x: x.flatten(1), lambda x: (x.unflatten(1, (-1, 7, 7)),))  # a 7x7 convolution for a linear layer
 
