@@ -4,11 +4,12 @@ What the references compute is recorded (tests/recording.py), so that the proof 
 records themselves are made again and compared.
 """
 
+import copy
 import json
 
 import pytest
 import torch
-from recording import CLASSES, RECORDS, cases, draw, measure, record
+from recording import CLASSES, RECORDS, cases, draw, image_of, measure, record
 from torch import nn
 
 import spine
@@ -56,6 +57,12 @@ def test_file_of_a_publisher_opens_and_gives_its_outputs(name, tmp_path, double)
     torch.save(draw({key: tuple(shape) for key, shape in expected["keys"].items()}), tmp_path / "file.pth")
     options = {"num_outputs": CLASSES, "weights": tmp_path / "file.pth", "layout": case.told, **case.options}
     net = spine.create_model(case.backbone, **options)
+    single = copy.deepcopy(net).float().eval()  # computes the same numbers, up to float32
+    for size in case.sizes:
+        with torch.no_grad():
+            found = case.ours(single, image_of(size, 1).float()).double().flatten()
+        theirs = torch.tensor(expected["outputs"][f"{size[0]}x{size[1]}"], dtype=torch.float64)
+        assert (found - theirs).square().mean().sqrt() < 1e-5 * theirs.std(), size
     assert_same(measure(net, case, case.ours, dict), expected)
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from recording import draw, shapes_of
 from safetensors.torch import save_file
+from test_configs import composed
 
 import spine
-from spine import names, weights
+from spine import names, preflight, weights
 from spine.errors import InputError
 from spine.model import MaskedModel, backbone_module
 
@@ -173,7 +174,8 @@ def test_what_is_written_for_a_publisher_opens_again(tmp_path, backbone, publish
 def test_another_number_of_classes_renews_the_last_layer_alone(tmp_path, capsys):
     torch.save(random_network("mobilenet_v3", variant="micro").state_dict(), tmp_path / "a.pth")
     spine.create_model("mobilenet_v3", weights=tmp_path / "a.pth", num_outputs=7)
-    assert "2 new (0.5% of the parameters): head.linear.weight, head.linear.bias" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "2 new (0.5% of the parameters): head.linear.weight (3x256 float32 in the file, 7x256 here), head.linear.bias" in told
 
 
 def test_a_file_of_another_backbone_is_named_as_strange(tmp_path):
@@ -185,6 +187,23 @@ def test_a_file_of_another_backbone_is_named_as_strange(tmp_path):
         spine.create_model("convnext", weights=tmp_path / "b.pth", num_outputs=3)
     with pytest.raises(InputError, match="Unknown layout 'tim'. Did you mean 'timm'"):
         spine.create_model("convnext", weights=tmp_path / "a.pth", num_outputs=3, layout="tim")
+
+
+def test_mean_and_deviation_of_a_row_reach_the_images(tmp_path, monkeypatch, capsys):
+    torch.save(random_network("xception", variant="standard").state_dict(), tmp_path / "xception-43020ad28.pth")
+    monkeypatch.setenv("SPINE_CACHE", str(tmp_path))  # as if it had been fetched
+    named = ("backbone=xception", "backbone.variant=standard", "backbone.weights=imagenet1k", "task=cls")
+    config = composed(*named)
+    preflight.check(config)
+    assert config["dataset"]["mean"] == config["dataset"]["std"] == [0.5, 0.5, 0.5]
+    preflight.check(composed(*named, "dataset.mean=[0.4,0.4,0.4]"))
+    assert (
+        "The weights 'imagenet1k' were made with mean [0.5, 0.5, 0.5]; dataset.mean is [0.4, 0.4, 0.4]."
+        in capsys.readouterr().out
+    )
+    config = composed("task=cls")
+    preflight.check(config)
+    assert config["dataset"]["mean"] == [0.485, 0.456, 0.406]
 
 
 def test_names_of_the_weight_table(monkeypatch, tmp_path):

@@ -28,9 +28,10 @@ order of channels), its shapes tell the variant. `layout=timm_tf` says what a fi
 ## What opens
 
 Each row was measured: the publisher's own network (the last column) got random weights, drawn from the names of its tensors; the same
-weights, in a file of its names, were opened by `spine.create_model(name, weights=FILE)`, with nothing else said. Deviations are in float64:
-of outputs relative to their standard deviation (the larger of two image sizes), of the training step (gradients and running statistics)
-relative to each tensor's norm. No file of a publisher was opened for this table.
+weights, in a file of its names, were opened by `spine.create_model(name, weights=FILE)`: variant and conventions are the file's own (only
+the image size and the task are named, and `layout=timm_tf`). Deviations are in float64: of outputs relative to their standard deviation
+(the larger of two image sizes), of the training step (gradients and running statistics) relative to each tensor's
+norm. No file of a publisher was opened for this table.
 """
 NAMES = """
 ## What can be fetched by name

@@ -234,7 +234,7 @@ def open_weights(
     head = told(source.tensors) if callable(told) else told
     if not set(head) <= set(inspect.signature(head_class(make.args[1]).__init__).parameters):
         head = {}  # a layout speaks of its own head only
-    opened = Opened(source, options, {**head, **head_options})
+    opened = Opened(source, options, {**head, **head_options}, row)
     if "variant" in options:
         return opened
     return opened._replace(backbone_options={**options, "variant": variant_of(make, opened)[0]})

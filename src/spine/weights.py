@@ -85,6 +85,7 @@ class Source(NamedTuple):
     layout: Layout
     tensors: State  # under our names
     unknown: list[str]  # names that the layout does not know
+    names: frozenset[str]  # as the file has them
 
 
 def understand(path: str | Path, layouts: Iterable[Layout], layout: str | None = None) -> Source:
@@ -106,7 +107,7 @@ def understand(path: str | Path, layouts: Iterable[Layout], layout: str | None =
             f"{share:.0%} of them. First strange ones: {', '.join(strange[:3])}. Is it a file of another backbone?"
         )
     tensors, unknown = best.to_ours({name: found[original] for name, original in names.items()})
-    return Source(str(path), best, tensors, unknown)
+    return Source(str(path), best, tensors, unknown, frozenset(found))
 
 
 def _spellings(found: State) -> list[dict[str, str]]:
@@ -125,30 +126,31 @@ class Report:
 
     source: Source
     matched: list[str] = field(default_factory=list)
-    resized: list[str] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)  # of the matched ones: those with another name in the file
+    resized: list[str] = field(default_factory=list)  # of the matched ones: tables of positions at another image size
     new: list[str] = field(default_factory=list)  # parts of the network that the file does not hold, or holds in another shape
     unused: list[str] = field(default_factory=list)  # parts of the file that the network does not have
-    misfits: list[str] = field(default_factory=list)  # of the backbone: what was expected and what is there
+    misfits: dict[str, str] = field(default_factory=dict)  # of the new ones: what the file holds in their place
     share: float = 0.0  # of the backbone's parameters, without pooling, that the file holds
     sizes: dict[str, int] = field(default_factory=dict)  # of the network's tensors
 
     def __str__(self) -> str:
         whole = sum(self.sizes.values()) or 1
         lines = [f"Weights from {self.source.path}, taken for {self.source.layout.publisher}'s layout:"]
-        for name in ("matched", "resized", "new", "unused"):
+        for name in ("matched", "renamed", "resized", "new", "unused"):
             keys = getattr(self, name)
             if keys:
                 part = sum(self.sizes.get(key, 0) for key in keys) / whole
                 share = f" ({part:.1%} of the parameters)" if name != "unused" else ""
-                first = "" if name == "matched" else f": {', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''}"
-                lines.append(f"  {len(keys)} {name}{share}{first}")
+                first = [f"{key} ({self.misfits[key]})" if name == "new" and key in self.misfits else key for key in keys[:4]]
+                shown = "" if name in ("matched", "renamed") else f": {', '.join(first)}{', ...' if len(keys) > 4 else ''}"
+                lines.append(f"  {len(keys)} {name}{share}{shown}")
         return "\n".join(lines)
 
     def full(self) -> str:
         """Every tensor, one a line."""
-        return (
-            "\n".join(f"{name} {key}" for name in ("matched", "resized", "new", "unused") for key in getattr(self, name)) + "\n"
-        )
+        rows = [f"{name} {key}" for name in ("matched", "resized", "new", "unused") for key in getattr(self, name)]
+        return "".join(f"{row}\n" for row in rows)
 
 
 def compare(model: nn.Module, source: Source) -> tuple[Report, State]:
@@ -168,11 +170,10 @@ def compare(model: nn.Module, source: Source) -> tuple[Report, State]:
             report.matched.append(key)
             continue
         report.new.append(key)
-        if not key.startswith(OPTIONAL):
-            shape = "is not in the file"
-            if candidate is not None:
-                shape = f"is {tuple(candidate.shape)} {str(candidate.dtype).removeprefix('torch.')} in the file"
-            report.misfits.append(f"{key} {tuple(tensor.shape)} {shape}")
+        if candidate is not None:
+            there, here = ("x".join(map(str, shape)) for shape in (candidate.shape, tensor.shape))
+            report.misfits[key] = f"{there} {str(candidate.dtype).removeprefix('torch.')} in the file, {here} here"
+    report.renamed = [key for key in report.matched if key not in source.names]
     report.unused = [*(key for key in found if key not in own), *source.unknown]
     needed = {key: size for key, size in report.sizes.items() if not key.startswith(OPTIONAL)}
     report.share = sum(needed[key] for key in accepted if key in needed) / max(sum(needed.values()), 1)
@@ -189,9 +190,11 @@ def load(model: nn.Module, source: Source, name: str, sibling: Callable[[], str 
     if report.share < FLOOR:
         other = sibling()
         told = f"This is {other}; you asked for {name}. " if other else ""
+        needed = [key for key in report.new if not key.startswith(OPTIONAL)]
+        strange = [f"{key} ({report.misfits.get(key, 'not in the file')})" for key in needed]
         raise InputError(
             f"'{source.path}' does not fit. {told}Taken for {source.layout.publisher}'s layout, it holds {report.share:.0%} of the "
-            f"parameters of this backbone. First that do not fit: {'; '.join(report.misfits[:3])}."
+            f"parameters of this backbone. First that do not fit: {'; '.join(strange[:3])}."
         )
     if not next(model.parameters()).is_meta:
         model.load_state_dict({**model.state_dict(), **accepted}, strict=True)
