@@ -254,6 +254,8 @@ def variant_of(make: partial, opened: Opened) -> tuple[str, float]:
         report, _ = weight_files.compare(net, opened.source)
         # tables that fit as they are tell Swin's windows apart
         shares[variant] = (report.share, -len(report.unused) - len(report.resized))
+        if shares[variant] == (1.0, 0):  # no other can be better
+            break
     if not shares:
         raise refused
     best = max(shares, key=lambda variant: shares[variant])
