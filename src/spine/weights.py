@@ -97,10 +97,14 @@ def understand(path: str | Path, layouts: Iterable[Layout], layout: str | None =
         publishers = sorted({candidate.publisher for candidate in every})
         raise InputError(f"Unknown layout '{layout}'.{nearest(layout or '', publishers)} Choices: {', '.join(publishers)}.")
     spellings = _spellings(found)
-    shares = [(candidate.claimed(names), candidate, names) for names in spellings for candidate in choices]
-    # the first of equals; under the prefix that is only guessed every name would be one of ours
-    share, best, names = max(shares, key=lambda item: item[0] / (3 if item[1] is OWN and item[2] is spellings[-1] else 1))
-    if share < 0.5 or (best is OWN and names is spellings[-1]):
+    shares = [
+        (candidate.claimed(names), candidate, names)
+        for names in spellings
+        for candidate in choices
+        if candidate is not OWN or names is not spellings[-1]  # behind that prefix every name would be one of ours
+    ]
+    share, best, names = max(shares, key=lambda item: item[0])  # the first of equals
+    if share < 0.5:
         strange = [name for name in found if best.claimed([name]) == 0] or list(found)
         raise InputError(
             f"'{path}' holds {len(found)} tensors, and the layout that knows most of their names, {best.publisher}'s, knows "
