@@ -8,12 +8,13 @@ import hydra
 @hydra.main(version_base="1.3", config_path="conf", config_name="eval")
 def main(cfg):
     """Runs one evaluation on the configuration that the checkpoint carries."""
-    from spine.run import evaluate
+    from spine.commands.evaluate import evaluate
 
     return evaluate(cfg)
 
 
 if __name__ == "__main__":
-    from spine.run import command_line, register_checkpoint
+    from spine.commands.command_line import command_line
+    from spine.commands.evaluate import register_checkpoint
 
     command_line(lambda: (register_checkpoint(sys.argv[1:]), main()))

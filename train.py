@@ -6,12 +6,12 @@ import hydra
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg):
     """Runs one training; with -m, one of a sweep."""
-    from spine.run import train
+    from spine.commands.train import train
 
     return train(cfg)
 
 
 if __name__ == "__main__":
-    from spine.run import command_line
+    from spine.commands.command_line import command_line
 
     command_line(main)

@@ -14,7 +14,9 @@ import torch
 from test_configs import choices, composed
 
 import spine
-from spine import run
+from spine.commands import evaluate, train
+from spine.config import building
+from spine.errors import InputError
 from spine.model import TASKS, head_class, list_heads
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +38,7 @@ TRAINED: dict[str, dict[tuple[str, str], str]] = {}  # cells that passed: parame
 @pytest.mark.parametrize("backbone", spine.list_backbones())
 def test_the_grid_trains_a_step_and_evaluates(tmp_path, capsys, backbone, task, head):
     config = composed(f"backbone={backbone}", f"task={task}", f"head={head}", *FAST)
-    run._train(config, tmp_path)
+    train.run(config, tmp_path)
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert np.isfinite(content["metrics"]["train/loss"]) and content["monitor"] in content["metrics"]
     TRAINED.setdefault(backbone, {})[task, head] = re.search(r"([\d.]+) M parameters", capsys.readouterr().out)[1]
@@ -147,26 +149,26 @@ def test_the_same_seed_gives_the_same_weights_for_any_number_of_workers(tmp_path
         )  # fmt: skip
         folder = tmp_path / str(workers)
         folder.mkdir()
-        run._train(config, folder)
+        train.run(config, folder)
         states.append(torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"])
     for other in states[1:]:
         assert all(torch.equal(value, other[key]) for key, value in states[0].items())
 
 
 def test_a_checkpoint_of_other_classes_is_refused(tmp_path):
-    run._train(composed("task=cls", *SMALL, "trainer.max_epochs=1"), tmp_path)
+    train.run(composed("task=cls", *SMALL, "trainer.max_epochs=1"), tmp_path)
     checkpoint = tmp_path / "checkpoints" / "best.ckpt"
     for split in ("train", "val"):
         for name in "ab":
             (tmp_path / "data" / split / name).mkdir(parents=True)
             cv2.imwrite(str(tmp_path / "data" / split / name / "x.png"), np.zeros((70, 70, 3), np.uint8))
-    config = run.checkpoint_config(str(checkpoint))
+    config = evaluate.checkpoint_config(str(checkpoint))
     config["dataset"] = {key: config["dataset"][key] for key in ("batch_size", "num_workers", "mean", "std", "image_size")} | {
         "_target_": "spine.datasets.image_folder.ImageFolder",
         "root": str(tmp_path / "data"),
     }
-    with pytest.raises(run.InputError, match="head has 5 outputs, but the data set has 2"):
-        run.build(config, "val")
+    with pytest.raises(InputError, match="head has 5 outputs, but the data set has 2"):
+        building.build(config, "val")
 
 
 def test_a_broken_picture_in_a_worker_ends_in_one_sentence(tmp_path):
@@ -260,9 +262,9 @@ def test_every_task_overfits_eight_images(tmp_path, task):
     )  # fmt: skip
     if task in ("pose", "mae"):
         config["augment"]["train"] = config["augment"]["eval"]
-    module, data = run.build(config)
+    module, data = building.build(config)
     data.split("val").data.key = data.split("train").data.key  # the same pictures
-    trainer = run.make_trainer(config, tmp_path, module)
+    trainer = building.build_trainer(config, tmp_path, module)
     trainer.fit(module, data)
     metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
     if task == "mae":
@@ -282,6 +284,6 @@ def test_the_bare_command_reaches_its_promise(tmp_path):
 @pytest.mark.slow
 def test_compiling_changes_no_key(tmp_path):
     config = composed("task=cls", "compile=true", *FAST)
-    module, _ = run.build(config)
-    plain, _ = run.build(composed("task=cls", *FAST))
+    module, _ = building.build(config)
+    plain, _ = building.build(composed("task=cls", *FAST))
     assert module.state_dict().keys() == plain.state_dict().keys()

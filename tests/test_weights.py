@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from test_configs import composed
 
 import spine
-from spine import names, preflight, weights
+from spine import names, weights
+from spine.config import checks
 from spine.errors import InputError
 from spine.model import MaskedModel, backbone_module
 
@@ -194,15 +195,15 @@ def test_mean_and_deviation_of_a_row_reach_the_images(tmp_path, monkeypatch, cap
     monkeypatch.setenv("SPINE_CACHE", str(tmp_path))  # as if it had been fetched
     named = ("backbone=xception", "backbone.variant=standard", "backbone.weights=imagenet1k", "task=cls")
     config = composed(*named)
-    preflight.check(config)
+    checks.check(config)
     assert config["dataset"]["mean"] == config["dataset"]["std"] == [0.5, 0.5, 0.5]
-    preflight.check(composed(*named, "dataset.mean=[0.4,0.4,0.4]"))
+    checks.check(composed(*named, "dataset.mean=[0.4,0.4,0.4]"))
     assert (
         "The weights 'imagenet1k' were made with mean [0.5, 0.5, 0.5]; dataset.mean is [0.4, 0.4, 0.4]."
         in capsys.readouterr().out
     )
     config = composed("task=cls")
-    preflight.check(config)
+    checks.check(config)
     assert config["dataset"]["mean"] == [0.485, 0.456, 0.406]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_configs import composed
 
-from spine import preflight
+from spine.config import building, checks, messages
 from spine.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -54,13 +54,13 @@ MISFITS = [
 @pytest.mark.parametrize(("overrides", "message"), MISFITS)
 def test_parts_that_do_not_fit_are_named(overrides, message):
     with pytest.raises(InputError) as told:
-        preflight.check(composed(*overrides))
+        checks.check(composed(*overrides))
     assert str(told.value).startswith(message)
 
 
 def test_dense_tasks_pad_for_token_models():
-    preflight.check(composed("task=seg", "backbone=vit", "image_size=[100,90]"))
-    assert preflight.padded_size(composed("task=seg", "backbone=vit", "image_size=[100,90]")) == ((112, 96), 16)
+    checks.check(composed("task=seg", "backbone=vit", "image_size=[100,90]"))
+    assert building.padded_size(composed("task=seg", "backbone=vit", "image_size=[100,90]")) == ((112, 96), 16)
 
 
 def command(*arguments, folder):
@@ -87,8 +87,8 @@ def test_misfits_on_the_command_line(tmp_path, arguments, message):
 def test_misfits_are_found_before_lightning_loads():
     """It takes five seconds and more to import; torch alone takes two."""
     code = (
-        "import sys; from spine import preflight; from test_configs import composed\n"
-        "preflight.check(composed('task=seg')); assert 'pytorch_lightning' not in sys.modules"
+        "import sys; from spine.config import checks; from test_configs import composed\n"
+        "checks.check(composed('task=seg')); assert 'pytorch_lightning' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
 
@@ -102,9 +102,9 @@ def test_the_full_trace_is_there_for_who_asks(tmp_path, monkeypatch):
 def test_a_workers_error_is_told_by_its_sentence_alone():
     trace = "Original Traceback (most recent call last):\n  File x\nspine.errors.InputError: File 'a.jpg' is missing.\n"
     wrapped = f"Caught InputError in DataLoader worker process 0.\n{trace}"
-    assert preflight.worker_sentence(wrapped) == "File 'a.jpg' is missing."
-    assert preflight.worker_sentence("File 'a.jpg' is missing.") == "File 'a.jpg' is missing."
+    assert messages.worker_sentence(wrapped) == "File 'a.jpg' is missing."
+    assert messages.worker_sentence("File 'a.jpg' is missing.") == "File 'a.jpg' is missing."
 
 
 def test_what_is_not_a_persons_mistake_keeps_its_trace():
-    assert preflight.sentence(ValueError("inside torch")) is None
+    assert messages.sentence(ValueError("inside torch")) is None

@@ -1,0 +1,1 @@
+"""One file a command: what train.py, eval.py and export.py call."""

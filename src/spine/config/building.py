@@ -1,0 +1,173 @@
+"""Builds data, network and task of a plain configuration."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from spine.config.targets import instantiate, named
+from spine.errors import InputError
+
+OF_LOADER = ("image_size", "batch_size", "num_workers", "mean", "std")  # keys of conf/dataset that are not the format's
+
+
+def build_data(config: dict[str, Any]) -> Any:
+    """The DataModule of a plain configuration."""
+    from spine.datasets.module import DataModule
+    from spine.datasets.transforms import Transform
+    from spine.model import task_facts
+
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
+    settle_input(config, None)
+    node = config["dataset"]
+    own = {key: value for key, value in node.items() if key not in OF_LOADER}
+    augment = config["augment"]
+    multiple = padded_size(config)[1]
+
+    def transform(split: str, data: Any) -> Transform:
+        steps = [instantiate("augment", step) for step in augment["train" if split == "train" else "eval"]]
+        return Transform(steps, node["mean"], node["std"], data.labels.flip_pairs, multiple)
+
+    return DataModule(
+        lambda split: instantiate("dataset", own, split=split),
+        transform,
+        needs=task_facts(named(config["task"])).needs,
+        batch_size=node["batch_size"],
+        num_workers=node["num_workers"],
+        seed=config["seed"],
+    )
+
+
+def outputs_of(task: str, labels: Any) -> int | None:
+    """How many outputs a task's head needs for a data set's labels; None where the patch decides."""
+    kinds = {"cls": labels.classes, "seg": labels.mask_classes, "pose": labels.keypoints}
+    return len(kinds[task]) if task in kinds else None
+
+
+def build(config: dict[str, Any], split: str = "train") -> tuple[Any, Any]:
+    """Task and DataModule of a plain, checked configuration. Writes into it what was found out: num_outputs, precision."""
+    import torch
+
+    from spine.model import load_weights
+
+    config["trainer"]["precision"] = resolve_precision(config["trainer"]["precision"])
+    task = named(config["task"])
+    data = build_data(config)
+    labels = data.split(split).data.labels
+    outputs = outputs_of(task, labels)
+    if config.get("num_outputs") not in (None, outputs):
+        raise InputError(
+            f"The checkpoint's head has {config['num_outputs']} outputs, but the data set has {outputs}. Evaluate it on data "
+            f"with the classes or keypoints that it was trained for."
+        )
+    config["num_outputs"] = outputs
+    opened = open_weights(config, outputs)
+    model = build_model(config, outputs).to(memory_format=torch.channels_last)
+    loaded = load_weights(model, parts(config, outputs)[0], opened) if opened is not None else None
+    if config["compile"]:
+        model.backbone.compile()
+        model.head.compile()
+    module = instantiate(
+        "task",
+        config["task"],
+        model=model,
+        optimizer=partial(instantiate, "optimizer", config["optimizer"]),
+        schedule=partial(instantiate, "schedule", config["schedule"]),
+        labels=labels,
+    )
+    if task == "mae":
+        # only the network knows its patches, and only the data how many outputs the network has: the mask is set last
+        data.patch_mask = (model.grid[0] * model.grid[1], module.mask_ratio)
+        data.opened.clear()
+    module.config = config
+    module.weights = loaded
+    return module, data
+
+
+def resolve_precision(wanted: str) -> str:
+    """Lightning's word for `auto`: bf16-mixed where the processor computes in bf16 at full speed, else 32-true."""
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    return "bf16-mixed" if fast else "32-true"
+
+
+def padded_size(config: dict[str, Any]) -> tuple[tuple[int, int], int]:
+    """The size of the images that reach the network, and the multiple that dense tasks pad to for token models (else 1)."""
+    import torch
+
+    from spine.model import backbone_module
+
+    height, width = config["image_size"]
+    if named(config["task"]) != "seg":
+        return (height, width), 1
+    name = named(config["backbone"])
+    options = {"variant": config["backbone"]["variant"]} if config["backbone"].get("variant") else {}
+    with torch.device("meta"):
+        patch = getattr(backbone_module(name), name)(**options, use="maps").spec.patch_size or 1
+    return (height + -height % patch, width + -width % patch), patch
+
+
+def settle_input(config: dict[str, Any], row: Any) -> None:
+    """Mean and standard deviation of the images: as given, else those of a row of the weight table, else ImageNet's."""
+    from spine.downloads import IMAGENET_MEAN, IMAGENET_STD
+
+    for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+        given, published = config["dataset"].get(name), list(getattr(row, name) if row else usual)
+        if given is None:
+            config["dataset"][name] = published
+        elif row and list(given) != published:
+            print(
+                f"The weights '{config['backbone']['weights']}' were made with {name} {published}; dataset.{name} is {list(given)}."
+            )
+
+
+def parts(config: dict[str, Any], num_outputs: int | None) -> tuple[partial, dict[str, Any], dict[str, Any]]:
+    """What makes the network of a plain configuration, to be called with the options of backbone and head; and these options."""
+    from spine.model import build
+
+    levels = config["head"].get("levels")
+    make = partial(
+        build,
+        named(config["backbone"]),
+        named(config["head"]),
+        named(config["task"]),
+        num_outputs,
+        image_size=padded_size(config)[0],
+        levels=tuple(levels) if levels is not None else None,
+    )
+    backbone = {key: value for key, value in config["backbone"].items() if key not in ("_target_", "weights", "layout")}
+    head = {key: value for key, value in config["head"].items() if key not in ("_target_", "levels")}
+    return make, backbone, head
+
+
+def build_model(config: dict[str, Any], num_outputs: int | None) -> Any:
+    """The network of a plain configuration, without weights."""
+    make, backbone, head = parts(config, num_outputs)
+    return make(backbone_options=backbone, head_options=head)
+
+
+def open_weights(config: dict[str, Any], num_outputs: int | None) -> Any:
+    """The weights file that a plain configuration names, or None; what it tells of conventions and variant is written into it."""
+    if config["backbone"].get("weights") is None:
+        return None
+    from spine import model
+
+    make, backbone, head = parts(config, num_outputs)
+    opened = model.open_weights(make, config["backbone"]["weights"], backbone, head, config["backbone"].get("layout"))
+    config["backbone"].update(opened.backbone_options)
+    config["head"].update(opened.head_options)
+    return opened
+
+
+def build_trainer(config: dict[str, Any], folder: Path, task: Any) -> Any:
+    """Lightning's Trainer of a plain configuration, with the loggers and callbacks that it names."""
+    from spine.training.trainer import make_trainer
+
+    loggers = [instantiate("logger", node, folder=str(folder)) for node in (config.get("logger") or {}).values()]
+    callbacks = [instantiate("callbacks.more", node) for node in (config["callbacks"].get("more") or {}).values()]
+    return make_trainer(config, folder, task, loggers, callbacks)
