@@ -18,6 +18,7 @@ from spine.commands import evaluate, train
 from spine.config import building
 from spine.errors import InputError
 from spine.model import TASKS, head_class, list_heads
+from spine.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 FAST = ("trainer.fast_dev_run=true", "dataset.num_workers=0", "dataset.batch_size=4", "trainer.accelerator=cpu")
@@ -38,7 +39,7 @@ TRAINED: dict[str, dict[tuple[str, str], str]] = {}  # cells that passed: parame
 @pytest.mark.parametrize("backbone", spine.list_backbones())
 def test_the_grid_trains_a_step_and_evaluates(tmp_path, capsys, backbone, task, head):
     config = composed(f"backbone={backbone}", f"task={task}", f"head={head}", *FAST)
-    train.run(config, tmp_path)
+    train.run(config, RunFolder(tmp_path))
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert np.isfinite(content["metrics"]["train/loss"]) and content["monitor"] in content["metrics"]
     TRAINED.setdefault(backbone, {})[task, head] = re.search(r"([\d.]+) M parameters", capsys.readouterr().out)[1]
@@ -149,14 +150,14 @@ def test_the_same_seed_gives_the_same_weights_for_any_number_of_workers(tmp_path
         )  # fmt: skip
         folder = tmp_path / str(workers)
         folder.mkdir()
-        train.run(config, folder)
+        train.run(config, RunFolder(folder))
         states.append(torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"])
     for other in states[1:]:
         assert all(torch.equal(value, other[key]) for key, value in states[0].items())
 
 
 def test_a_checkpoint_of_other_classes_is_refused(tmp_path):
-    train.run(composed("task=cls", *SMALL, "trainer.max_epochs=1"), tmp_path)
+    train.run(composed("task=cls", *SMALL, "trainer.max_epochs=1"), RunFolder(tmp_path))
     checkpoint = tmp_path / "checkpoints" / "best.ckpt"
     for split in ("train", "val"):
         for name in "ab":

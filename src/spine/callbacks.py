@@ -1,8 +1,7 @@
-"""What watches a run: pictures, and a line an epoch where no bar can be drawn."""
+"""Draws samples of what is evaluated."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
-from torch.nn import Module
 
 from spine.pictures import SHOWN
 
@@ -45,14 +43,16 @@ class Pictures(pl.Callback):
         spaced = min(SHOWN, batches)
         if batch_idx in {i * batches // spaced for i in range(spaced)}:
             each = -(-SHOWN // spaced)
-            self.kept.append(({key: value[:each] for key, value in batch.items()}, outputs[:each]))
+            # copies on the CPU: a view would keep the whole batch in the accelerator's memory
+            samples = {key: value[:each].detach().cpu().clone() for key, value in batch.items()}
+            self.kept.append((samples, outputs[:each].detach().cpu().clone()))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Draws them, and the summary of the evaluation, before the metrics start anew."""
-        if not self.kept:
+        if not self._due(trainer):
             return
         summary = pl_module.draw_summary()  # on every process: it gathers
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self.kept:
             batch = {key: torch.cat([kept[key] for kept, _ in self.kept]) for key in self.kept[0][0]}
             outputs = torch.cat([kept for _, kept in self.kept])
             for name, figure in {**pl_module.draw(batch, outputs, self.show), **summary}.items():
@@ -86,23 +86,3 @@ def log_picture(logger: Logger, name: str, picture: np.ndarray, step: int) -> No
         logger.experiment.add_image(name, picture, step, dataformats="HWC")
     elif isinstance(logger, WandbLogger):
         logger.log_image(name, [picture])
-
-
-class EpochLines(pl.Callback):
-    """Prints one line an epoch: loss, the metric that is watched, seconds. For logs and pipes, where a bar says nothing."""
-
-    def __init__(self) -> None:
-        self.start = time.perf_counter()
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Module) -> None:
-        """Starts the clock."""
-        self.start = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Prints the line."""
-        if not trainer.is_global_zero:
-            return
-        shown = {key: trainer.callback_metrics.get(key) for key in ("train/loss", "val/loss", pl_module.monitor)}
-        values = "  ".join(f"{key} {float(value):.4f}" for key, value in shown.items() if value is not None)
-        seconds = time.perf_counter() - self.start
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}  {seconds:.1f} s", flush=True)

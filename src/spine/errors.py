@@ -13,3 +13,13 @@ def nearest(word: str, choices: list[str], prefix: str = "") -> str:
     """A question with the nearest of the choices, put behind `prefix`; nothing where none is near."""
     close = get_close_matches(word, choices, n=1, cutoff=0.5)
     return f" Did you mean '{prefix}{close[0]}'?" if close else ""
+
+
+class RunStopped(SystemExit):
+    """A signal ended the run. A SystemExit, so that neither Lightning nor a sweep of Hydra takes it for a failure."""
+
+    def __init__(self, signal_number: int, message: str = ""):
+        """`message`: where the run stands and how it goes on, for the user."""
+        super().__init__(128 + signal_number)
+        self.signal_number = signal_number
+        self.message = message

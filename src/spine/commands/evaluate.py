@@ -2,45 +2,80 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
+import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from spine import report
+from spine import console, report
 from spine.config.building import build, build_trainer
 from spine.config.checks import check
 from spine.config.resolving import plain
-from spine.config.targets import check_targets
-from spine.errors import InputError
+from spine.config.source import check_interpolations
+from spine.config.targets import check_targets, target_of
+from spine.errors import InputError, RunStopped
+from spine.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from spine.datasets.module import DataModule
+    from spine.interfaces import Labels
+    from spine.tasks.base import Task
+
+log = logging.getLogger(__name__)
+
+# of the training run only the precision is taken over: how it was limited and where it ran says nothing about an evaluation
+TRAINER = {
+    "max_epochs": 1, "max_time": None, "accelerator": "auto", "devices": 1, "strategy": "auto", "gradient_clip_val": None,
+    "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "num_sanity_val_steps": 0, "limit_train_batches": 1.0,
+    "limit_val_batches": 1.0, "fast_dev_run": False, "deterministic": False, "log_every_n_steps": 50,
+}  # fmt: skip
 
 
-def measure(trainer: Any, task: Any, data: Any, split: str, checkpoint: str) -> dict[str, float]:
+def measure(trainer: pl.Trainer, task: Task, data: DataModule, split: str, checkpoint: str) -> dict[str, float]:
     """Evaluates a checkpoint on a split: metric values by name. Training and eval.py end in this same function."""
     import torch
 
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
     task.load_state_dict(state)
     task.split = split
+    data.trainer = trainer  # its number of processes
     values = trainer.validate(task, dataloaders=data.loader(split), verbose=False)[0]
     return {key: float(value) for key, value in values.items()}
 
 
-def checkpoint_config(path: str) -> dict[str, Any]:
-    """The configuration that a checkpoint of ours carries. InputError where the file is none."""
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """The content of a checkpoint of spine. Nothing in it is run; InputError where the file is missing or no such checkpoint."""
     import torch
 
     if not Path(path).is_file():
         raise InputError(f"There is no checkpoint '{path}'. Give ckpt_path=logs/.../checkpoints/best.ckpt.")
     try:
-        config = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["config"]
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         raise InputError(f"'{path}' is not a checkpoint of spine, or it is cut short. Nothing in it was run.") from error
-    check = dict(config)
-    check_targets(check)
-    return check
+    if not isinstance(state, dict) or not {"config", "state_dict"} <= state.keys():
+        raise InputError(f"'{path}' is not a checkpoint of spine: it has no configuration. As weights: backbone.weights={path}.")
+    return state
+
+
+def checkpoint_config(path: str) -> dict[str, Any]:
+    """The configuration that a checkpoint carries, with its interpolations, checked. InputError where the file is none of ours."""
+    state = read_checkpoint(path)
+    config = dict(state.get("config_source") or state["config"])
+    check_interpolations(config)
+    check_targets(config)
+    config["num_outputs"] = state["config"]["num_outputs"]
+    config["trainer"] = {**TRAINER, "precision": state["config"]["trainer"]["precision"]}
+    config["compile"] = False
+    config.pop("restart", None)
+    return config
 
 
 def register_checkpoint(arguments: list[str]) -> None:
@@ -55,11 +90,21 @@ def register_checkpoint(arguments: list[str]) -> None:
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Evaluates a checkpoint on a split; prints its metrics, writes metrics.json and pictures."""
+    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    with console.kept_in(folder.path / "eval.log"):
+        try:
+            return _evaluate(plain(cfg), folder)
+        except RunStopped as stop:
+            raise RunStopped(stop.signal_number, "Stopped while evaluating; no result was written.") from None
+
+
+def _evaluate(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
     start = time.perf_counter()
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    config = plain(cfg)
     checkpoint, split = config.pop("ckpt_path"), config.pop("split")
     config["backbone"]["weights"] = None  # everything comes from the checkpoint
+    labels = saved_labels(checkpoint)
+    if labels is not None:
+        name_classes(config, labels)
     check(config)
     import pytorch_lightning as pl
 
@@ -67,9 +112,35 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     silence_libraries()
     pl.seed_everything(config["seed"], verbose=False)
-    task, data = build(config, split)
-    trainer = build_trainer(config, folder, task)
+    task, data = build(config, split, labels)
+    trainer = build_trainer(config, folder.path, task)
     values = measure(trainer, task, data, split, checkpoint)
     if trainer.is_global_zero:
-        report.results(folder, task.monitor.replace("val/", f"{split}/"), values, time.perf_counter() - start, checkpoint)
+        monitor, seconds = task.monitor.replace("val/", f"{split}/"), time.perf_counter() - start
+        content = {
+            "metrics": {key: value if math.isfinite(value) else None for key, value in values.items()},
+            "monitor": monitor,
+            "seconds": seconds,
+            "checkpoint": checkpoint,
+            "split": split,
+        }
+        folder.write_json(folder.results, content)
+        folder.write_json(folder.path / "config.json", config)
+        report.print_results(folder.path, monitor, values, seconds)
     return values
+
+
+def saved_labels(checkpoint: str) -> Labels | None:
+    """Names of classes, mask classes and keypoints in a checkpoint; None in one that was written before they were kept."""
+    from spine.datasets.relabel import labels_from
+
+    saved = read_checkpoint(checkpoint).get("labels")
+    return labels_from(saved) if saved else None
+
+
+def name_classes(config: dict[str, Any], labels: Labels) -> None:
+    """Lets a data set that finds its classes in the training split take them from the checkpoint: the split may be absent."""
+    dataset = config["dataset"]
+    takes = inspect.signature(target_of(dataset).__init__).parameters
+    if "classes" in takes and labels.classes and dataset.get("classes") is None:
+        dataset["classes"] = list(labels.classes)

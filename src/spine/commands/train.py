@@ -1,40 +1,76 @@
-"""Trains one run."""
+"""Trains one run, or goes on with it."""
 
 from __future__ import annotations
 
 import json
+import logging
+import math
+import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
-from spine import report
+from spine import console, report
 from spine.commands.evaluate import measure
 from spine.config import messages
 from spine.config.building import build, build_trainer
 from spine.config.checks import check
 from spine.config.resolving import plain
+from spine.config.source import keep_interpolations
 from spine.config.targets import named
-from spine.errors import InputError
+from spine.errors import InputError, RunStopped
+from spine.training.run_folder import RunFolder, command
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from spine.tasks.base import Task
+
+log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig) -> float | None:
-    """Trains one run; returns the value of optimized_metric, for sweepers. In its folder: metrics, curves, pictures, checkpoints."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    for leftover in ("error.txt", "metrics.json"):
-        (folder / leftover).unlink(missing_ok=True)
+    """Trains one run; returns the value of optimized_metric, for sweepers. In its folder: metrics, curves, pictures, checkpoints.
+
+    A finished run prints its results; an unfinished one goes on from its last checkpoint; `restart=true` starts over.
+    """
+    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    source: dict[str, Any] = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
+    with folder.locked():
+        if cfg.restart and console.process_rank() == 0 and (beside := folder.set_aside()) is not None:
+            log.info("Starting over; the earlier run was moved to %s", beside)
+        with console.kept_in(folder.path / "train.log"):
+            folder.error.unlink(missing_ok=True)
+            try:
+                return run(plain(cfg), folder, source)
+            except Exception as error:
+                reason = messages.sentence(error) or f"{type(error).__name__}: {error}"
+                if console.process_rank() == 0:
+                    _write_error(folder, reason)
+                raise
+
+
+def _write_error(folder: RunFolder, reason: str) -> None:
     try:
-        return run(plain(cfg), folder)
-    except Exception as error:
-        (folder / "error.txt").write_text((messages.sentence(error) or f"{type(error).__name__}: {error}") + "\n")
-        raise
+        folder.error.write_text(reason + "\n")
+    except OSError:  # a full disk must not hide the error itself
+        log.warning("'%s' could not be written.", folder.error)
 
 
-def run(config: dict[str, Any], folder: Path) -> float | None:
-    """Trains one run of a plain configuration in `folder`; returns the value of optimized_metric, if one is named."""
+def run(config: dict[str, Any], folder: RunFolder, source: dict[str, Any] | None = None) -> float | None:
+    """Trains or resumes one run of a plain configuration in `folder`; returns the value of optimized_metric, if one is named.
+
+    `source` is the configuration with its interpolations, kept in checkpoints. Raises InputError for a user's mistake and
+    RunStopped after a signal.
+    """
     start = time.perf_counter()
+    if (done := _finished(config, folder)) is not None:
+        return _optimized(config, done)
+    resume = _checkpoint_to_resume(config, folder)
     check(config)  # before Lightning, which takes seconds to import
     import pytorch_lightning as pl
 
@@ -42,42 +78,179 @@ def run(config: dict[str, Any], folder: Path) -> float | None:
 
     silence_libraries()
     pl.seed_everything(config["seed"], verbose=False)
+    state = check_resumable(config, resume) if resume is not None else None
+    before = json.loads(json.dumps(config))
     task, data = build(config)
-    if config["ckpt_path"]:
-        report.keep_history(folder)
-    trainer = build_trainer(config, folder, task)
+    task.config_source = keep_interpolations(source or before, before, config)
+    in_place = resume is not None and Path(resume).resolve().parent == folder.last.parent.resolve()
+    trainer = build_trainer(config, folder.path, task, kept_rows=state["metrics_rows"] if state and in_place else 0)
+    del state
     if trainer.is_global_zero:
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        folder.write_json(folder.path / "config.json", config)
+        folder.write_provenance()
         if task.weights is not None:
-            print(task.weights)
-            (folder / "weights.txt").write_text(task.weights.full())
-        _announce(config, task, data, folder)
-    trainer.fit(task, data, ckpt_path=config["ckpt_path"], weights_only=True if config["ckpt_path"] else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""
-    if best:
-        trainer.loggers = []  # the curves end with training; what follows is the result
-        values = measure(trainer, task, data, "val", best)
-    else:  # fast_dev_run writes no checkpoint
-        values = {
-            key: float(value) for key, value in trainer.callback_metrics.items() if "/" in key and not key.startswith("lr-")
-        }
+            log.info("%s", task.weights)
+            (folder.path / "weights.txt").write_text(task.weights.full())
+        _announce(config, task, data, folder.path)
+    try:
+        trainer.fit(task, data, ckpt_path=resume, weights_only=True if resume else None)
+        _raise_if_signalled(trainer)
+        values = _evaluate_best(config, trainer, task, data, folder)
+    except RunStopped as stop:
+        raise RunStopped(stop.signal_number, _report_stop(stop, trainer, folder)) from None
     if trainer.is_global_zero:
-        report.draw_curves(folder)
-        report.results(folder, task.monitor, values, time.perf_counter() - start, checkpoint=best)
+        _write_results(config, trainer, task, folder, values, time.perf_counter() - start)
+    return _optimized(config, values)
+
+
+# ---- what an earlier start left --------------------------------------------------------------------------------------
+
+
+def _finished(config: dict[str, Any], folder: RunFolder) -> dict[str, float] | None:
+    """Prints and returns the results of a run that is finished; None where there is something to train."""
+    content = folder.read_results()
+    if content is None or config["trainer"]["fast_dev_run"]:
+        return None
+    if content.get("stopped_by_max_time") not in (None, config["trainer"]["max_time"]):
+        return None  # it was stopped by another max_time: there is time again
+    values = {key: math.nan if value is None else value for key, value in content["metrics"].items()}
+    if console.process_rank() == 0:
+        report.print_results(folder.path, content["monitor"], values, content["seconds"])
+        log.info("This run is finished; nothing was done. restart=true trains it again and keeps this folder beside.")
+    return values
+
+
+def _checkpoint_to_resume(config: dict[str, Any], folder: RunFolder) -> str | None:
+    """last.ckpt of the folder, else the ckpt_path of the configuration, else None."""
+    given = config["ckpt_path"]
+    if config["trainer"]["fast_dev_run"]:
+        return given
+    if folder.last.is_file():
+        if given not in (None, "last") and Path(given).resolve() != folder.last.resolve():
+            log.warning("ckpt_path is not used: this run has begun already. restart=true starts it over from ckpt_path.")
+        log.info("Resuming from %s", folder.last)
+        return str(folder.last)
+    if given == "last":
+        return None
+    if given is not None:
+        log.info("Resuming from %s", given)
+    return given
+
+
+def check_resumable(config: dict[str, Any], path: str) -> dict[str, Any]:
+    """Reads a checkpoint that training goes on from. InputError where it is not one of this network, or of other optimizer settings."""
+    from spine.commands.evaluate import read_checkpoint
+
+    state = read_checkpoint(path)
+    saved = state["config"]
+    for part in ("backbone", "head", "task"):
+        if saved[part]["_target_"] != config[part]["_target_"] or saved[part].get("variant") != config[part].get("variant"):
+            theirs, ours = (" ".join(filter(None, (named(c[part]), c[part].get("variant")))) for c in (saved, config))
+            raise InputError(
+                f"'{path}' is a checkpoint of {part} {theirs}, and this command trains {ours}. Resume with the command that made "
+                f"it; to start another run from its weights give backbone.weights={path}."
+            )
+    if "loops" not in state or "optimizer_states" not in state:
+        raise InputError(f"'{path}' holds weights only and cannot be resumed. Start a run from it with backbone.weights={path}.")
+    return {"metrics_rows": state.get("metrics_rows", 0)}
+
+
+# ---- the end of a run ------------------------------------------------------------------------------------------------
+
+
+def _raise_if_signalled(trainer: pl.Trainer) -> None:
+    """A signal that came at the end of an epoch ends training as if it were finished."""
+    from spine.training.stopping import StopOnSignal
+
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, StopOnSignal) and callback.received is not None:
+            raise RunStopped(callback.received)
+
+
+def _evaluate_best(config: dict[str, Any], trainer: pl.Trainer, task: Task, data: Any, folder: RunFolder) -> dict[str, float]:
+    """Metrics of the best checkpoint on the validation split. Where no epoch was validated, those of the last."""
+    logged = {key: float(value) for key, value in trainer.callback_metrics.items() if "/" in key}
+    if config["trainer"]["fast_dev_run"] or config["trainer"]["limit_val_batches"] == 0:
+        return logged
+    loggers, trainer.loggers = trainer.loggers, []  # the curves end with training; what follows is the result
+    values = measure(trainer, task, data, "val", _best_path(trainer) or str(folder.last))
+    trainer.loggers = loggers
+    report.log_summary(loggers, values)
+    return values
+
+
+def _best_path(trainer: pl.Trainer) -> str:
+    """The best checkpoint, the empty string where no validation came to one."""
+    return getattr(trainer.checkpoint_callback, "best_model_path", "")
+
+
+def _write_results(
+    config: dict[str, Any], trainer: pl.Trainer, task: Task, folder: RunFolder, values: dict[str, float], seconds: float
+) -> None:
+    report.draw_curves(folder.path)
+    best = _best_path(trainer)
+    limits = (trainer.max_epochs, trainer.max_steps)
+    reached = trainer.current_epoch >= (limits[0] or 0) > 0 or trainer.global_step >= limits[1] > 0
+    content = {
+        "metrics": {key: value if math.isfinite(value) else None for key, value in values.items()},  # JSON knows no NaN
+        "monitor": task.monitor,
+        "seconds": seconds,
+        "checkpoint": best or (str(folder.last) if folder.last.is_file() else ""),
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "stopped_by_max_time": config["trainer"]["max_time"] if not reached else None,
+    }
+    folder.write_json(folder.results, content)
+    folder.stopped.unlink(missing_ok=True)
+    report.print_results(folder.path, task.monitor, values, seconds)
+
+
+def _optimized(config: dict[str, Any], values: dict[str, float]) -> float | None:
     metric = config["optimized_metric"]
     if metric is not None and metric not in values:
         raise InputError(f"optimized_metric '{metric}' was not measured. Choices: {', '.join(sorted(values))}.")
     return values[metric] if metric else None
 
 
-def _announce(config: dict[str, Any], task: Any, data: Any, folder: Path) -> None:
+def _report_stop(stop: RunStopped, trainer: pl.Trainer, folder: RunFolder) -> str:
+    """Writes stopped.json and the curves so far; returns where the run stands and how it goes on."""
+    number = stop.signal_number
+    step, epoch = trainer.global_step, trainer.current_epoch + 1
+    if trainer.is_global_zero:
+        report.draw_curves(folder.path)
+        values = {key: float(value) for key, value in trainer.callback_metrics.items() if "/" in key}
+        content = {
+            "signal": signal.Signals(number).name,
+            "epoch": epoch,
+            "steps": step,
+            "metrics": {key: value if math.isfinite(value) else None for key, value in values.items()},
+            "command": resume_command(folder.path),
+        }
+        folder.write_json(folder.stopped, content)
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    kept = f"The state is in {folder.last}." if folder.last.is_file() else "No checkpoint was written yet."
+    return (
+        f"{stop.message or f'Stopped by {name}'} in epoch {epoch} of {trainer.max_epochs}, after step {step}. {kept} "
+        f"Go on with:\n    {resume_command(folder.path)}"
+    )
+
+
+def resume_command(folder: Path) -> str:
+    """The command that goes on with a run; one job of a sweep is named by its folder."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        import shlex
+        import sys
+
+        overrides = [str(override) for override in HydraConfig.get().overrides.task]
+        return shlex.join(["python", sys.argv[0], *overrides, f"hydra.run.dir={folder}"])
+    return command()
+
+
+def _announce(config: dict[str, Any], task: Task, data: Any, folder: Path) -> None:
     parameters = sum(parameter.numel() for parameter in task.model.parameters())
     backbone, size = config["backbone"], config["image_size"]
-    print(
-        f"{named(backbone)} {backbone.get('variant')} + {named(config['head'])}, "
-        f"{parameters / 1e6:.2f} M parameters, task {task.name}, {size[0]}x{size[1]} pixels, "
-        f"{len(data.split('train'))} training samples, precision {config['trainer']['precision']}\n{folder}",
-        flush=True,
-    )
+    log.info(
+        "%s %s + %s, %.2f M parameters, task %s, %dx%d pixels, %d training samples, precision %s\n%s",
+        named(backbone), backbone.get("variant"), named(config["head"]), parameters / 1e6, task.name, *size,
+        len(data.split("train")), config["trainer"]["precision"], folder,
+    )  # fmt: skip

@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spine.config.targets import instantiate, named
 from spine.errors import InputError
 
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from spine.datasets.module import DataModule
+    from spine.interfaces import DataSet, Labels
+    from spine.tasks.base import Task
+
 OF_LOADER = ("image_size", "batch_size", "num_workers", "mean", "std")  # keys of conf/dataset that are not the format's
 
 
-def build_data(config: dict[str, Any]) -> Any:
-    """The DataModule of a plain configuration."""
+def build_data(config: dict[str, Any], labels: Labels | None = None) -> DataModule:
+    """The DataModule of a plain configuration. `labels`: names of a checkpoint, under whose numbers the samples are given."""
     from spine.datasets.module import DataModule
+    from spine.datasets.relabel import Relabeled
     from spine.datasets.transforms import Transform
     from spine.model import task_facts
 
@@ -26,14 +34,20 @@ def build_data(config: dict[str, Any]) -> Any:
     augment = config["augment"]
     multiple = padded_size(config)[1]
 
-    def transform(split: str, data: Any) -> Transform:
-        steps = [instantiate("augment", step) for step in augment["train" if split == "train" else "eval"]]
+    needs = task_facts(named(config["task"])).needs
+
+    def open_split(split: str) -> DataSet:
+        data: DataSet = instantiate("dataset", own, split=split)
+        return data if labels is None else Relabeled(data, labels, needs)
+
+    def transform(mode: str, data: DataSet) -> Transform:
+        steps = [instantiate("augment", step) for step in augment[mode]]
         return Transform(steps, node["mean"], node["std"], data.labels.flip_pairs, multiple)
 
     return DataModule(
-        lambda split: instantiate("dataset", own, split=split),
+        open_split,
         transform,
-        needs=task_facts(named(config["task"])).needs,
+        needs=needs,
         batch_size=node["batch_size"],
         num_workers=node["num_workers"],
         seed=config["seed"],
@@ -46,16 +60,19 @@ def outputs_of(task: str, labels: Any) -> int | None:
     return len(kinds[task]) if task in kinds else None
 
 
-def build(config: dict[str, Any], split: str = "train") -> tuple[Any, Any]:
-    """Task and DataModule of a plain, checked configuration. Writes into it what was found out: num_outputs, precision."""
+def build(config: dict[str, Any], split: str = "train", saved_labels: Labels | None = None) -> tuple[Task, DataModule]:
+    """Task and DataModule of a plain, checked configuration. Writes into it what was found out: num_outputs, precision.
+
+    `split` is opened for the names of its classes; `saved_labels` are those of a checkpoint, which count instead.
+    """
     import torch
 
     from spine.model import load_weights
 
     config["trainer"]["precision"] = resolve_precision(config["trainer"]["precision"])
     task = named(config["task"])
-    data = build_data(config)
-    labels = data.split(split).data.labels
+    data = build_data(config, saved_labels)
+    labels = data.split(split).labels
     outputs = outputs_of(task, labels)
     if config.get("num_outputs") not in (None, outputs):
         raise InputError(
@@ -79,8 +96,7 @@ def build(config: dict[str, Any], split: str = "train") -> tuple[Any, Any]:
     )
     if task == "mae":
         # only the network knows its patches, and only the data how many outputs the network has: the mask is set last
-        data.patch_mask = (model.grid[0] * model.grid[1], module.mask_ratio)
-        data.opened.clear()
+        data.mask_patches(model.grid[0] * model.grid[1], module.mask_ratio)
     module.config = config
     module.weights = loaded
     return module, data
@@ -164,10 +180,13 @@ def open_weights(config: dict[str, Any], num_outputs: int | None) -> Any:
     return opened
 
 
-def build_trainer(config: dict[str, Any], folder: Path, task: Any) -> Any:
-    """Lightning's Trainer of a plain configuration, with the loggers and callbacks that it names."""
+def build_trainer(config: dict[str, Any], folder: Path, task: Task, kept_rows: int = 0) -> pl.Trainer:
+    """Lightning's Trainer of a plain configuration, with the loggers and callbacks that it names.
+
+    `kept_rows`: rows of metrics.csv that a resumed run keeps.
+    """
     from spine.training.trainer import make_trainer
 
     loggers = [instantiate("logger", node, folder=str(folder)) for node in (config.get("logger") or {}).values()]
     callbacks = [instantiate("callbacks.more", node) for node in (config["callbacks"].get("more") or {}).values()]
-    return make_trainer(config, folder, task, loggers, callbacks)
+    return make_trainer(config, folder, task, loggers, callbacks, kept_rows)

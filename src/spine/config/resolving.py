@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from spine.config.targets import named
 
-OUTSIDE_RUN_ID = ("ckpt_path", "task_name", "tags", "logger")  # what a run writes where does not change what it is
+OUTSIDE_RUN_ID = ("ckpt_path", "restart", "task_name", "tags", "logger")  # what a run writes where does not change what it is
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

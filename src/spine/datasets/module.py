@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from spine.datasets.loader import ResumableLoader
 from spine.datasets.sampler import Draw, EpochBatches
 from spine.datasets.transforms import Transform
 from spine.errors import InputError
@@ -76,50 +78,93 @@ class DataModule(pl.LightningDataModule):
         batch_size: int,
         num_workers: int,
         seed: int,
-        patch_mask: tuple[int, float] | None = None,
     ):
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer samples to evaluate than processes
         if batch_size < 1:
             raise InputError(f"dataset.batch_size is {batch_size}; it must be at least 1.")
         self.open_split, self.transforms, self.needs = open_split, transforms, needs
-        self.batch_size, self.seed, self.patch_mask = batch_size, seed, patch_mask
+        self.batch_size, self.seed = batch_size, seed
+        self.patch_mask: tuple[int, float] | None = None
         self.num_workers = min(num_workers, os.cpu_count() or 1) if num_workers >= 0 else os.cpu_count() or 1
-        self.opened: dict[str, Samples] = {}
+        self.opened: dict[str, DataSet] = {}
+        self.samples: dict[tuple[str, bool], Samples] = {}
+        self.training_loader: ResumableLoader | None = None
+        self.position: dict[str, int] | None = None  # of a checkpoint, until the loader is made
 
-    def split(self, name: str) -> Samples:
-        """The samples of a split: train, val or test."""
+    def split(self, name: str) -> DataSet:
+        """The data set of a split: train, val or test."""
         if name not in self.opened:
-            data = self.open_split(name)
-            self.opened[name] = Samples(data, self.transforms(name, data), self.seed, self.needs, self.patch_mask)
+            self.opened[name] = self.open_split(name)
         return self.opened[name]
 
-    def loader(self, name: str) -> DataLoader:
-        """The loader of a split: shuffled and without an incomplete batch for train, in order and complete for the others."""
-        samples, train = self.split(name), name == "train"
-        if train and len(samples) < self.batch_size * self._world():
+    def transformed(self, name: str, training: bool = False) -> Samples:
+        """The samples of a split, augmented for training or as they are evaluated."""
+        if (name, training) not in self.samples:
+            data = self.split(name)
+            transform = self.transforms("train" if training else "eval", data)
+            self.samples[name, training] = Samples(data, transform, self.seed, self.needs, self.patch_mask)
+        return self.samples[name, training]
+
+    def mask_patches(self, patches: int, ratio: float) -> None:
+        """Adds a `patch_mask` to every sample: (patches,) with the share `ratio` of them masked, for masked pre-training."""
+        self.patch_mask = (patches, ratio)
+        for samples in self.samples.values():
+            samples.patch_mask = self.patch_mask
+
+    def loader(self, name: str, training: bool = False) -> ResumableLoader:
+        """The loader of a split: in order, complete and without augmentation; or, for training, shuffled, augmented and
+        without an incomplete last batch.
+        """
+        samples = self.transformed(name, training)
+        if training and len(samples) < self.batch_size * self._world():
             processes = f" on each of {self._world()} processes" if self._world() > 1 else ""
             raise InputError(
                 f"The training split holds {len(samples)} samples, fewer than one batch of {self.batch_size}{processes}. "
                 f"Set dataset.batch_size to at most {max(1, len(samples) // self._world())}."
             )
-        batches = EpochBatches(len(samples), self.batch_size, self.seed, shuffle=train, rank=self._rank(), world=self._world())
+        overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]  # the same batches in every epoch
+        batches = EpochBatches(
+            len(samples),
+            self.batch_size,
+            self.seed,
+            shuffle=training and not overfit,
+            rank=self._rank(),
+            world=self._world(),
+        )
         options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4} if self.num_workers else {}
-        return DataLoader(
+        return ResumableLoader(
             samples,
             batch_sampler=batches,
             num_workers=self.num_workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_single_threaded,
+            worker_init_fn=_prepare_worker,
             generator=torch.Generator(),  # else every pass would draw from the global state, and dropout would depend on the workers
             **options,
         )
 
-    def train_dataloader(self) -> DataLoader:
-        """Batches of the training split."""
-        return self.loader("train")
+    def train_dataloader(self) -> ResumableLoader:
+        """Batches of the training split; in a resumed run, those behind the last one that was trained."""
+        self.training_loader = self.loader("train", training=True)
+        if self.position is not None:
+            self.training_loader.load_state_dict(self.position)
+            self.position = None
+        return self.training_loader
 
-    def val_dataloader(self) -> DataLoader:
+    def state_dict(self) -> dict[str, int]:
+        """How far training got in its epoch, for the checkpoint.
+
+        Lightning keeps the state of loaders too, but restores it only where they are made after the checkpoint is read:
+        a schedule that asks for the number of steps has them made before.
+        """
+        return self.training_loader.state_dict() if self.training_loader is not None else {}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Keeps the position of a checkpoint for the loader that will be made."""
+        self.position = state_dict or None
+
+    def val_dataloader(self) -> ResumableLoader:
         """Batches of the validation split."""
         return self.loader("val")
 
@@ -130,7 +175,9 @@ class DataModule(pl.LightningDataModule):
         return self.trainer.world_size if self.trainer else 1
 
 
-def _single_threaded(worker: int) -> None:
+def _prepare_worker(worker: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)  # one thread a worker: more only get into each other's way
+    for number in (signal.SIGINT, signal.SIGTERM):  # a signal to the whole group of processes: the main one ends the workers
+        signal.signal(number, signal.SIG_IGN)

@@ -21,18 +21,20 @@ class EpochBatches(Sampler[list[Draw]]):
     """Batches of one process. All processes draw the same order and take every world-th place of it; no global state is read.
 
     Training drops the last incomplete batch. Evaluation keeps the order of the data set and every sample: the last ranks may have one
-    fewer.
+    fewer. `skip` batches are left out of the next pass, for a run that is resumed within an epoch.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int, *, shuffle: bool, rank: int = 0, world: int = 1):
         self.length, self.batch_size, self.seed, self.shuffle = length, batch_size, seed, shuffle
         self.rank, self.world = rank, world
         self.epoch = 0
+        self.skip = 0
         self.sampler = self  # Lightning calls set_epoch on batch_sampler.sampler only
 
     def set_epoch(self, epoch: int) -> None:
-        """The order of the next pass; Lightning calls this before every epoch."""
-        self.epoch = epoch
+        """Sets the order of the next pass. Lightning calls this before every epoch; another epoch starts at its first batch."""
+        if epoch != self.epoch:
+            self.epoch, self.skip = epoch, 0
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -47,5 +49,6 @@ class EpochBatches(Sampler[list[Draw]]):
         else:
             order = np.arange(self.length)
         epoch, own = self.epoch if self.shuffle else 0, order[self.rank :: self.world]
-        for start in range(0, len(own), self.batch_size):
+        first, self.skip = self.skip * self.batch_size, 0
+        for start in range(first, len(own), self.batch_size):
             yield [Draw(epoch, int(index)) for index in own[start : start + self.batch_size]]

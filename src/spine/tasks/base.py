@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
 
 from spine.interfaces import Labels
 
@@ -38,6 +40,9 @@ class Task(pl.LightningModule):
         self.split = "val"  # names what is evaluated
         self.weights: Any = None  # what was loaded to start from (spine.weights.Report)
         self.config: dict[str, Any] = {}  # the run's resolved configuration, as plain data; travels in every checkpoint
+        self.config_source: dict[str, Any] = {}  # the same with its interpolations: overrides reach what follows from them
+        self.train_loss = MeanMetric(nan_strategy="disable")  # of the epoch; checking for NaN would wait for the device
+        self.split_loss = MeanMetric(nan_strategy="disable")
 
     def measure(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss () and the network's answer for one batch: the one step that training and evaluation share."""
@@ -61,27 +66,35 @@ class Task(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
         loss, _ = self.measure(batch)
-        self.log(
-            "train/loss",
-            loss.detach(),
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            prog_bar=True,
-            batch_size=len(batch["image"]),
-        )
+        self.train_loss.update(loss.detach(), len(batch["image"]))
         return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Starts the mean loss of the epoch; an epoch that is resumed within goes on with the mean of its checkpoint."""
+        self.train_loss.reset()
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the mean loss of the epoch. It is handed to the loggers here, so that it is written before the epoch is saved."""
+        value = self.train_loss.compute()
+        self.log("train/loss", value, logger=False)
+        for logger in self.loggers:
+            logger.log_metrics({"train/loss": float(value), "epoch": self.current_epoch}, step=self.global_step - 1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Takes a batch into loss and metrics; returns the network's answer for the pictures."""
         loss, output = self.measure(batch)
-        self.log(f"{self.split}/loss", loss, on_epoch=True, sync_dist=True, prog_bar=True, batch_size=len(batch["image"]))
+        self.split_loss.update(loss, len(batch["image"]))
         self.update_metrics(output, batch)
         return output
 
+    def on_validation_epoch_start(self) -> None:
+        """Starts the mean loss of the split."""
+        self.split_loss.reset()
+
     def on_validation_epoch_end(self) -> None:
-        """Logs what the metrics came to."""
-        values = {f"{self.split}/{key}": value for key, value in self.compute_metrics().items()}
+        """Logs what the metrics came to. Every process takes part, also one that had no sample."""
+        values = {f"{self.split}/loss": float(self.split_loss.compute())}
+        values |= {f"{self.split}/{key}": value for key, value in self.compute_metrics().items()}
         shown = {key: value for key, value in values.items() if key == self.monitor}
         self.log_dict(shown, prog_bar=True)
         self.log_dict({key: value for key, value in values.items() if key not in shown})
@@ -93,5 +106,16 @@ class Task(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Puts the run's configuration in: `python eval.py ckpt_path=...` needs nothing else."""
+        """Adds what `python eval.py ckpt_path=...` needs: the configuration and the names of classes and keypoints."""
         checkpoint["config"] = self.config
+        checkpoint["config_source"] = self.config_source
+        checkpoint["labels"] = dataclasses.asdict(self.labels)
+        loss = self.train_loss
+        checkpoint["train_loss"] = {"mean_value": loss.mean_value.cpu(), "weight": loss.weight.cpu()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the mean loss of an epoch that is resumed within."""
+        if saved := checkpoint.get("train_loss"):
+            self.train_loss.mean_value = saved["mean_value"].to(self.device)
+            self.train_loss.weight = saved["weight"].to(self.device)
+            self.train_loss._update_count = 1

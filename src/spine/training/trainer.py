@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
 
-from spine.callbacks import EpochLines, Pictures
+from spine.callbacks import Pictures
+from spine.loggers import MetricsFile
 from spine.model import check_arguments
 from spine.tasks.base import Task
+from spine.training.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from spine.training.divergence import FiniteLoss
+from spine.training.progress import RunProgress, StepStatistics
+from spine.training.random_state import RandomState
+from spine.training.stopping import StopOnSignal
 
 
 def make_trainer(
@@ -24,38 +30,42 @@ def make_trainer(
     task: Task,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[Callback] = (),
+    kept_rows: int = 0,
 ) -> pl.Trainer:
     """Lightning's Trainer for a plain configuration; metrics.csv is always written.
 
-    `loggers` and `callbacks` are used beside spine's own.
+    `loggers` and `callbacks` are used beside spine's own. `kept_rows` of an existing metrics.csv stay: a run is resumed.
     """
     check_arguments(pl.Trainer.__init__, config["trainer"], "trainer")
     for logger in loggers:
         logger.log_hyperparams(config)
-    own = [
-        ModelCheckpoint(
-            folder / "checkpoints",
-            "best",
-            monitor=task.monitor,
-            mode=task.mode,
-            save_last=True,
-            enable_version_counter=False,
-        ),
-        Pictures(
-            str(folder / "pictures"),
-            config["dataset"]["mean"],
-            config["dataset"]["std"],
-            loggers,
-            config["callbacks"]["picture_every_n_epochs"],
-        ),
-        LearningRateMonitor("epoch"),
-        RichProgressBar(refresh_rate=5) if sys.stdout.isatty() else EpochLines(),
+    metrics = MetricsFile(folder / "metrics.csv", kept_rows)
+    pictures = Pictures(
+        str(folder / "pictures"),
+        config["dataset"]["mean"],
+        config["dataset"]["std"],
+        loggers,
+        config["callbacks"]["picture_every_n_epochs"],
+    )
+    random_state = RandomState(config["seed"])
+    last = LastCheckpoint(folder / "checkpoints" / "last.ckpt", metrics)
+    own: list[Callback] = [
+        pictures,
+        FiniteLoss(config["trainer"]["log_every_n_steps"]),
+        StepStatistics(),
+        RunProgress(bar=sys.stdout.isatty()),
+        random_state,
+        StopOnSignal(last, random_state),
+        last,
     ]
+    if config["trainer"]["limit_val_batches"] != 0:
+        own.append(BestCheckpoint(folder / "checkpoints", task.monitor, task.mode))
     return pl.Trainer(
         default_root_dir=str(folder),
-        logger=[CSVLogger(str(folder), name="", version=""), *loggers],
+        logger=[metrics, *loggers],
         callbacks=[*own, *callbacks],
-        enable_progress_bar=sys.stdout.isatty(),
+        enable_progress_bar=False,  # RunProgress draws it
+        plugins=[AtomicCheckpointIO()],
         enable_model_summary=False,
         use_distributed_sampler=False,
         **config["trainer"],

@@ -1,0 +1,249 @@
+"""A run that was interrupted ends as if it had not been, and nothing that was written is lost."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from test_configs import composed
+
+from spine.commands import train
+from spine.errors import InputError, RunStopped
+from spine.tasks.cls import Classification
+from spine.training import run_folder
+from spine.training.run_folder import RunFolder
+
+SMALL = (
+    "dataset.length={train: 24, val: 8, test: 4}", "dataset.batch_size=4", "trainer.max_epochs=3", "trainer.accelerator=cpu",
+    "trainer.precision=32-true", "trainer.num_sanity_val_steps=0", "trainer.log_every_n_steps=1", "dataset.num_workers=0",
+)  # fmt: skip
+RANDOM = ("backbone=vit", "backbone.drop_path_rate=0.1", "backbone.dropout=0.1")
+TIMINGS = ("train/images_per_s", "train/data_wait")
+
+
+def config(*overrides):
+    return composed("task=cls", *RANDOM, *SMALL, *overrides)
+
+
+def last(folder):
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k not in TIMINGS} for row in csv.DictReader(file)]
+
+
+def assert_equal_outcome(one, two):
+    first, second = last(one), last(two)
+    assert first["global_step"] == second["global_step"] and first["epoch"] == second["epoch"]
+    for key, value in first["state_dict"].items():
+        assert torch.equal(value, second["state_dict"][key]), key
+    for a, b in zip(first["optimizer_states"][0]["state"].values(), second["optimizer_states"][0]["state"].values(), strict=True):
+        assert torch.equal(a["exp_avg"], b["exp_avg"])
+    assert rows(one) == rows(two)
+    results = [json.loads((folder / "metrics.json").read_text())["metrics"] for folder in (one, two)]
+    assert results[0] == results[1]
+
+
+@pytest.fixture
+def at_call(monkeypatch):
+    """Does something in the n-th call of the task's step, counted from 1."""
+
+    def install(number, action):
+        original, count = Classification.measure, [0]
+
+        def measure(self, batch):
+            count[0] += 1
+            if count[0] == number:
+                action(self)
+            return original(self, batch)
+
+        monkeypatch.setattr(Classification, "measure", measure)
+
+    yield install
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    train.run(config(), RunFolder(folder))
+    return folder
+
+
+def crash(task):
+    raise RuntimeError("the machine is gone")
+
+
+# an epoch has 6 steps of training and 2 of validation
+@pytest.mark.parametrize("call", [3, 9, 14, 15, 22])
+def test_a_crash_anywhere_ends_as_if_there_had_been_none(tmp_path, uninterrupted, at_call, monkeypatch, call):
+    at_call(call, crash)
+    with pytest.raises(RuntimeError):
+        train.run(config(), RunFolder(tmp_path))
+    monkeypatch.undo()
+    train.run(config(), RunFolder(tmp_path))
+    assert_equal_outcome(uninterrupted, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("call", "step"), [(1, 1), (9, 7), (13, 11), (14, 12), (15, 12), (16, 12), (23, 18)],
+    ids=["first step", "second epoch", "within", "last step of an epoch", "validation", "end of validation", "last epoch"],
+)  # fmt: skip
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_behind_the_step_and_the_run_goes_on_there(
+    tmp_path, uninterrupted, at_call, monkeypatch, call, step, number
+):
+    if number == signal.SIGINT and call not in (9, 15):
+        pytest.skip("tried with SIGTERM")
+    at_call(call, lambda task: os.kill(os.getpid(), number))
+    with pytest.raises(RunStopped) as stop:
+        train.run(config(), RunFolder(tmp_path))
+    monkeypatch.undo()
+    assert stop.value.code == 128 + number
+    assert f"after step {step}." in stop.value.message and "python" in stop.value.message
+    assert last(tmp_path)["global_step"] == step
+    assert (tmp_path / "stopped.json").is_file() and not (tmp_path / "metrics.json").exists()
+    train.run(config(), RunFolder(tmp_path))
+    assert_equal_outcome(uninterrupted, tmp_path)
+    assert not (tmp_path / "stopped.json").exists()
+
+
+@pytest.mark.parametrize("call", [9, pytest.param(14, marks=pytest.mark.slow)])
+def test_two_workers_resume_in_the_same_epoch(tmp_path, uninterrupted, at_call, monkeypatch, call):
+    at_call(call, lambda task: os.kill(os.getpid(), signal.SIGTERM))
+    workers = config("dataset.num_workers=2")
+    with pytest.raises(RunStopped):
+        train.run(workers, RunFolder(tmp_path))
+    monkeypatch.undo()
+    train.run(config("dataset.num_workers=2"), RunFolder(tmp_path))
+    assert_equal_outcome(uninterrupted, tmp_path)
+
+
+def test_accumulated_gradients_are_finished_before_a_stop(tmp_path, at_call, monkeypatch):
+    accumulate = "trainer.accumulate_grad_batches=4"  # 2 steps an epoch, of 4 and of 2 batches
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    train.run(config(accumulate), RunFolder(whole))
+    for name, action in {
+        "signal": lambda task: os.kill(os.getpid(), signal.SIGTERM),
+        "max_time": lambda task: setattr(task.trainer, "should_stop", True),
+    }.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        at_call(2, action)
+        if name == "signal":
+            with pytest.raises(RunStopped):
+                train.run(config(accumulate), RunFolder(folder))
+            assert last(folder)["global_step"] == 1
+            monkeypatch.undo()
+            train.run(config(accumulate), RunFolder(folder))
+            assert_equal_outcome(whole, folder)
+        else:  # Lightning takes the stop back until the step is finished
+            train.run(config(accumulate), RunFolder(folder))
+            monkeypatch.undo()
+
+
+def test_max_steps_within_an_epoch_goes_on_in_it(tmp_path):
+    constant = ("schedule=constant",)
+    whole, part, longer = (tmp_path / name for name in ("whole", "part", "longer"))
+    for folder in (whole, part, longer):
+        folder.mkdir()
+    train.run(config(*constant), RunFolder(whole))
+    train.run(config(*constant, "+trainer.max_steps=8"), RunFolder(part))
+    assert last(part)["global_step"] == 8 and last(part)["epoch"] == 1
+    train.run(config(*constant, f"ckpt_path={part}/checkpoints/last.ckpt"), RunFolder(longer))
+    first, second = last(whole), last(longer)
+    assert second["global_step"] == 18
+    assert all(torch.equal(value, second["state_dict"][key]) for key, value in first["state_dict"].items())
+
+
+def test_a_run_stopped_by_max_time_goes_on_when_it_is_given_more(tmp_path, uninterrupted, at_call, monkeypatch):
+    at_call(9, lambda task: setattr(task.trainer, "should_stop", True))  # what Lightning's timer does
+    limited = "trainer.max_time=00:00:10:00"
+    train.run(config(limited), RunFolder(tmp_path))
+    monkeypatch.undo()
+    assert last(tmp_path)["global_step"] == 7
+    before = (tmp_path / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    train.run(config(limited), RunFolder(tmp_path))  # the same time again: it is finished
+    assert (tmp_path / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+    train.run(config(), RunFolder(tmp_path))
+    first, second = last(uninterrupted), last(tmp_path)
+    assert second["global_step"] == 18
+    assert all(torch.equal(value, second["state_dict"][key]) for key, value in first["state_dict"].items())
+
+
+def test_last_is_the_last_also_where_the_metric_only_falls(tmp_path, monkeypatch):
+    original = Classification.compute_metrics
+
+    def falling(self):
+        return {**original(self), "top1": 1 / (2 + self.current_epoch)}
+
+    monkeypatch.setattr(Classification, "compute_metrics", falling)
+    train.run(config(), RunFolder(tmp_path))
+    best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["epoch"] == 0 and last(tmp_path)["epoch"] == 2 and last(tmp_path)["global_step"] == 18
+
+
+def test_a_run_that_is_never_validated_has_its_last_weights_evaluated(tmp_path):
+    train.run(config("trainer.check_val_every_n_epoch=5"), RunFolder(tmp_path))
+    results = json.loads((tmp_path / "metrics.json").read_text())
+    assert last(tmp_path)["global_step"] == 18 and not (tmp_path / "checkpoints" / "best.ckpt").exists()
+    assert 0 <= results["metrics"]["val/top1"] <= 1 and results["checkpoint"].endswith("last.ckpt")
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path, caplog):
+    caplog.set_level("INFO")
+    short = config("trainer.max_epochs=1", "optimized_metric=val/top1")
+    value = train.run(short, RunFolder(tmp_path))
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert train.run(short, RunFolder(tmp_path)) == value
+    assert "This run is finished; nothing was done." in caplog.text
+    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_starting_over_keeps_the_old_folder(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".hydra").mkdir()
+    (folder / "metrics.json").write_text("{}")
+    moved = RunFolder(folder).set_aside()
+    assert moved == tmp_path / "run_before_1" and (moved / "metrics.json").is_file()
+    assert [child.name for child in folder.iterdir()] == [".hydra"]
+    assert RunFolder(folder).set_aside() is None
+    (folder / "x").write_text("")
+    assert RunFolder(folder).set_aside() == tmp_path / "run_before_2"
+
+
+HOLD = "import sys, time; from pathlib import Path; from spine.training.run_folder import RunFolder\n" \
+       "with RunFolder(Path(sys.argv[1])).locked(): print('held', flush=True); time.sleep(60)"  # fmt: skip
+
+
+def test_a_lock_keeps_a_second_run_out_and_ends_with_its_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "SECONDS_TO_WAIT", 0.3)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with (
+        pytest.raises(InputError, match=rf"Another process \(process {holder.pid} on .*\) is at work in"),
+        RunFolder(tmp_path).locked(),
+    ):
+        pass
+    holder.kill()
+    holder.wait()
+    with RunFolder(tmp_path).locked():
+        assert (tmp_path / ".lock").is_file()
+
+
+def test_changed_networks_are_refused_when_a_run_is_resumed(tmp_path, uninterrupted):
+    other = composed("task=cls", "backbone=convnext", *SMALL, f"ckpt_path={uninterrupted}/checkpoints/last.ckpt")
+    with pytest.raises(InputError, match="is a checkpoint of backbone vit micro, and this command trains convnext micro"):
+        train.run(other, RunFolder(tmp_path))
+    broken = tmp_path / "broken.ckpt"
+    broken.write_bytes((uninterrupted / "checkpoints" / "last.ckpt").read_bytes()[:2000])
+    for path, what in ((broken, "cut short"), (tmp_path / "nothing.ckpt", "There is no checkpoint")):
+        with pytest.raises(InputError, match=what):
+            train.run(config(f"ckpt_path={path}"), RunFolder(tmp_path / "new"))
