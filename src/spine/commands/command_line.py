@@ -46,8 +46,7 @@ def command_line(main: Callable[[], Any]) -> None:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     """Ends the process where no training is under way; a training takes the signals over."""
-    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-    raise RunStopped(number, f"Stopped by {name}; no training was under way.")
+    raise RunStopped(number)
 
 
 class SweepTable(Callback):

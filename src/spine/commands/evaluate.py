@@ -18,7 +18,7 @@ from spine.config.checks import check
 from spine.config.resolving import plain
 from spine.config.source import check_interpolations
 from spine.config.targets import check_targets, target_of
-from spine.errors import InputError, RunStopped
+from spine.errors import InputError, RunStopped, stop_behind
 from spine.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -94,8 +94,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     with console.kept_in(folder.path / "eval.log"):
         try:
             return _evaluate(plain(cfg), folder)
-        except RunStopped as stop:
-            raise RunStopped(stop.signal_number, "Stopped while evaluating; no result was written.") from None
+        except BaseException as error:
+            if (stop := stop_behind(error)) is None:
+                raise
+            raise RunStopped(stop.signal_number, f"{stop.message} while evaluating; no result was written.") from None
 
 
 def _evaluate(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:

@@ -22,7 +22,7 @@ from spine.config.checks import check
 from spine.config.resolving import plain
 from spine.config.source import keep_interpolations
 from spine.config.targets import named
-from spine.errors import InputError, RunStopped
+from spine.errors import InputError, RunStopped, stop_behind
 from spine.training.run_folder import RunFolder, command
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ def run(config: dict[str, Any], folder: RunFolder, source: dict[str, Any] | None
         trainer.fit(task, data, ckpt_path=resume, weights_only=True if resume else None)
         _raise_if_signalled(trainer)
         values = _evaluate_best(config, trainer, task, data, folder)
-    except RunStopped as stop:
+    except BaseException as error:
+        if (stop := stop_behind(error)) is None:
+            raise
         raise RunStopped(stop.signal_number, _report_stop(stop, trainer, folder)) from None
     if trainer.is_global_zero:
         _write_results(config, trainer, task, folder, values, time.perf_counter() - start)
@@ -227,12 +229,10 @@ def _report_stop(stop: RunStopped, trainer: pl.Trainer, folder: RunFolder) -> st
             "command": resume_command(folder.path),
         }
         folder.write_json(folder.stopped, content)
-    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     kept = f"The state is in {folder.last}." if folder.last.is_file() else "No checkpoint was written yet."
-    return (
-        f"{stop.message or f'Stopped by {name}'} in epoch {epoch} of {trainer.max_epochs}, after step {step}. {kept} "
-        f"Go on with:\n    {resume_command(folder.path)}"
-    )
+    trained = trainer.max_epochs is not None and 0 < trainer.max_epochs < epoch
+    where = "while the result was evaluated" if trained else f"in epoch {epoch} of {trainer.max_epochs}"
+    return f"{stop.message} {where}, after step {step}. {kept} Go on with:\n    {resume_command(folder.path)}"
 
 
 def resume_command(folder: Path) -> str:

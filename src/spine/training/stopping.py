@@ -35,7 +35,7 @@ class StopOnSignal(pl.Callback):
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
-            raise RunStopped(number, "Stopped at once; the state of the last checkpoint is kept.")
+            raise RunStopped(number)
         self.received = number
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

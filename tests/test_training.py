@@ -1,0 +1,158 @@
+"""What happens around the steps of a training: broken numbers, full disks, logs, memory."""
+
+import csv
+import json
+import logging
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from test_configs import composed
+
+from spine import console
+from spine.callbacks import Pictures
+from spine.commands import train
+from spine.errors import InputError
+from spine.loggers import MetricsFile
+from spine.training import checkpoints, progress, random_state
+from spine.training.run_folder import RunFolder, provenance
+
+SMALL = (
+    "dataset.length={train: 16, val: 8, test: 4}", "dataset.batch_size=4", "trainer.max_epochs=2", "trainer.accelerator=cpu",
+    "trainer.precision=32-true", "dataset.num_workers=0", "backbone=mobilenet_v2", "task=cls",
+)  # fmt: skip
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_in_one_sentence(tmp_path):
+    config = composed(*SMALL, "optimizer.lr=1e30", "trainer.gradient_clip_val=null", "schedule=constant")
+    with pytest.raises(
+        InputError, match=r"loss is not finite \(in step \d+, epoch 1, learning rate 1e\+30\).*Try a lower optimizer.lr"
+    ):
+        train.run(config, RunFolder(tmp_path))
+    assert not list(tmp_path.glob("checkpoints/*"))
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_checkpoints_written_before_a_nan_are_kept(tmp_path, monkeypatch):
+    from spine.tasks.cls import Classification
+
+    original = Classification.measure
+
+    def measure(self, batch):
+        loss, output = original(self, batch)
+        return (loss * float("nan"), output) if self.training and self.current_epoch == 1 else (loss, output)
+
+    monkeypatch.setattr(Classification, "measure", measure)
+    with pytest.raises(InputError, match="in step 5, epoch 2"):
+        train.run(composed(*SMALL), RunFolder(tmp_path))
+    for name in ("best", "last"):
+        state = torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert state["epoch"] == 0 and all(value.isfinite().all() for value in state["state_dict"].values())
+
+
+def test_a_metric_that_is_not_finite_is_never_the_best(tmp_path):
+    best = checkpoints.BestCheckpoint(tmp_path, "val/loss", "min")
+    for value in (float("nan"), float("-inf"), None):
+        assert not best.check_monitor_top_k(None, value if value is None else torch.tensor(value))
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("inline_container.cc: write failed")])
+def test_a_checkpoint_that_cannot_be_written_leaves_the_previous_one(tmp_path, monkeypatch, error):
+    path = tmp_path / "last.ckpt"
+    writer = checkpoints.AtomicCheckpointIO()
+    writer.save_checkpoint({"a": 1}, path)
+
+    def fails(content, file):
+        file.write(b"half")
+        raise error
+
+    monkeypatch.setattr(torch, "save", fails)
+    with pytest.raises(InputError, match=r"could not be written .*The previous one is kept"):
+        writer.save_checkpoint({"a": 2}, path)
+    assert torch.load(path, weights_only=True) == {"a": 1}
+    assert [child.name for child in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_steps_are_logged_and_a_pipe_gets_lines_within_an_epoch(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    caplog.set_level(logging.INFO)
+    train.run(composed(*SMALL, "trainer.log_every_n_steps=2"), RunFolder(tmp_path))
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    steps = [row for row in rows if row["train/loss_step"]]
+    assert [int(row["step"]) for row in steps] == [1, 3, 5, 7]
+    for row in steps:
+        assert all(np.isfinite(float(row[f"train/{name}"])) for name in ("lr", "grad_norm", "images_per_s"))
+        assert 0 <= float(row["train/data_wait"]) <= 1
+    assert float(steps[0]["train/lr"]) > float(steps[-1]["train/lr"]) > 0  # the rate that the step was made with
+    assert sum(bool(row["val/top1"]) for row in rows) == 2  # the sanity check is no result
+    lines = [record.getMessage() for record in caplog.records]
+    assert any(line.startswith("epoch 1/2  step 2/4  loss ") and line.endswith(" left") for line in lines)
+    assert sum(line.startswith("epoch 2/2  train/loss ") for line in lines) == 1
+    starts = json.loads((tmp_path / "starts.json").read_text())["starts"]
+    assert len(starts) == 1 and starts[0]["versions"]["torch"] == torch.__version__
+
+
+def test_provenance_names_commit_command_and_versions():
+    found = provenance()
+    assert found["command"].startswith("python ") and found["versions"]["python"].startswith("3.")
+    assert found["commit"] is None or len(found["commit"]) == 40
+
+
+def test_metrics_file_goes_on_with_the_rows_of_a_checkpoint(tmp_path):
+    path = tmp_path / "metrics.csv"
+    first = MetricsFile(path)
+    first.log_metrics({"a": 1.0}, step=0)
+    first.save()
+    first.log_metrics({"b": 2.0}, step=1)
+    first.log_metrics({"a": 3.0}, step=2)
+    first.save()
+    assert path.read_text().splitlines() == ["a,step,b", "1.0,0,", ",1,2.0", "3.0,2,"]
+    resumed = MetricsFile(path, keep=2)
+    assert resumed.rows == 2
+    resumed.log_metrics({"a": 4.0}, step=2)
+    resumed.finalize("success")
+    assert path.read_text().splitlines() == ["a,step,b", "1.0,0,", ",1,2.0", "4.0,2,"]
+    MetricsFile(path)
+    assert not path.exists()  # a run that starts anew
+
+
+def test_random_state_comes_back_after_weights_only_loading(tmp_path):
+    state = random_state.capture()
+    drawn = torch.rand(3), np.random.rand(3)
+    torch.save(state, tmp_path / "state.pt")
+    torch.rand(10)
+    random_state.restore(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert torch.equal(torch.rand(3), drawn[0]) and np.array_equal(np.random.rand(3), drawn[1])
+
+
+def test_pictures_keep_copies_of_the_samples_and_not_the_batches(tmp_path):
+    class Trainer:
+        num_val_batches = (4,)
+
+        class state:  # noqa: N801
+            fn = "validate"
+
+    pictures = Pictures(str(tmp_path), [0.5] * 3, [0.2] * 3)
+    batch = {"image": torch.zeros(16, 3, 32, 32), "label": torch.zeros(16)}
+    outputs = torch.zeros(16, 10)
+    pictures.on_validation_batch_end(Trainer(), None, outputs, batch, 0)
+    ((samples, kept),) = pictures.kept
+    for tensor in (*samples.values(), kept):
+        assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+        assert len(tensor) == 2
+
+
+def test_the_log_of_a_run_holds_messages_warnings_and_the_trace_of_a_failure(tmp_path):
+    path = tmp_path / "train.log"
+    logging.captureWarnings(True)
+    try:
+        with pytest.raises(ZeroDivisionError), console.kept_in(path):
+            logging.getLogger("spine.x").warning("look here")
+            warnings.warn("and here", stacklevel=1)
+            1 / 0  # noqa: B018
+    finally:
+        logging.captureWarnings(False)
+    text = path.read_text()
+    assert "look here" in text and "and here" in text and "Traceback" in text and "ZeroDivisionError" in text
