@@ -127,7 +127,7 @@ class DataSet(Dataset):
 
     def check(self, needs: frozenset[str]) -> None:
         """Called before the first sample is read, with the sample keys that will be used. Raises InputError for what can be known before
-        training, and reports the rest as warnings of the logger `spine.datasets`.
+        training, and reports the rest as warnings of the logger `spine.datasets`. `load` may leave out other keys afterwards.
         """
 
     def load(self, index: int) -> dict[str, Any]:

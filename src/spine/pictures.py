@@ -28,7 +28,7 @@ def use_fallback_fonts() -> None:
     """Adds the installed fonts of FALLBACK_FONTS behind matplotlib's own. Characters that no font has are drawn as boxes, and matplotlib's
     warning for each of them at each drawing is silenced.
     """
-    installed = set(font_manager.fontManager.get_font_names())
+    installed = set(font_manager.get_font_names())
     family = list(matplotlib.rcParams["font.family"])
     matplotlib.rcParams["font.family"] = family + [font for font in FALLBACK_FONTS if font in installed and font not in family]
     warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)

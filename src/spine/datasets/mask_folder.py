@@ -65,6 +65,7 @@ class MaskFolder(DataSet):
             raise InputError(
                 f"Segmentation needs two classes or more, and at most {IGNORE_INDEX}; {len(classes)} were named: {listed(classes)}."
             )
+        self.with_masks = True  # False once `check` has heard that the task reads none
         self.labels = Labels(mask_classes=tuple(map(str, classes)))
         self.table = value_table(
             len(classes), ignore_index=ignore_index, reduce_zero_label=reduce_zero_label, value_map=value_map
@@ -106,7 +107,8 @@ class MaskFolder(DataSet):
         a class, a report of classes that were not seen.
         """
         check_images([(image, None) for image, _ in self.items])
-        if "mask" not in needs:
+        self.with_masks = "mask" in needs
+        if not self.with_masks:
             return
         seen, read = np.zeros(IGNORE_INDEX + 1, bool), 0
         start, count = time.monotonic(), len(self.labels.mask_classes)
@@ -130,7 +132,10 @@ class MaskFolder(DataSet):
     def load(self, index: int) -> dict:
         """image (H, W, 3) uint8, mask (H, W) uint8."""
         image_path, mask_path = self.items[index]
-        image, mask = read_image(image_path), self._mask(mask_path)
+        image = read_image(image_path)
+        if not self.with_masks:
+            return {"image": image}
+        mask = self._mask(mask_path)
         if image.shape[:2] != mask.shape and image.shape[:2] == mask.shape[::-1]:
             image = read_image(image_path, mask.shape)  # the mask was drawn on the pixels as stored, not upright by EXIF
         if image.shape[:2] != mask.shape:
