@@ -46,14 +46,14 @@ def readme_command(word):
 def test_the_readmes_coco_command_opens_coco_as_downloaded(tmp_path, monkeypatch):
     downloaded_coco(tmp_path)
     monkeypatch.chdir(tmp_path)
-    for sample in opened(readme_command("coco_keypoints"), "train", "val"):
+    for sample in opened(readme_command("dataset.root=coco "), "train", "val"):
         assert sample["image"].shape == (3, 256, 192) and sample["keypoints"].shape == (17, 3)
 
 
 @pytest.mark.slow
 def test_the_readmes_coco_command_runs_in_a_shell(tmp_path):
     downloaded_coco(tmp_path)
-    line = readme_command("coco_keypoints").replace("backbone.variant=w32", "backbone.variant=micro")
+    line = readme_command("dataset.root=coco ").replace("backbone.variant=w32", "backbone.variant=micro")
     done = subprocess.run(
         f"{sys.executable} {ROOT / 'train.py'} {line} {FAST}", shell=True, cwd=tmp_path, capture_output=True, text=True
     )

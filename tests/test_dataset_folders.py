@@ -69,6 +69,17 @@ def test_one_folder_is_divided_by_class_and_seed(tmp_path, caplog):
         ImageFolder("val", root=str(tmp_path), val_fraction=1.0)
 
 
+def test_classes_may_be_called_valid(tmp_path):
+    write_classes(tmp_path, {"valid": 5, "invalid": 5})
+    assert ImageFolder("train", root=str(tmp_path)).labels.classes == ("invalid", "valid")
+
+
+def test_splits_without_classes_are_not_taken_for_classes(tmp_path):
+    write_classes(tmp_path, {"train": 5, "val": 5})
+    with pytest.raises(InputError, match="class folders of '.*train' hold no images"):
+        ImageFolder("train", root=str(tmp_path))
+
+
 def test_a_division_does_not_depend_on_other_classes():
     assert divide(50, "val", 0.2, (3, 7)).tolist() == divide(50, "val", 0.2, (3, 7)).tolist()
     assert divide(50, "val", 0.2, (3, 7)).tolist() != divide(50, "val", 0.2, (3, 8)).tolist()
@@ -96,7 +107,7 @@ def test_what_is_not_read_is_reported(tmp_path, caplog):
     ImageFolder("train", root=str(tmp_path)).check(frozenset())
     ImageFolder("val", root=str(tmp_path)).check(frozenset())
     assert "hold images that are not read: pear/small." in caplog.text
-    assert "1 files in" in caplog.text and "are not read (.heic)" in caplog.text
+    assert "1 images in" in caplog.text and "are not read (.heic)" in caplog.text
     assert "Split 'val'" in caplog.text and "has no image of 1 classes: pear." in caplog.text
 
 

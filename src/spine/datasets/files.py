@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -81,15 +82,25 @@ def _decode(path: str | Path, data: np.ndarray, upright: bool) -> np.ndarray:
     return image
 
 
+def open_header(data: np.ndarray) -> Image.Image | None:
+    """Pillow's image of a file's bytes, whose pixels are not decoded yet; None where Pillow does not know the file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # aerial images are that large
+        try:
+            return Image.open(io.BytesIO(data.tobytes()))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return None
+
+
 def _blend(data: np.ndarray, upright: bool) -> np.ndarray | None:
     """An image with transparency on a white ground, as viewers show it; None for every other image."""
+    image = open_header(data)
+    if image is None or not image.has_transparency_data:
+        return None
     try:
-        with Image.open(io.BytesIO(data.tobytes())) as image:
-            if not image.has_transparency_data:
-                return None
-            layer = (ImageOps.exif_transpose(image) if upright else image).convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None  # OpenCV tries next
+        layer = (ImageOps.exif_transpose(image) if upright else image).convert("RGBA")
+    except (OSError, ValueError, SyntaxError):
+        return None  # broken: OpenCV tries next, and its failure is reported
     return np.array(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
 
 
@@ -163,12 +174,15 @@ def subfolders(folder: str | Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir() and not hidden(entry.name))
 
 
-def unread(folder: str | Path) -> tuple[int, list[str]]:
-    """How many files directly in a folder are images of a kind that is not read, and their suffixes."""
-    with os.scandir(folder) as entries:
-        suffixes = [os.path.splitext(entry.name)[1].lower() for entry in entries if not hidden(entry.name)]
-    found = [suffix for suffix in suffixes if suffix in UNREADABLE_SUFFIXES]
-    return len(found), sorted(set(found))
+def report_unread(folders: Iterable[str | Path], where: str | Path) -> None:
+    """Reports the files directly in `folders` that are images of a kind that is not read; `where` names the folders together."""
+    found: list[str] = []
+    for folder in folders:
+        with os.scandir(folder) as entries:
+            suffixes = [os.path.splitext(entry.name)[1].lower() for entry in entries if not hidden(entry.name)]
+        found += [suffix for suffix in suffixes if suffix in UNREADABLE_SUFFIXES]
+    if found:
+        report(f"{len(found)} images in '{where}' are not read ({listed(sorted(set(found)))}): convert them to JPEG or PNG.")
 
 
 class PackedNames:

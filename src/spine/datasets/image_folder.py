@@ -18,11 +18,11 @@ from spine.datasets.files import (
     need_root,
     read_image,
     report,
+    report_unread,
     spaced,
     subfolders,
-    unread,
 )  # fmt: skip
-from spine.datasets.splits import Splits, divide, split_folder, undivided
+from spine.datasets.splits import KNOWN, USUAL, Splits, chosen_name, divide, split_folder
 from spine.errors import InputError
 from spine.interfaces import DataSet, Labels
 
@@ -48,7 +48,7 @@ class ImageFolder(DataSet):
         Where root holds class folders directly, `val_fraction` of each class's images, drawn by `split_seed`, are the validation split.
         """
         base = need_root(root, "image_folder")
-        self.split, divided = split, undivided(base, splits) and any(has_images(base / name) for name in subfolders(base))
+        self.split, divided = split, holds_classes(base, splits)
         self.folder = base if divided else split_folder(base, "{split}", split, splits)
         if classes is None:
             training = base if divided else split_folder(base, "{split}", "train", splits)
@@ -100,10 +100,7 @@ class ImageFolder(DataSet):
                 f"Folders inside the class folders of '{self.folder}' hold images that are not read: {listed(nested)}. "
                 f"Move the images into the class folder."
             )
-        skipped = [unread(self.folder / name) for name in subfolders(self.folder)]
-        if total := sum(count for count, _ in skipped):
-            suffixes = sorted({suffix for _, found in skipped for suffix in found})
-            report(f"{total} files in '{self.folder}' are not read ({listed(suffixes)}): convert them to JPEG or PNG.")
+        report_unread([self.folder / name for name in subfolders(self.folder)], self.folder)
         check_images([(self.path(i), None) for i in spaced(len(self), CHECKED)])
 
     def path(self, index: int) -> Path:
@@ -117,6 +114,19 @@ class ImageFolder(DataSet):
     def load(self, index: int) -> dict:
         """image (H, W, 3) uint8, label."""
         return {"image": read_image(self.path(index)), "label": int(self.targets[index])}
+
+
+def holds_classes(base: Path, splits: Splits | None) -> bool:
+    """Whether a folder holds class folders and no folders of splits. `valid` beside `invalid` may be classes; `train` or `val` may not."""
+    if any(chosen_name(split, splits) for split in USUAL):
+        return False
+    names = subfolders(base)
+
+    def of_split(name: str) -> bool:
+        certain = (*USUAL["train"], "val", "test")
+        return name.lower() in certain or (name.lower() in KNOWN and not has_images(base / name))
+
+    return any(has_images(base / name) for name in names) and not any(map(of_split, names))
 
 
 def nested_images(folder: Path) -> list[str]:

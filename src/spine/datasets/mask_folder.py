@@ -9,7 +9,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from spine.datasets.files import check_images, has_images, list_images, listed, need_file, need_root, read_image, report
+from spine.datasets.files import (
+    check_images,
+    has_images,
+    list_images,
+    listed,
+    need_file,
+    need_root,
+    read_image,
+    report,
+    report_unread,
+)
 from spine.datasets.masks import ValueMap, is_jpeg, jpeg_refusal, read_mask, to_classes, value_table
 from spine.datasets.splits import Splits, chosen_name, divide, place, split_folder, undivided
 from spine.errors import InputError
@@ -106,6 +116,7 @@ class MaskFolder(DataSet):
         """Reads a few images, and masks until every class has been seen (at most SCANNED, SCAN_SECONDS): InputError for values without
         a class, a report of classes that were not seen.
         """
+        report_unread({image.parent for image, _ in self.items}, self.items[0][0].parent)
         check_images([(image, None) for image, _ in self.items])
         self.with_masks = "mask" in needs
         if not self.with_masks:

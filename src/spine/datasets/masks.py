@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from spine.datasets.files import JPEG_SUFFIXES, listed, read_bytes, undecodable
+from spine.datasets.files import JPEG_SUFFIXES, listed, open_header, read_bytes, undecodable
 from spine.errors import InputError
 from spine.interfaces import IGNORE_INDEX
 
@@ -56,11 +54,13 @@ def is_jpeg(path: Path) -> bool:
 
 def _indices(data: np.ndarray) -> np.ndarray | None:
     """Indices of a palette image and bits of a 1-bit image, which OpenCV turns into colors; None for every other image."""
+    image = open_header(data)
+    if image is None or image.mode not in ("P", "1"):
+        return None
     try:
-        with Image.open(io.BytesIO(data.tobytes())) as image:
-            return np.array(image).astype(np.uint8) if image.mode in ("P", "1") else None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None  # OpenCV tries next
+        return np.array(image).astype(np.uint8)
+    except (OSError, ValueError, SyntaxError):
+        return None  # broken: OpenCV tries next, and its failure is reported
 
 
 def _png_bits(data: np.ndarray) -> int:

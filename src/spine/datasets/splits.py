@@ -16,6 +16,7 @@ USUAL = {  # what others call the splits; suggested in messages, never taken sil
     "val": ("val", "validation", "valid", "dev", "val2017", "val2014", "test", "testing"),
     "test": ("test", "testing", "test2017", "val", "validation", "valid"),
 }
+KNOWN = frozenset(name for names in USUAL.values() for name in names)
 
 
 def chosen_name(split: str, splits: Splits | None) -> str | None:
@@ -51,8 +52,7 @@ def undivided(folder: Path, splits: Splits | None) -> bool:
     """Whether a folder that exists holds no folder of a split, so that it is one set to divide."""
     if any(chosen_name(split, splits) for split in USUAL):
         return False
-    known = {name for names in USUAL.values() for name in names}
-    return folder.is_dir() and not any(name.lower() in known for name in subfolders(folder))
+    return folder.is_dir() and not any(name.lower() in KNOWN for name in subfolders(folder))
 
 
 def divide(count: int, split: str, fraction: float, key: tuple[int, ...]) -> np.ndarray:
