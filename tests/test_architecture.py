@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import spine
+from spine import preflight
 from spine.model import TASKS, list_heads
 
 ROOT = Path(__file__).parents[1]
@@ -65,13 +66,7 @@ def test_conf_mirrors_code():
     trained = sorted(task for task, facts in TASKS.items() if "visual_tokens" not in facts.needs)  # those need a tokenizer
     assert choices("task") == trained
     assert choices("task") == sorted(p.stem for p in (ROOT / "src/spine/tasks").glob("[a-z]*.py") if p.stem != "base")
-    formats = {p.stem for p in (ROOT / "src/spine/datasets").glob("[a-z]*.py")} - {
-        "module",
-        "sampler",
-        "transforms",
-        "files",
-    }
-    assert formats <= set(choices("dataset"))
+    assert set(preflight.formats()) <= set(choices("dataset"))
 
 
 @pytest.mark.parametrize("task", choices("task"))

@@ -6,12 +6,15 @@ import json
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from spine.datasets.coco_keypoints import COCO_SIGMAS, COCOKeypoints
 from spine.datasets.fashion_mnist import FashionMNIST
+from spine.datasets.flips import find_flip_pairs
 from spine.datasets.image_folder import ImageFolder
 from spine.datasets.mask_folder import MaskFolder
 from spine.datasets.shapes import CLASSES, Shapes
+from spine.datasets.transforms import TopDownAffine, Transform
 from spine.errors import InputError
 
 
@@ -101,7 +104,7 @@ def test_image_folder_reads_rgb_and_classes(folders):
 def test_grey_pictures_become_rgb(folders):
     cv2.imwrite(str(folders / "val/apple/grey.png"), np.full((9, 9), 77, np.uint8))
     data = ImageFolder("val", root=str(folders))
-    grey = next(i for i, (path, _) in enumerate(data.items) if path.name == "grey.png")
+    grey = next(i for i in range(len(data)) if data.path(i).name == "grey.png")
     assert data.load(grey)["image"].shape == (9, 9, 3)
 
 
@@ -120,7 +123,7 @@ def test_image_folder_names_what_is_wrong(folders, tmp_path):
         ImageFolder("val", root=str(folders))
     for path in (folders / "train").rglob("*.png"):
         path.unlink()
-    with pytest.raises(InputError, match="hold no pictures"):
+    with pytest.raises(InputError, match="hold no images"):
         ImageFolder("train", root=str(folders))
 
 
@@ -163,13 +166,13 @@ def test_mask_folder_names_what_is_wrong(pairs):
     with pytest.raises(InputError, match=r"no file '.*names.txt'"):
         MaskFolder("train", root=str(pairs), classes="names.txt")
     picture(pairs / "masks" / "train" / "one.png", size=(4, 6))
-    with pytest.raises(InputError, match="one 8-bit channel"):
+    with pytest.raises(InputError, match="holds colors .* one channel of class indices"):
         MaskFolder("train", root=str(pairs)).load(0)
     write_mask(pairs / "masks" / "train" / "one.png", [[0, 1]])
     with pytest.raises(InputError, match="is 4x6, its mask .* 1x2"):
         MaskFolder("train", root=str(pairs)).load(0)
     (pairs / "masks" / "train" / "one.png").unlink()
-    with pytest.raises(InputError, match="1 of 1 pictures have no mask"):
+    with pytest.raises(InputError, match="1 of 1 images have no mask"):
         MaskFolder("train", root=str(pairs))
     (pairs / "train.txt").write_text("images/train/one.png\n")
     with pytest.raises(InputError, match=r"Line 1 of '.*train.txt' is not a pair"):
@@ -236,11 +239,138 @@ def test_coco_persons_know_their_sigmas(keypoints):
         (coco(), {"sigmas": None}, "names no sigmas for its 3 keypoints"),
         (coco(), {"sigmas": [0.1]}, "1 sigmas were given for 3 keypoints"),
         (coco(), {"flip_pairs": [[0, 3]]}, "keypoints 0 to 2"),
+        (coco(), {"flip_pairs": [[0, 1], [1, 2]]}, r"Keypoint 1 \('right_eye'\) stands in two flip pairs"),
+        ({"images": []}, {}, "is not in COCO's format: it needs the lists images, annotations, categories"),
     ],
 )
 def test_coco_keypoints_names_what_is_wrong(keypoints, content, options, message):
     with pytest.raises(InputError, match=message):
         keypoints(content, **options)
+
+
+def write_split(root, split, suffix, images="{split}"):
+    """One image and its annotations, as split + suffix."""
+    picture(root / images.format(split=split + suffix) / "a.png")
+    (root / "annotations").mkdir(exist_ok=True)
+    (root / "annotations" / f"person_keypoints_{split}{suffix}.json").write_text(json.dumps(coco()))
+
+
+@pytest.mark.parametrize("suffix", ["", "2017", "2014"])
+def test_coco_opens_as_downloaded(tmp_path, suffix):
+    for split in ("train", "val"):
+        write_split(tmp_path, split, suffix)
+    for split in ("train", "val"):
+        data = COCOKeypoints(split, root=str(tmp_path), sigmas=0.05)
+        assert data.folder == tmp_path / (split + suffix)
+        assert data.path == tmp_path / f"annotations/person_keypoints_{split}{suffix}.json"
+        data.check(frozenset({"image", "keypoints"}))
+
+
+def test_coco_splits_may_have_names(tmp_path):
+    write_split(tmp_path, "train", "")
+    write_split(tmp_path, "valid", "")
+    with pytest.raises(InputError, match="To use 'valid', set dataset.splits.val=valid"):
+        COCOKeypoints("val", root=str(tmp_path), sigmas=0.05)
+    data = COCOKeypoints("val", root=str(tmp_path), sigmas=0.05, splits={"val": "valid"})
+    assert data.folder == tmp_path / "valid" and data.path.name == "person_keypoints_valid.json"
+
+
+def test_coco_paths_without_a_pattern(tmp_path, caplog):
+    """images=images is a sub-folder of the split or the folder itself, annotations=annotations/x.json the file of the split or itself."""
+    write_split(tmp_path, "train", "", images="images/{split}")
+    picture(tmp_path / "flat/a.png")
+    options = {"root": str(tmp_path), "sigmas": 0.05, "annotations": "annotations/person_keypoints.json"}
+    assert COCOKeypoints("train", images="images", **options).folder == tmp_path / "images/train"
+    assert COCOKeypoints("train", images="flat", **options).folder == tmp_path / "flat"
+    assert not caplog.messages
+    options["annotations"] = "annotations/person_keypoints_train.json"
+    assert COCOKeypoints("val", images="flat", **options).path.name == "person_keypoints_train.json"
+    assert "Split 'val' reads" in caplog.text and "as every split does" in caplog.text
+
+
+def test_keypoints_stay_in_stored_pixels(keypoints, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "train").mkdir(exist_ok=True)
+    Image.new("RGB", (30, 20)).save(tmp_path / "train/a.jpg", exif=exif)
+
+    def image(**size):
+        data = keypoints(coco(images=[{"id": 5, "file_name": "a.jpg", **size}]))
+        data.check(frozenset({"image", "keypoints"}))
+        return data.load(0)["image"]
+
+    assert image(width=30, height=20).shape == (20, 30, 3)
+    assert image(width=20, height=30).shape == (30, 20, 3)  # the annotations are of the upright image
+    assert image().shape == (20, 30, 3)
+    with pytest.raises(InputError, match=r"a.jpg' is 20x30 .* made for 31x20"):
+        image(width=20, height=31)
+
+
+def test_missing_images_are_counted_before_training(keypoints):
+    data = keypoints(coco(images=[{"id": 5, "file_name": "gone.png"}]))
+    with pytest.raises(InputError, match=r"1 of 1 images that '.*train.json' lists are not in .* the first is 'gone.png'"):
+        data.check(frozenset({"image", "keypoints"}))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "nose left_eye right_eye", "nose Left_Eye Right_Eye", "nose leftEye rightEye", "nose LeftEye RightEye", "nose LEye REye",
+        "nose l_eye r_eye", "nose eye_l eye_r", "nose eye.L eye.R", "nose eyeL eyeR", "nose lefteye righteye", "nose lhip rhip",
+        "nose LEFT_EYE RIGHT_EYE", "neck left_eye_left_corner right_eye_right_corner", "tail L1 R1", "chin_cleft lt-ear rt-ear",
+    ],
+)  # fmt: skip
+def test_flip_pairs_are_read_from_names(names):
+    assert find_flip_pairs(names.split()) == (((1, 2),), ())
+
+
+@pytest.mark.parametrize(
+    ("names", "unknown"),
+    [
+        ("left_eye nose", ["left_eye"]),
+        ("L_hand r_foot", ["L_hand", "r_foot"]),
+        ("right_brow_0 right_brow_1 left_brow_0 left_brow_1", ["right_brow_0", "right_brow_1", "left_brow_0", "left_brow_1"]),
+        ("point1 point2 nose", ["point1", "point2"]),
+        ("0 1 2", ["0", "1", "2"]),
+    ],
+)
+def test_names_that_leave_the_mirror_image_open(names, unknown):
+    pairs, found = find_flip_pairs(names.split())
+    assert pairs == () and list(found) == unknown
+
+
+def named(*names):
+    annotation = {**coco()["annotations"][0], "keypoints": [4, 5, 2] * len(names)}
+    return coco(categories=[{"id": 1, "keypoints": list(names)}], annotations=[annotation])
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "can_flip"),
+    [
+        (("left_eye", "right_eye", "nose"), None, True),
+        (("left_eye", "right_eye", "left_ear"), None, False),
+        (("0", "1"), None, False),
+        (("head", "tail"), None, False),
+        (("head", "tail"), [], True),
+        (("0", "1"), [[0, 1]], True),
+        (("centre",), None, True),
+    ],
+)
+def test_images_are_mirrored_only_where_pairs_are_known(keypoints, caplog, names, given, can_flip):
+    data = keypoints(named(*names), flip_pairs=given)
+    assert data.labels.can_flip == can_flip
+    step = TopDownAffine((32, 32), flip=0.5)
+    transform = Transform([step], [0] * 3, [1] * 3, data.labels.flip_pairs)
+    transform.prepare(data.labels, frozenset({"image", "keypoints"}))
+    assert (step.flip == 0.5) == can_flip
+    assert any("Images are not mirrored" in m and "dataset.flip_pairs=[[0,1],...]" in m for m in caplog.messages) != can_flip
+
+
+def test_face_chains_are_not_paired_by_their_numbers(shared_data):
+    data = COCOKeypoints(
+        "val", root=str(shared_data / "face_landmarks"), images="images", annotations="annotations/face68.json", sigmas=0.05
+    )
+    assert len(data) == 360 and not data.labels.can_flip
 
 
 # ---- fashion_mnist ---------------------------------------------------------------------------------------------------
@@ -250,24 +380,43 @@ def idx(array):
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.astype(np.uint8).tobytes()
 
 
-@pytest.mark.parametrize("zipped", [False, True])
-def test_fashion_mnist_reads_idx_files(tmp_path, zipped):
-    images, labels = np.arange(3 * 28 * 28).reshape(3, 28, 28) % 256, np.array([9, 0, 4])
+def write_fashion(folder, per_class, zipped=False):
+    """Training files with `per_class` images of each class, whose first pixel counts them within the class."""
+    labels = np.tile(np.arange(10), per_class)
+    images = np.arange(len(labels) * 28 * 28).reshape(-1, 28, 28) % 256
+    images[:, 0, 0] = np.arange(len(labels)) // 10
     for name, array in (("train-images-idx3-ubyte", images), ("train-labels-idx1-ubyte", labels)):
         if zipped:
-            (tmp_path / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
+            (folder / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
         else:
-            (tmp_path / name).write_bytes(idx(array))
+            (folder / name).write_bytes(idx(array))
+    return images, labels
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_fashion_mnist_reads_idx_files(tmp_path, zipped):
+    images, _ = write_fashion(tmp_path, 12, zipped)
     data = FashionMNIST("train", root=str(tmp_path))
     sample = data.load(2)
-    assert len(data) == 3 and sample["label"] == 4
+    assert len(data) == 110 and sample["label"] == 2
     np.testing.assert_array_equal(sample["image"], images[2][..., None].repeat(3, 2))
     with pytest.raises(InputError, match="neither 't10k-images"):
-        FashionMNIST("val", root=str(tmp_path))
+        FashionMNIST("test", root=str(tmp_path))
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images)[:-1])
     (tmp_path / "train-images-idx3-ubyte.gz").unlink(missing_ok=True)
     with pytest.raises(InputError, match="not an IDX file"):
         FashionMNIST("train", root=str(tmp_path))
+
+
+def test_fashion_mnist_validates_on_training_images(tmp_path):
+    write_fashion(tmp_path, 24)
+    train, val = FashionMNIST("train", root=str(tmp_path)), FashionMNIST("val", root=str(tmp_path))
+    assert len(train) == 220 and len(val) == 20
+    assert np.bincount(val.targets).tolist() == [2] * 10
+    assert set(val.images[:, 0, 0]) == {22, 23} and set(train.images[:, 0, 0]) == set(range(22))  # the last of each class
+    write_fashion(tmp_path, 3)
+    with pytest.raises(InputError, match="holds no val images"):
+        FashionMNIST("val", root=str(tmp_path))
 
 
 def test_a_cut_gzip_is_named(tmp_path):

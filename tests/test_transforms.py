@@ -5,7 +5,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from spine.datasets.module import Samples
+from spine.datasets.shapes import Shapes
 from spine.datasets.transforms import Albumentations, CenterCrop, RandomScaleCrop, Resize, TopDownAffine, Transform
 from spine.errors import InputError
 
@@ -93,6 +96,141 @@ def test_evaluation_crops():
     np.testing.assert_allclose(centre_of(out["image"][..., 0]), (31.5, 31.5), atol=0.6)
     out = Resize((30, 40))({"image": image, "mask": mask}, None)
     assert out["image"].shape == (30, 40, 3) and set(np.unique(out["mask"])) <= {0, 1}
+
+
+# ---- resizing --------------------------------------------------------------------------------------------------------
+
+
+def noise(height, width):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (30, 50), (300, 120)])
+@pytest.mark.parametrize("name", ["bilinear", "bicubic"])
+def test_interpolation_is_that_of_pillow(name, size):
+    image = noise(200, 160)
+    expected = Image.fromarray(image).resize(size[::-1], getattr(Image.Resampling, name.upper()))
+    out = Resize(size, interpolation=name)({"image": image}, None)["image"]
+    assert np.abs(out.astype(int) - np.asarray(expected)).max() <= 1
+    if name == "bicubic":
+        assert np.abs(out.astype(int) - Resize(size)({"image": image}, None)["image"]).max() > 10  # another filter
+
+
+@pytest.mark.parametrize("interpolation", [None, "auto", "area", "bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(224, 224), (100, 100), (400, 100)])
+def test_shrinking_an_axis_does_not_alias(interpolation, size):
+    """Columns of black and white become even gray where the width shrinks, also where the height grows."""
+    image = np.zeros((200, 1000, 3), np.uint8)
+    image[:, ::2] = 255
+    out = Resize(size, interpolation=interpolation)({"image": image}, None)["image"]
+    assert out.shape[:2] == size and out[:, 5:-5].std() < 20  # 127 without averaging
+
+
+def test_center_crop_takes_an_interpolation():
+    image = noise(90, 120)
+    out = CenterCrop((32, 32), crop_pct=1.0, interpolation="bicubic")({"image": image}, None)["image"]
+    whole = np.asarray(Image.fromarray(image).resize((43, 32), Image.Resampling.BICUBIC))
+    assert np.abs(out.astype(int) - whole[:, 5:37]).max() <= 1
+    with pytest.raises(InputError, match="interpolation is 'cubic'; choices: auto, area, bilinear, bicubic"):
+        CenterCrop((32, 32), interpolation="cubic")
+
+
+def test_masks_are_resized_around_pixel_centers():
+    mask = np.repeat(np.arange(8, dtype=np.uint8), 3)[None].repeat(24, 0)  # the middle of each three pixels is taken
+    out = Resize((8, 8))({"image": noise(24, 24), "mask": mask}, None)["mask"]
+    np.testing.assert_array_equal(out[0], np.arange(8))
+    wide = Resize((24, 72))({"image": noise(24, 24), "mask": mask}, None)["mask"]
+    np.testing.assert_array_equal(wide[0], np.repeat(np.arange(8), 9))
+
+
+# ---- keypoints under every step --------------------------------------------------------------------------------------
+
+MOVING = [
+    Resize((60, 90)),
+    Resize((240, 200), interpolation="bicubic"),
+    CenterCrop((64, 64)),
+    CenterCrop((90, 60), crop_pct=0.7),
+    RandomScaleCrop((96, 96), (0.6, 0.9)),
+    RandomScaleCrop((96, 128), (1.2, 1.8)),
+]
+
+
+@pytest.mark.parametrize("step", MOVING, ids=lambda step: f"{type(step).__name__}-{step.size}")
+def test_keypoints_follow_every_step(step):
+    shown = 0
+    for seed in range(12):
+        image, _ = spot(83.3, 57.8)
+        sample = {"image": image, "keypoints": np.array([[83.3, 57.8, 2], [10, 20, 1]], np.float32)}
+        out = step(sample, np.random.default_rng(seed))
+        x, y = out["keypoints"][0, :2]
+        if 8 <= x < step.size[1] - 8 and 8 <= y < step.size[0] - 8:
+            shown += 1
+            np.testing.assert_allclose(centre_of(out["image"][..., 0]), (x, y), atol=0.5)
+        back = cv2.invertAffineTransform(out["affine"]) @ np.append(out["keypoints"][:, :2], [[1], [1]], 1).T
+        np.testing.assert_allclose(back.T, [[83.3, 57.8], [10, 20]], atol=1e-2)
+    assert shown >= 4
+
+
+def test_affine_leads_through_all_steps():
+    image, _ = spot(83.3, 57.8)
+    sample = {"image": image, "keypoints": np.array([[83.3, 57.8, 2]], np.float32)}
+    out = Transform([Resize((240, 200)), CenterCrop((64, 64))], [0] * 3, [1] * 3)(sample, np.random.default_rng(0))
+    moved = out["affine"].numpy() @ (83.3, 57.8, 1)
+    np.testing.assert_allclose(moved, out["keypoints"][0, :2], atol=1e-3)
+    np.testing.assert_allclose(centre_of(out["image"][0].numpy()), moved, atol=0.5)
+
+
+def test_a_mirrored_scale_crop_exchanges_left_and_right():
+    sample = {"image": noise(40, 60), "keypoints": np.array([[10, 20, 2], [50, 20, 1]], np.float32)}
+    step = RandomScaleCrop((40, 60), (1.0, 1.0), flip=1.0)
+    Transform([step], [0] * 3, [1] * 3, flip_pairs=((0, 1),))
+    out = step(dict(sample), np.random.default_rng(0))
+    np.testing.assert_allclose(out["keypoints"], [[9, 20, 1], [49, 20, 2]], atol=1e-4)
+    np.testing.assert_array_equal(out["image"], sample["image"][:, ::-1])
+
+
+def test_samples_with_keypoints_have_an_affine():
+    out = Transform([], [0] * 3, [1] * 3)({"image": noise(8, 8), "keypoints": np.zeros((1, 3), np.float32)}, None)
+    assert out["affine"].tolist() == [[1, 0, 0], [0, 1, 0]]
+
+
+WITH_KEYPOINTS = frozenset({"image", "keypoints"})
+
+
+def own_step(sample, rng):
+    return sample
+
+
+@pytest.mark.parametrize(
+    ("steps", "name"),
+    [
+        ([albumentations.RandomResizedCrop((32, 32))], "albumentations.RandomResizedCrop"),
+        ([albumentations.OneOf([albumentations.Blur(), albumentations.Rotate()])], "albumentations.Rotate"),
+        ([albumentations.SomeOf([albumentations.Sequential([albumentations.Affine()])], n=1)], "albumentations.Affine"),
+        ([own_step], "function"),
+    ],
+)
+def test_steps_that_leave_keypoints_behind_are_refused_before_training(steps, name):
+    transform = Transform([TopDownAffine((32, 32)), *steps], [0] * 3, [1] * 3)
+    with pytest.raises(InputError, match=f"Augmentation '{name}' moves pixels and would leave the keypoints behind"):
+        transform.prepare(Shapes.labels, WITH_KEYPOINTS)
+    transform.prepare(Shapes.labels, frozenset({"image", "mask"}))
+
+
+def test_steps_that_leave_pixels_in_place_go_with_keypoints():
+    colors = albumentations.OneOf([albumentations.Blur(), albumentations.CoarseDropout(), albumentations.PixelDropout()])
+    Transform([Resize((32, 32)), colors, albumentations.NoOp()], [0] * 3, [1] * 3).prepare(Shapes.labels, WITH_KEYPOINTS)
+
+
+def test_a_box_is_cut_before_anything_else_moves():
+    with pytest.raises(InputError, match="TopDownAffine cuts by the box in the original image"):
+        Transform([Resize((32, 32)), TopDownAffine((32, 32))], [0] * 3, [1] * 3).prepare(Shapes.labels, WITH_KEYPOINTS)
+
+
+def test_steps_are_checked_when_a_split_is_opened():
+    transform = Transform([albumentations.HorizontalFlip()], [0] * 3, [1] * 3)
+    with pytest.raises(InputError, match="leave the keypoints behind"):
+        Samples(Shapes("val"), transform, seed=0, needs=WITH_KEYPOINTS)
 
 
 def colour_jitter():

@@ -97,6 +97,7 @@ class Labels:
     skeleton: tuple[tuple[int, int], ...] = ()  # pairs of keypoint indices, from 0
     flip_pairs: tuple[tuple[int, int], ...] = ()  # keypoints that change places in a mirrored image
     sigmas: tuple[float, ...] = ()  # per keypoint, of the object keypoint similarity (COCO)
+    can_flip: bool = True  # False: which keypoints change places is not known, so that images must not be mirrored
 
 
 class Sample(TypedDict, total=False):
@@ -123,6 +124,11 @@ class DataSet(Dataset):
     def __len__(self) -> int:
         """Number of samples."""
         raise TypeError(f"{type(self).__name__} does not state its length.")
+
+    def check(self, needs: frozenset[str]) -> None:
+        """Called before the first sample is read, with the sample keys that will be used. Raises InputError for what can be known before
+        training, and reports the rest as warnings of the logger `spine.datasets`. `load` may leave out other keys afterwards.
+        """
 
     def load(self, index: int) -> dict[str, Any]:
         """A raw sample: `image` (H, W, 3) uint8 RGB; of what it provides: `label` int, `mask` (H, W) uint8 with 255 = ignore,

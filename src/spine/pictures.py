@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
+import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -14,6 +17,24 @@ from spine.interfaces import IGNORE_INDEX
 SHOWN = 6  # images in a picture
 TRUE, FOUND = "#2ca02c", "#d62728"
 MANY = 30  # labels beyond which they are left out
+FALLBACK_FONTS = (  # for characters that matplotlib's own font lacks, such as Chinese, Japanese and Korean class names
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Source Han Sans", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
+    "Droid Sans Fallback", "IPAGothic", "IPAexGothic", "TakaoGothic", "NanumGothic", "Microsoft YaHei", "SimHei", "Yu Gothic",
+    "MS Gothic", "Malgun Gothic", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS", "Unifont",
+)  # fmt: skip
+
+
+def use_fallback_fonts() -> None:
+    """Adds the installed fonts of FALLBACK_FONTS behind matplotlib's own. Characters that no font has are drawn as boxes, and matplotlib's
+    warning for each of them at each drawing is silenced.
+    """
+    installed = set(font_manager.get_font_names())
+    family = list(matplotlib.rcParams["font.family"])
+    matplotlib.rcParams["font.family"] = family + [font for font in FALLBACK_FONTS if font in installed and font not in family]
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+
+
+use_fallback_fonts()
 
 
 def palette(count: int) -> np.ndarray:

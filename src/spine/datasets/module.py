@@ -35,6 +35,8 @@ class Samples(Dataset):
         """`patch_mask`: number of patches and the ratio of hidden ones, for masked pre-training."""
         self.data, self.transform, self.seed, self.patch_mask = data, transform, seed, patch_mask
         self.keys = needs | (WITH_KEYPOINTS if "keypoints" in needs else frozenset())
+        data.check(self.keys)
+        transform.prepare(data.labels, self.keys)
 
     def __len__(self) -> int:
         """Number of samples."""

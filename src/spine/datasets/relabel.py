@@ -33,6 +33,10 @@ class Relabeled(DataSet):
         """Number of samples."""
         return len(self.data)
 
+    def check(self, needs: frozenset[str]) -> None:
+        """Checks the data set, as before its first sample is read."""
+        self.data.check(needs)
+
     def load(self, index: int) -> dict[str, Any]:
         """A raw sample under the checkpoint's numbers; a keypoint that the data lacks is unlabeled."""
         sample = self.data.load(index)
