@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import spine
-from spine import preflight
+from spine.config import checks
 from spine.model import TASKS, list_heads
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +66,7 @@ def test_conf_mirrors_code():
     trained = sorted(task for task, facts in TASKS.items() if "visual_tokens" not in facts.needs)  # those need a tokenizer
     assert choices("task") == trained
     assert choices("task") == sorted(p.stem for p in (ROOT / "src/spine/tasks").glob("[a-z]*.py") if p.stem != "base")
-    assert set(preflight.formats()) <= set(choices("dataset"))
+    assert set(checks.formats()) <= set(choices("dataset"))
 
 
 @pytest.mark.parametrize("task", choices("task"))

@@ -12,9 +12,11 @@ import pytest
 from test_configs import composed
 from test_datasets import coco, picture, write_mask
 
-from spine import run
+from spine.commands import train
+from spine.config import building
 from spine.datasets.sampler import Draw
 from spine.errors import InputError
+from spine.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 FAST = "trainer.fast_dev_run=true dataset.num_workers=0 dataset.batch_size=1 trainer.accelerator=cpu"
@@ -22,8 +24,8 @@ FAST = "trainer.fast_dev_run=true dataset.num_workers=0 dataset.batch_size=1 tra
 
 def opened(command, *splits):
     """The first sample of each split of a command line."""
-    data = run.build_data(composed(*shlex.split(command)))
-    return [data.split(split)[Draw(0, 0)] for split in splits]
+    data = building.build_data(composed(*shlex.split(command)))
+    return [data.transformed(split, training=split == "train")[Draw(0, 0)] for split in splits]
 
 
 def downloaded_coco(root):
@@ -110,7 +112,7 @@ def test_pose_goes_with_steps_that_move_keypoints(augment, refused):
 
 def test_pose_without_crops_evaluates(tmp_path):
     config = composed("task=pose", "augment=none", *FAST.split())
-    run._train(config, tmp_path)
+    train.run(config, RunFolder(tmp_path))
     assert np.isfinite(json.loads((tmp_path / "metrics.json").read_text())["metrics"]["val/NME"])
 
 
@@ -124,7 +126,7 @@ def test_evaluation_transforms_take_an_interpolation(tmp_path):
     samples = []
     for interpolation in (None, "bicubic"):
         config["augment"]["eval"][0]["interpolation"] = interpolation
-        samples.append(run.build_data(config).split("val")[Draw(0, 0)]["image"])
+        samples.append(building.build_data(config).transformed("val")[Draw(0, 0)]["image"])
     assert (samples[0] - samples[1]).abs().max() > 0.1
 
 
