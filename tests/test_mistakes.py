@@ -42,7 +42,7 @@ MISFITS = [
     (["+backbone.drop_pathrate=0.1"], "Unknown key 'backbone.drop_pathrate'. Did you mean 'drop_path_rate'?"),
     (["backbone.variant=tini"], "Unknown variant 'tini' of convnext. Did you mean 'tiny'?"),
     (["backbone.weights=nothing.pth"], "There is no weights file 'nothing.pth'. Give the path of a"),
-    (["image_size=64"], "image_size is 64; it is two numbers of pixels"),
+    (["image_size=64"], "image_size is 64; it must be two numbers of pixels"),
     (["task=mae", "backbone=convnext", "image_size=[96,80]"], "Masked patches are 32 pixels wide for this backbone"),
     (
         ["task=seg", "head=hamburger", "head.channels=100"],

@@ -12,13 +12,14 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from spine import report
-from spine.config import messages, resolving  # noqa: F401  (registers the run_id resolver)
+from spine.config import messages, overrides, resolving  # noqa: F401  (registers the run_id resolver)
 
 
 def command_line(main: Callable[[], Any]) -> None:
     """Runs a Hydra main. A person's mistake ends in one sentence; a sweep ends in one table, also where a job failed."""
     traced = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on, and we tell them
+    sys.argv[1:] = overrides.quote_for_hydra(sys.argv[1:])  # in place: the processes of ddp are started with it
     try:
         main()
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from spine import report
 from spine.config.building import build, build_trainer
 from spine.config.checks import check
 from spine.config.resolving import plain
-from spine.config.targets import check_targets
+from spine.config.resume import read_checkpoint
+from spine.config.targets import strip_untrusted
 from spine.errors import InputError
+
+HELP = {"--help", "-h", "--hydra-help", "--version"}  # answered by Hydra, without a checkpoint
 
 
 def measure(trainer: Any, task: Any, data: Any, split: str, checkpoint: str) -> dict[str, float]:
@@ -30,17 +34,7 @@ def measure(trainer: Any, task: Any, data: Any, split: str, checkpoint: str) -> 
 
 def checkpoint_config(path: str) -> dict[str, Any]:
     """The configuration that a checkpoint of ours carries. InputError where the file is none."""
-    import torch
-
-    if not Path(path).is_file():
-        raise InputError(f"There is no checkpoint '{path}'. Give ckpt_path=logs/.../checkpoints/best.ckpt.")
-    try:
-        config = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["config"]
-    except Exception as error:
-        raise InputError(f"'{path}' is not a checkpoint of spine, or it is cut short. Nothing in it was run.") from error
-    check = dict(config)
-    check_targets(check)
-    return check
+    return strip_untrusted(read_checkpoint(path)["config"])
 
 
 def register_checkpoint(arguments: list[str]) -> None:
@@ -48,9 +42,13 @@ def register_checkpoint(arguments: list[str]) -> None:
     from hydra.core.config_store import ConfigStore
 
     paths = [argument.split("=", 1)[1] for argument in arguments if argument.startswith("ckpt_path=")]
-    if not paths:
+    if paths:
+        config = checkpoint_config(os.path.expanduser(paths[-1].strip("'\"")))
+    elif HELP & set(arguments):
+        config = {}
+    else:
         raise InputError("Which checkpoint? Give ckpt_path=logs/.../checkpoints/best.ckpt.")
-    ConfigStore.instance().store("checkpoint", checkpoint_config(paths[0].strip("'\"")))
+    ConfigStore.instance().store("checkpoint", config)
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
