@@ -29,13 +29,19 @@ def check(config: dict[str, Any]) -> None:
 
 def check_paths(config: dict[str, Any]) -> None:
     """InputError where the folder of the data set or the checkpoint to go on from is not there."""
-    node, checkpoint = config["dataset"], config.get("ckpt_path")
+    checkpoint = config.get("ckpt_path")
+    if config["dataset"].get("root") is not None:  # one that is missing is told once it is known that data set and task fit
+        check_root(config["dataset"])
+    if checkpoint not in (None, "last") and not Path(checkpoint).is_file():
+        raise InputError(f"There is no checkpoint '{checkpoint}'. Give ckpt_path=logs/.../checkpoints/last.ckpt.")
+
+
+def check_root(node: dict[str, Any]) -> None:
+    """InputError where a data set that reads files has no folder."""
     if node["_target_"] not in WITHOUT_FILES:
         from spine.datasets.files import need_root
 
         need_root(node.get("root"), named(node))
-    if checkpoint not in (None, "last") and not Path(checkpoint).is_file():
-        raise InputError(f"There is no checkpoint '{checkpoint}'. Give ckpt_path=logs/.../checkpoints/last.ckpt.")
 
 
 def check_devices(trainer: dict[str, Any]) -> None:
@@ -81,6 +87,7 @@ def check_parts(config: dict[str, Any]) -> None:
             f"Task '{task}' reads {', '.join(missing)}, which data set '{named(config['dataset'])}' does not provide "
             f"(it gives {', '.join(sorted(provides))}). Data sets that do: {', '.join(others)}."
         )
+    check_root(config["dataset"])
     own = {key: value for key, value in config["dataset"].items() if key not in (*OF_LOADER, "_target_")}
     check_arguments(dataset.__init__, own, "dataset")
     check_options(dataset, own, "dataset")

@@ -39,7 +39,7 @@ def check_resume(path: str, config: dict[str, Any], model: nn.Module) -> None:
     """
     content = read_checkpoint(path)
     saved = content["config"]
-    for place in ("backbone", "head", "task"):
+    for place in ("task", "backbone", "head"):
         theirs, ours = (node[place].get("_target_") for node in (saved, config))
         if theirs != ours:
             raise InputError(

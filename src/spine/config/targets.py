@@ -290,8 +290,9 @@ def _first(error: Exception) -> str:
     """The first finding of an error of pydantic or Lightning, in one line."""
     from pydantic import ValidationError
 
-    if isinstance(error, ValidationError):
-        found = error.errors()[0]
+    link = error if isinstance(error, ValidationError) else error.__cause__  # albumentations wraps it in a ValueError
+    if isinstance(link, ValidationError):
+        found = link.errors()[0]
         where = ".".join(map(str, found["loc"]))
         return f"{where}: {found['msg']}" if where else found["msg"]
     return " ".join(str(error).split())
