@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from spine.config import building, checks, resolving, targets
+from spine.config import building, checks, resolving, schemas, targets, values
 from spine.errors import InputError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -86,6 +86,72 @@ def test_keys_that_a_part_does_not_take_are_named(overrides, message):
     with pytest.raises(InputError) as told:
         checks.check(config)
     assert str(told.value).startswith(message)
+
+
+def yaml_node(group, choice):
+    """The node of a choice, as it is composed for a bare command."""
+    return composed(f"{group}={choice}")[group]
+
+
+def signature(target, path):
+    """Names of the arguments that a configuration may give to a target, with their defaults."""
+    import inspect
+
+    given = {"self", "split", "spec", "num_outputs", "model", "optimizer", "total_steps", "folder", "use", "image_size"}
+    parameters = inspect.signature(targets.target_of(path, {"_target_": target})).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in given}
+
+
+@pytest.mark.parametrize(("place", "target"), [(place, target) for place, parts in schemas.PARTS.items() for target in parts])
+def test_schemas_name_what_the_signatures_name(place, target):
+    path = "logger.x" if place == "logger" else place
+    schema, own = schemas.PARTS[place][target], signature(target, path)
+    assert set(schema) == set(own)
+    for key, default in own.items():
+        if not isinstance(default, type):  # inspect's mark of an argument without a default
+            value = list(default) if isinstance(default, tuple) else default
+            assert values.fits(value, schema[key].kind), key
+
+
+REPEATED = [
+    (g, c) for g in ("optimizer", "schedule", "task", "head", "logger") for c in choices(g) if (g, c) != ("logger", "all")
+]
+
+
+@pytest.mark.parametrize(("group", "choice"), REPEATED)
+def test_yamls_repeat_the_defaults_of_the_signatures(group, choice):
+    """A notebook that leaves an argument out gets what the command line has."""
+    node = yaml_node(group, choice)
+    path, node = (f"logger.{choice}", node[choice]) if group == "logger" else (group, node)
+    differing = {("adamw_mae", "betas"), ("wandb", "tags")}  # the recipe of a paper; the tags of the run
+    for key, default in signature(node["_target_"], path).items():
+        if key in node and key != "lr" and (choice, key) not in differing:
+            assert node[key] == (list(default) if isinstance(default, tuple) else default), key
+
+
+@pytest.mark.parametrize("place", ["backbone", "head", "dataset"])
+def test_ranges_are_of_options_that_exist(place):
+    known = {"backbone": {"weights", "layout"}, "head": {"levels"}, "dataset": set(building.OF_LOADER)}[place]
+    for choice in choices(place):
+        node = yaml_node(place, choice)
+        known |= set(signature(node["_target_"], place))
+        values.check_schema({k: v for k, v in node.items() if k in schemas.OPTIONS[place]}, schemas.OPTIONS[place], place)
+    assert set(schemas.OPTIONS[place]) <= known
+
+
+@pytest.mark.parametrize("place", ["backbone", "head", "dataset"])
+def test_types_are_read_from_every_signature(place):
+    """An annotation that cannot be resolved would leave an option unchecked."""
+    import typing
+
+    for choice in choices(place):
+        target = targets.target_of(place, yaml_node(place, choice))
+        hints = typing.get_type_hints(target if place == "backbone" else target.__init__)
+        for key, default in signature(f"{target.__module__}.{target.__name__}", place).items():
+            value = list(default) if isinstance(default, tuple) else default
+            assert key in hints, key
+            if not isinstance(default, type):
+                assert values.fits(value, hints[key]) and not values.fits({"a": object}, hints[key]), key
 
 
 def test_no_variant_means_the_builders_own():

@@ -208,6 +208,17 @@ def test_tables_describe_what_they_name():
     assert set(schemas.STRATEGIES) - {"auto"} == {name for name in names if "xla" not in name and "tpu" not in name}
 
 
+def test_devices_that_are_not_there_are_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for devices in ("auto", -1, 1, 2, [0, 1], [1], "0,1", "2"):
+        checks.check_devices({"accelerator": "gpu", "devices": devices, "precision": "16-mixed"})
+    for devices in (3, [0, 2], "0,2", "3"):
+        with pytest.raises(InputError, match="but this machine has 2, numbered from 0"):
+            checks.check_devices({"accelerator": "auto", "devices": devices})
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    checks.check_devices({"accelerator": "auto", "devices": 4})
+
+
 def test_how_values_are_quoted_for_hydra():
     typed = ["-m", "dataset.images=images/{split}", "a=b/{split},c/{split}", "dataset.root=~/x", "optimizer.lr=1,2", "+x={split}"]
     assert overrides.quote_for_hydra(typed) == [

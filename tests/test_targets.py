@@ -109,6 +109,15 @@ def test_parts_of_their_place_are_taken(path, target):
     assert reached(path, {"_target_": target}).__name__ == target.rpartition(".")[2]
 
 
+def test_a_misspelt_part_is_told_with_the_nearest():
+    with pytest.raises(InputError, match="does not exist. Did you mean 'pytorch_lightning.callbacks.EarlyStopping'"):
+        targets.target_of("callbacks.more.stop", {"_target_": "pytorch_lightning.callbacks.EarlyStoping"})
+    with pytest.raises(InputError, match="Did you mean 'albumentations.HorizontalFlip'"):
+        targets.target_of("augment.train[0]", {"_target_": "albumentations.HorizontalFlp"})
+    with pytest.raises(InputError, match=r"augment.train\[0\] has no _target_; it should name a transform"):
+        targets.check_targets({"augment": {"train": [{"p": 0.5}]}})
+
+
 def test_names_are_refused_before_anything_is_imported():
     """Importing runs code: a folder on the path could hold any."""
     code = (

@@ -53,8 +53,6 @@ def check_devices(trainer: dict[str, Any]) -> None:
     found["gpu"] = found["cuda"] or found["mps"]
     if wanted in found and not found[wanted]:
         raise InputError(f"trainer.accelerator is '{wanted}', but torch {torch.__version__} finds none here. Use auto or cpu.")
-    if wanted == "tpu":
-        raise InputError("trainer.accelerator is 'tpu', which spine does not train on. Use auto, cpu, gpu or mps.")
     on_cpu = wanted == "cpu" or (wanted == "auto" and not found["gpu"])
     if on_cpu and not (devices == "auto" or (isinstance(devices, int) and devices > 0) or str(devices).isdigit()):
         raise InputError(f"trainer.devices is {shown(devices)}; on the CPU it is a number of processes, 1 or more, or auto.")

@@ -41,7 +41,7 @@ WARMUP = Allowed(BelowOne, "a share of all steps, 0 or more and below 1")
 PRECISIONS = (
     "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "16", "bf16", "32", "64", 16, 32, 64,
 )  # fmt: skip
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 STRATEGIES = (
     "auto", "single_device", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true", "ddp_spawn", "ddp_fork",
     "ddp_notebook", "ddp_spawn_find_unused_parameters_false", "ddp_spawn_find_unused_parameters_true",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from typing import Any
 import spine
 from spine.config import schemas
 from spine.config.values import check_keys, check_options
-from spine.errors import InputError
+from spine.errors import InputError, nearest
 
 NAME = r"[A-Za-z][A-Za-z0-9_]*"  # no leading underscore: private names are no parts
 # Albumentations' transforms that a configuration cannot use, and why.
@@ -184,10 +185,15 @@ def target_of(path: str, node: dict[str, Any]) -> Any:
     """The class or function that the `_target_` of the node at `path` names. InputError where it is not one that belongs there."""
     place = check_target(node.get("_target_"), path)
     module_name, _, name = node["_target_"].rpartition(".")
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
     try:
-        target = getattr(importlib.import_module(module_name), name)
-    except (ModuleNotFoundError, AttributeError) as error:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
         raise InputError(f"{path}._target_='{node['_target_']}' does not exist: it may name {place.words}.") from error
+    target = getattr(module, name, None)
+    if target is None:
+        hint = nearest(name, [own for own in dir(module) if re.fullmatch(NAME, own)], f"{module_name}.")
+        raise InputError(f"{path}._target_='{node['_target_']}' does not exist.{hint} It may name {place.words}.")
     if not _is_of(place, target, module_name, name):
         raise InputError(f"{path}._target_='{node['_target_']}' is not allowed: it may name {place.words}.")
     return target
