@@ -1,5 +1,6 @@
 """Mistakes are answered with what was seen, what is allowed and what to do, and without a stack trace."""
 
+import re
 import subprocess
 import sys
 import time
@@ -217,6 +218,22 @@ def test_devices_that_are_not_there_are_told(monkeypatch):
             checks.check_devices({"accelerator": "auto", "devices": devices})
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     checks.check_devices({"accelerator": "auto", "devices": 4})
+
+
+def test_the_readme_shows_what_mistakes_are_answered(tmp_path):
+    text = (ROOT / "README.md").read_text()
+    shown = re.findall(r"^    \$ python train\.py (.*)\n((?:    [^$\n].*\n)+)", text, re.MULTILINE)
+    assert len(shown) == 2
+    for arguments, answer in shown:
+        done, _ = command(*arguments.split(), folder=tmp_path)
+        assert " ".join(answer.split()) in " ".join(done.stderr.split())
+
+
+def test_keys_of_wandb_are_typed_without_a_plus():
+    keys = ("project", "name", "entity", "group")
+    config = composed("logger=wandb", *(f"logger.wandb.{key}=x" for key in keys), "logger.wandb.timeout=5")
+    checks.check(config)
+    assert [config["logger"]["wandb"][key] for key in keys] == ["x"] * 4
 
 
 def test_how_values_are_quoted_for_hydra():

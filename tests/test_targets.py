@@ -241,7 +241,8 @@ def test_a_checkpoint_asks_no_resolver(trained, value):
     config = torch.load(trained, weights_only=True)["config"]
     with pytest.raises(InputError, match=r"dataset.root of the checkpoint's configuration"):
         targets.strip_untrusted({**config, "dataset": {**config["dataset"], "root": value}})
-    targets.strip_untrusted({**config, "image_size": "${dataset.image_size}"})
+    augment = {"train": config["augment"]["train"], "eval": "${augment.train}"}
+    targets.strip_untrusted({**config, "image_size": "${dataset.image_size}", "augment": augment})
 
 
 def test_values_that_a_transform_of_albumentations_refuses_are_told():

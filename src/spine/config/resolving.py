@@ -17,6 +17,7 @@ from spine.errors import InputError
 # reads and computes. They stay out of the run id, so that a run that is started again with other ones finds its folder.
 NEUTRAL = (
     "ckpt_path",
+    "restart",
     "task_name",
     "tags",
     "logger",

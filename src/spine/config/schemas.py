@@ -57,6 +57,7 @@ TOP: Schema = {
     "num_outputs": Allowed(Positive | None, "a whole number of classes or keypoints, or null to ask the data set"),
     "compile": SWITCH,
     "ckpt_path": Allowed(Text | None, "the path of a checkpoint, or null"),
+    "restart": SWITCH,
     "optimized_metric": Allowed(Text | None, "the name of a metric, such as val/top1, or null"),
     "tags": Allowed(list[str], "a list of words, such as tags=[first,baseline]"),
 }

@@ -11,7 +11,7 @@ import inspect
 import os
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,38 +122,42 @@ def place_of(path: str) -> Place | None:
 def check_targets(config: dict[str, Any]) -> None:
     """InputError where a `_target_` is not one that its place allows, or where a place has none. Imports nothing."""
     _check_targets(config, "")
-    for name, nodes in _nodes(config):
-        for path, node in nodes:
-            if not isinstance(node, dict) or "_target_" not in node:
-                raise InputError(f"{path} has no _target_; it should name {PLACES[name].words}.")
+    for place, path, node in _nodes(config):
+        if not _is_interpolation(node) and not (isinstance(node, dict) and "_target_" in node):
+            raise InputError(f"{path} has no _target_; it should name {PLACES[place].words}.")
 
 
-def _nodes(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, Any]]]]:
-    """The nodes of each place that are there, with their paths."""
-    augment = config.get("augment") or {}
+def _nodes(config: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Place, path and node of every part of a configuration. Interpolations are passed over: they are checked once resolved."""
+    for name in PLACES:
+        if isinstance(config.get(name), dict) and name not in ("augment", "logger"):
+            yield name, name, config[name]
+    for path, step in augmentations(config):
+        yield "augment", path, step
     more = (config.get("callbacks") or {}).get("more") or {}
-    loggers = config.get("logger") or {}
-    single = [
-        (name, [(name, config[name])])
-        for name in PLACES
-        if isinstance(config.get(name), dict) and name not in ("augment", "logger")
-    ]
-    if not isinstance(augment, dict) or not all(isinstance(steps, list) for steps in augment.values()):
-        raise InputError("augment holds two lists of transforms, augment.train and augment.eval.")
-    if not isinstance(more, dict) or not isinstance(loggers, dict):
-        raise InputError("callbacks.more and logger hold named nodes, each with its _target_.")
-    return [
-        *single,
-        ("augment", augmentations(config)),
-        ("callbacks.more", [(f"callbacks.more.{name}", node) for name, node in more.items()]),
-        ("logger", [(f"logger.{name}", node) for name, node in loggers.items()]),
-    ]
+    for place, nodes in (("callbacks.more", more), ("logger", config.get("logger") or {})):
+        if not isinstance(nodes, dict):
+            raise InputError(f"{place} is {nodes!r}; it holds named nodes, each with its _target_.")
+        for name, node in nodes.items():
+            yield place, f"{place}.{name}", node
 
 
 def augmentations(config: dict[str, Any]) -> list[tuple[str, Any]]:
     """Path and node of every step of augment.train and augment.eval."""
     augment = config.get("augment") or {}
-    return [(f"augment.{mode}[{i}]", step) for mode, steps in augment.items() for i, step in enumerate(steps)]
+    if not isinstance(augment, dict) or not augment.keys() <= {"train", "eval"}:
+        raise InputError("augment holds two lists of transforms, augment.train and augment.eval.")
+    steps = []
+    for mode, listed in augment.items():
+        if isinstance(listed, list):
+            steps += [(f"augment.{mode}[{i}]", step) for i, step in enumerate(listed)]
+        elif not _is_interpolation(listed):
+            raise InputError(f"augment.{mode} is {listed!r}; it is a list of transforms, each with its _target_.")
+    return steps
+
+
+def _is_interpolation(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("${")
 
 
 def _check_targets(node: Any, path: str) -> None:
