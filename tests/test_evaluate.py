@@ -12,7 +12,8 @@ from test_configs import CONF, composed
 
 from spine.commands import evaluate, train
 from spine.config import building, resolving
-from spine.config.source import check_interpolations, keep_interpolations
+from spine.config.source import keep_interpolations
+from spine.config.targets import strip_untrusted
 from spine.datasets.relabel import Relabeled, labels_from
 from spine.errors import InputError
 from spine.interfaces import DataSet, Labels
@@ -154,11 +155,13 @@ def test_what_was_found_out_is_kept_and_interpolations_too():
     assert kept == {"a": [3, 4], "b": "${a}", "c": "auto", "d": {"e": "x", "f": 5}, "g": "${a}", "new": 1}
 
 
-@pytest.mark.parametrize("value", ["${oc.env:HOME}", "${a}${oc.env:X}", "x-${hydra:runtime.cwd}", "${${a}}"])
-def test_a_checkpoints_interpolations_name_keys_and_nothing_else(value):
-    check_interpolations({"a": {"b": ["${image_size}", "${dataset.image_size}", 3]}})
-    with pytest.raises(InputError, match="may name another key"):
-        check_interpolations({"a": {"b": [value]}})
+@pytest.mark.parametrize("value", ["${oc.env:HOME}", "${seed}${oc.env:X}", "x-${hydra:runtime.cwd}", "${${seed}}"])
+def test_a_checkpoints_interpolations_name_keys_and_nothing_else(photos, value):
+    config = torch.load(photos[0], weights_only=True)["config_source"]
+    assert config["image_size"] == [64, 64] and config["augment"]["eval"][0]["size"] == "${image_size}"
+    strip_untrusted(config)
+    with pytest.raises(InputError, match="it may refer to other keys only"):
+        strip_untrusted({**config, "task_name": value})
 
 
 def test_old_checkpoints_without_names_are_evaluated(tmp_path):

@@ -1,15 +1,19 @@
 """Mistakes are answered with what was seen, what is allowed and what to do, and without a stack trace."""
 
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 from test_configs import composed
 
-from spine.config import building, checks, messages
+from spine.commands import train
+from spine.config import building, checks, messages, overrides, resume, schemas
 from spine.errors import InputError
+from spine.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 NAMES = [
@@ -24,6 +28,71 @@ NAMES = [
     (["task=segg", "backbone=vit"], "Unknown task 'segg'. Did you mean 'seg'?"),
     (["-m", "backbone=convnext,vitt"], "Unknown backbone 'vitt'. Did you mean 'vit'?"),
     (["task=seg", "head.chanels=3"], "Unknown key 'head.chanels'. Did you mean 'head.channels'?"),
+    (["optimizer=null"], "optimizer cannot be null; choose one of its names"),
+    (
+        ["dataset.root=my data ü"],
+        "Hydra cannot read 'dataset.root=my data ü' as key=value. Quote it for Hydra inside the shell's ",
+    ),
+]
+VALUES = [  # known without torch
+    (["trainer.max_epochs=abc"], "trainer.max_epochs is 'abc'; it must be a whole number of epochs, 1 or more."),
+    (["trainer.max_epochs=2.5"], "trainer.max_epochs is 2.5; it must be a whole number of epochs"),
+    (["trainer.max_epochs=0"], "trainer.max_epochs is 0; it must be"),
+    (["trainer.max_epochs=true"], "trainer.max_epochs is true; it must be"),
+    (["trainer.max_epochs=-1"], "trainer.max_epochs is -1, which has no end"),
+    (["trainer.max_epochs=null"], "trainer.max_epochs is null, which has no end"),
+    (["trainer.precision=fp16"], "trainer.precision is 'fp16'; it must be one of auto, 32-true, 16-mixed"),
+    (["trainer.accelerator=cuda0"], "trainer.accelerator is 'cuda0'; it must be one of auto, cpu"),
+    (["trainer.devices=0"], "trainer.devices is 0; it must be a number of devices"),
+    (["trainer.devices=two"], "trainer.devices is 'two'; it must be a number of devices"),
+    (["trainer.strategy=dpp"], "trainer.strategy is 'dpp'; it must be one of Lightning's strategies: auto"),
+    (["trainer.max_time=15"], "trainer.max_time is 15; it must be a duration as days:hours:minutes:seconds"),
+    (["trainer.limit_val_batches=1.5"], "trainer.limit_val_batches is 1.5; it must be a whole number of batches, or a share"),
+    (["trainer.gradient_clip_val=nan"], "trainer.gradient_clip_val is nan; every number of a configuration is finite."),
+    (["+trainer.enable_model_summary=true"], "trainer.enable_model_summary cannot be set: spine prints"),
+    (["+trainer.default_root_dir=x"], "trainer.default_root_dir cannot be set: a run writes to its run folder"),
+    (["dataset.batch_size=abc"], "dataset.batch_size is 'abc'; it must be a whole number of samples, 1 or more."),
+    (["dataset.batch_size=0"], "dataset.batch_size is 0; it must be"),
+    (["dataset.num_workers=abc"], "dataset.num_workers is 'abc'; it must be a whole number of processes, 0 or more"),
+    (["dataset.root=5"], "dataset.root is 5; it must be the path of a folder"),  # which the embedded data set does not read
+    (["dataset.mean=[0.5,0.5]"], "dataset.mean is [0.5, 0.5]; it must be three numbers"),
+    (["dataset.std=[0,1,1]"], "dataset.std is [0, 1, 1]; it must be three numbers above 0"),
+    (["dataset.length.val=0"], "dataset.length is {'train': 4000, 'val': 0, 'test': 200}; it must be a number of samples"),
+    (["image_size=64"], "image_size is 64; it must be two numbers of pixels"),
+    (["image_size=[64,0]"], "image_size is [64, 0]; it must be two numbers of pixels"),
+    (["optimizer.lr=-1"], "optimizer.lr is -1; it must be a learning rate above 0."),
+    (["optimizer.lr=abc"], "optimizer.lr is 'abc'; it must be a learning rate above 0."),
+    (["optimizer.lr=inf"], "optimizer.lr is inf; every number of a configuration is finite."),
+    (["optimizer.betas=[0.9,1]"], "optimizer.betas is [0.9, 1]; it must be two numbers, 0 or more and below 1."),
+    (["optimizer.layer_decay=0"], "optimizer.layer_decay is 0; it must be a factor for each layer"),
+    (["schedule.warmup=5"], "schedule.warmup is 5; it must be a share of all steps, 0 or more and below 1."),
+    (["task=mae", "task.mask_ratio=1"], "task.mask_ratio is 1; it must be the share of masked patches"),
+    (["task=seg", "head=hamburger", "head.rank=abc"], "head.rank is 'abc'; it must be a whole number of bases, 1 or more."),
+    (["task=seg", "head.levels=2"], "head.levels is 2; it must be a list of feature levels"),
+    (["backbone.drop_path_rate=1"], "backbone.drop_path_rate is 1; it must be a probability"),
+    (["+backbone.in_chans=1"], "backbone.in_chans is 1; it must be 3: data sets give color images."),
+    (["seed=abc"], "seed is 'abc'; it must be a whole number from 0 to 4294967295."),
+    (["seed=-1"], "seed is -1; it must be a whole number from 0"),
+    (["tags=abc"], "tags is 'abc'; it must be a list of words"),
+    (["compile=1"], "compile is 1; it must be true or false."),
+    (["callbacks.picture_every_n_epochs=-1"], "callbacks.picture_every_n_epochs is -1; it must be a whole number of epochs"),
+    (["logger=wandb", "logger.wandb.timeout=soon"], "logger.wandb.timeout is 'soon'; it must be a whole number of seconds"),
+    (["+foo=1"], "Unknown key 'foo'. Keys there: augment, backbone"),
+    (["ckpt_path=typo.ckpt"], "There is no checkpoint 'typo.ckpt'."),
+    (["dataset=image_folder", "dataset.root=typo"], "There is no folder 'typo', where data set 'image_folder' should be."),
+    (["dataset=image_folder", "dataset.root="], "dataset.root is ''; it must be the path of a folder, or null."),
+]
+TYPES = [  # by the signature of the part
+    (["task=seg", "head=parsenet", "head.fusion=3"], "head.fusion is 3; it must be text."),
+    (["+head.bias=1"], "head.bias is 1; it must be true or false."),
+    (["backbone=vit", "backbone.dropout=null"], "backbone.dropout is null; it must be a number."),
+    (["backbone=hrnet", "+backbone.head_conv_bias=abc"], "backbone.head_conv_bias is 'abc'; it must be true or false."),
+    (["backbone=swin", "+backbone.small_maps=grow"], "backbone.small_maps is 'grow'; it must be one of shrink, pad, shift."),
+    (["dataset.size=[64]"], "dataset.size is [64]; it must be a list of 2: a whole number, a whole number."),
+    (["dataset=image_folder"], "Data set 'image_folder' lies on disk: give its folder with dataset.root=<path>."),
+    (["trainer.accelerator=gpu"], "trainer.accelerator is 'gpu', but torch"),
+    (["trainer.accelerator=cpu", "trainer.devices=-1"], "trainer.devices is -1; on the CPU it is a number of processes"),
+    (["trainer.accelerator=cpu", "trainer.precision=16-mixed"], "trainer.precision is '16-mixed', which needs a GPU."),
 ]
 MISFITS = [
     (
@@ -42,13 +111,21 @@ MISFITS = [
     (["+backbone.drop_pathrate=0.1"], "Unknown key 'backbone.drop_pathrate'. Did you mean 'drop_path_rate'?"),
     (["backbone.variant=tini"], "Unknown variant 'tini' of convnext. Did you mean 'tiny'?"),
     (["backbone.weights=nothing.pth"], "There is no weights file 'nothing.pth'. Give the path of a"),
-    (["image_size=64"], "image_size is 64; it is two numbers of pixels"),
+    (["image_size=64"], "image_size is 64; it must be two numbers of pixels"),
     (["task=mae", "backbone=convnext", "image_size=[96,80]"], "Masked patches are 32 pixels wide for this backbone"),
     (
         ["task=seg", "head=hamburger", "head.channels=100"],
         "head.channels is 100; the hamburger's group norms need a multiple of 32.",
     ),
 ]
+
+
+@pytest.mark.parametrize(("overrides", "message"), VALUES + TYPES)
+def test_values_of_a_wrong_type_or_range_are_named(overrides, message, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(InputError) as told:
+        checks.check(composed(*overrides))
+    assert str(told.value).startswith(message)
 
 
 @pytest.mark.parametrize(("overrides", "message"), MISFITS)
@@ -91,6 +168,175 @@ def test_misfits_are_found_before_lightning_loads():
         "checks.check(composed('task=seg')); assert 'pytorch_lightning' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
+
+
+def test_values_are_checked_before_torch_loads():
+    """It takes two seconds and more to import."""
+    code = (
+        "import sys; sys.path.insert(0, 'tests'); from hydra import compose, initialize_config_dir; from spine.errors import InputError\n"
+        "from spine.commands import command_line, train; from spine.config import checks, resolving\n"
+        f"for overrides in {[overrides for overrides, _ in VALUES]}:\n"
+        f"    with initialize_config_dir({str(ROOT / 'conf')!r}, version_base='1.3'):\n"
+        "        config = resolving.plain(compose('train', overrides))\n"
+        "    try: checks.check(config)\n"
+        "    except InputError: assert 'torch' not in sys.modules, overrides\n"
+        "    else: raise SystemExit(f'{overrides} passed')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [VALUES[0], (["+foo=1"], "Unknown key 'foo'")])
+def test_values_on_the_command_line(tmp_path, arguments, message):
+    done, _ = command(*arguments, folder=tmp_path)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_tables_describe_what_they_name():
+    """Every choice of a table is one of Lightning's, and every argument of its Trainer is either described or refused."""
+    import inspect
+    from typing import get_args
+
+    import pytorch_lightning as pl
+    from lightning_fabric.connector import _PRECISION_INPUT
+    from pytorch_lightning.strategies import StrategyRegistry
+
+    arguments = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
+    assert not set(schemas.TRAINER) & set(schemas.TRAINER_FIXED)
+    assert set(schemas.TRAINER) | set(schemas.TRAINER_FIXED) == arguments
+    precisions = {value for literal in get_args(_PRECISION_INPUT) for value in get_args(literal)}
+    left_out = {"transformer-engine", "transformer-engine-float16"}  # they need a package that spine does not
+    assert set(schemas.PRECISIONS) == precisions - left_out | {"auto"}
+    names = set(StrategyRegistry.available_strategies())
+    assert set(schemas.STRATEGIES) - {"auto"} == {name for name in names if "xla" not in name and "tpu" not in name}
+
+
+def test_devices_that_are_not_there_are_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for devices in ("auto", -1, 1, 2, [0, 1], [1], "0,1", "2"):
+        checks.check_devices({"accelerator": "gpu", "devices": devices, "precision": "16-mixed"})
+    for devices in (3, [0, 2], "0,2", "3"):
+        with pytest.raises(InputError, match="but this machine has 2, numbered from 0"):
+            checks.check_devices({"accelerator": "auto", "devices": devices})
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    checks.check_devices({"accelerator": "auto", "devices": 4})
+
+
+def test_the_readme_shows_what_mistakes_are_answered(tmp_path):
+    text = (ROOT / "README.md").read_text()
+    shown = re.findall(r"^    \$ python train\.py (.*)\n((?:    [^$\n].*\n)+)", text, re.MULTILINE)
+    assert len(shown) == 2
+    for arguments, answer in shown:
+        done, _ = command(*arguments.split(), folder=tmp_path)
+        assert " ".join(answer.split()) in " ".join(done.stderr.split())
+
+
+def test_keys_of_wandb_are_typed_without_a_plus():
+    keys = ("project", "name", "entity", "group")
+    config = composed("logger=wandb", *(f"logger.wandb.{key}=x" for key in keys), "logger.wandb.timeout=5")
+    checks.check(config)
+    assert [config["logger"]["wandb"][key] for key in keys] == ["x"] * 4
+
+
+def test_how_values_are_quoted_for_hydra():
+    typed = ["-m", "dataset.images=images/{split}", "a=b/{split},c/{split}", "dataset.root=~/x", "optimizer.lr=1,2", "+x={split}"]
+    assert overrides.quote_for_hydra(typed) == [
+        "-m", 'dataset.images="images/{split}"', 'a="b/{split}","c/{split}"', 'dataset.root="~/x"', "optimizer.lr=1,2", '+x="{split}"',
+    ]  # fmt: skip
+    for kept in ('a="{split}"', "a='~/{split}'", "a=[x/{split}]", "a={train: 3}", "--cfg", "~logger", "a=b~c"):
+        assert overrides.quote_for_hydra([kept]) == [kept]
+
+
+def test_patterns_and_home_folders_are_typed_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done, _ = command(
+        "dataset=mask_folder", "task=seg", "dataset.root=~/photos", "dataset.images=images/{split}", folder=tmp_path
+    )
+    assert f"There is no folder '{tmp_path}/photos'" in done.stderr
+    done, _ = command("dataset=mask_folder", "task=seg", "dataset.images=pic/{split}", "--cfg", "job", folder=tmp_path)
+    assert "images: pic/{split}\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("eval.py", ["--help"], "python eval.py ckpt_path=<file> [split=val]"),
+        ("export.py", ["--help"], "python export.py ckpt_path=<file> out=<file>"),
+        ("export.py", [], "Which checkpoint? Give ckpt_path="),
+        ("eval.py", ["ckpt_path=run.ckpt", "dataset=image_folder"], "'dataset' cannot be chosen here: the checkpoint brings"),
+        ("eval.py", ["ckpt_path=run.ckpt", "dataset.batch_size=abc"], "dataset.batch_size is 'abc'; it must be a whole number"),
+        ("export.py", ["ckpt_path=run.ckpt"], "out is missing: give out=model.safetensors."),
+    ],
+)
+def test_commands_on_a_checkpoint_answer_in_a_sentence(tmp_path, script, arguments, message):
+    torch.save({"config": composed("task=cls"), "state_dict": {}}, tmp_path / "run.ckpt")
+    done = subprocess.run([sys.executable, ROOT / script, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert message in done.stdout + done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == (0 if "--help" in arguments else 1)
+
+
+SMALL = (
+    "dataset.length={train: 8, val: 4, test: 4}", "dataset.batch_size=4", "dataset.num_workers=0", "trainer.max_epochs=1",
+    "trainer.accelerator=cpu", "trainer.precision=32-true",
+)  # fmt: skip
+
+
+def test_a_checkpoint_that_cannot_be_resumed_is_named(tmp_path):
+    train.run(composed("task=cls", *SMALL), RunFolder(tmp_path))
+    whole = tmp_path / "checkpoints" / "best.ckpt"
+    (tmp_path / "cut.ckpt").write_bytes(whole.read_bytes()[:5000])
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    cases = [
+        (["task=cls", f"ckpt_path={tmp_path}/cut.ckpt"], "/cut.ckpt' is not a checkpoint of spine, or it is cut short."),
+        (
+            ["task=cls", f"ckpt_path={tmp_path}/other.ckpt"],
+            "/other.ckpt' is not a checkpoint of spine: it holds no configuration.",
+        ),
+        (
+            ["task=cls", "backbone=mobilenet_v2", f"ckpt_path={whole}"],
+            "was trained with backbone spine.backbones.convnext.convnext,",
+        ),
+        (
+            ["task=seg", f"ckpt_path={whole}"],
+            "was trained with task spine.tasks.cls.Classification, this run has spine.tasks.seg.Segmentation.",
+        ),
+        (["backbone.variant=tiny", f"ckpt_path={whole}"], "Its backbone is the variant micro, this run's tiny."),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(InputError) as told:
+            checks.check(composed(*arguments, *SMALL))
+        assert message in str(told.value)
+    checks.check(composed("task=cls", *SMALL, f"ckpt_path={whole}", "optimizer.lr=1"))
+
+
+def test_what_a_resumed_run_does_not_follow_is_listed():
+    saved = composed("task=cls")
+    assert resume.changed_on_resume(saved, composed("task=cls", "trainer.max_epochs=9", "seed=3")) == []
+    new = composed("task=cls", "optimizer.lr=1e-5", "optimizer.betas=[0.8,0.9]", "schedule=poly")
+    assert resume.changed_on_resume(saved, new) == [
+        "optimizer.betas ([0.9, 0.999] in the checkpoint, [0.8, 0.9] now)",
+        "optimizer.lr (0.002 in the checkpoint, 1e-05 now)",
+        "schedule._target_ ('spine.optim.cosine' in the checkpoint, 'spine.optim.poly' now)",
+        "schedule.min_lr_ratio (0.0 in the checkpoint, not set now)",
+        "schedule.power (not set in the checkpoint, 1.0 now)",
+        "schedule.warmup (0.05 in the checkpoint, 0.01 now)",
+    ]
+
+
+def test_masked_pretraining_takes_any_optimizer(tmp_path):
+    assert composed("task=mae")["optimizer"]["betas"] == [0.9, 0.95]
+    config = composed("task=mae", "backbone=mobilenet_v2", "optimizer=sgd", *SMALL)
+    assert "betas" not in config["optimizer"]
+    train.run(config, RunFolder(tmp_path))
+    assert (tmp_path / "metrics.json").is_file()
+
+
+def test_a_metric_that_early_stopping_cannot_watch_is_told(tmp_path):
+    stop = "+callbacks.more.stop={_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: val/acuracy}"
+    with pytest.raises(RuntimeError) as told:
+        train.run(composed("task=cls", stop, *SMALL), RunFolder(tmp_path))
+    sentence = messages.sentence(told.value)
+    assert sentence.startswith("The monitor of EarlyStopping is 'val/acuracy', which is not measured. Choices: ")
+    assert "val/top1" in sentence
 
 
 def test_the_full_trace_is_there_for_who_asks(tmp_path, monkeypatch):

@@ -74,3 +74,12 @@ def test_schedules():
     assert rates(optim.constant) == [1.0] * 100
     with pytest.raises(InputError, match="warmup is 5"):
         rates(optim.cosine, warmup=5)
+
+
+def test_scales_of_channels_do_not_decay():
+    """ParseNet's are (C, 1, 1): vectors, whatever their number of dimensions."""
+    net = spine.create_model("vgg16", variant="micro", task="seg", head="parsenet", num_outputs=3)
+    scales = {id(p) for name, p in net.named_parameters() if name.endswith("norm.scale")}
+    decays = {id(p): group["weight_decay"] for group in optim.parameter_groups(net, 0.1, 0.05) for p in group["params"]}
+    assert len(scales) == 2 and all(decays[scale] == 0 for scale in scales)
+    assert decays[id(net.head.score.weight)] == 0.05

@@ -240,8 +240,12 @@ def test_a_lock_keeps_a_second_run_out_and_ends_with_its_process(tmp_path, monke
 
 def test_changed_networks_are_refused_when_a_run_is_resumed(tmp_path, uninterrupted):
     other = composed("task=cls", "backbone=convnext", *SMALL, f"ckpt_path={uninterrupted}/checkpoints/last.ckpt")
-    with pytest.raises(InputError, match="is a checkpoint of backbone vit micro, and this command trains convnext micro"):
+    with pytest.raises(InputError, match="was trained with backbone spine.backbones.vit.vit, this run has spine"):
         train.run(other, RunFolder(tmp_path))
+    with pytest.raises(
+        InputError, match=r"this command changes them: optimizer.lr \(.*0.002.* in the checkpoint, .*0.01.* now\)"
+    ):
+        train.run(config("optimizer.lr=0.01", f"ckpt_path={uninterrupted}/checkpoints/last.ckpt"), RunFolder(tmp_path))
     broken = tmp_path / "broken.ckpt"
     broken.write_bytes((uninterrupted / "checkpoints" / "last.ckpt").read_bytes()[:2000])
     for path, what in ((broken, "cut short"), (tmp_path / "nothing.ckpt", "There is no checkpoint")):

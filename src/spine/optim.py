@@ -33,7 +33,8 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float, layer_dec
             own = name.removeprefix("backbone.")
             level = next(i for i, group in enumerate(prefixes) if own.startswith(group))
             below_top = len(prefixes) - 1 - level
-        decayed = parameter.ndim > 1 and name.rsplit(".", 1)[-1] not in UNDECAYED
+        is_vector = parameter.ndim < 2 or parameter[0].numel() == 1  # (C, 1, 1) scales the channels of a map
+        decayed = not is_vector and name.rsplit(".", 1)[-1] not in UNDECAYED
         group = groups.setdefault(
             (below_top, decayed),
             {"params": [], "lr": lr * layer_decay**below_top, "weight_decay": weight_decay if decayed else 0.0},

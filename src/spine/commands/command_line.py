@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from spine import console, report
-from spine.config import messages, resolving  # noqa: F401  (registers the run_id resolver)
+from spine.config import messages, overrides, resolving  # noqa: F401  (registers the run_id resolver)
 from spine.errors import RunStopped
 
 
@@ -27,6 +27,7 @@ def command_line(main: Callable[[], Any]) -> None:
     console.show_messages()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
+    sys.argv[1:] = overrides.quote_for_hydra(sys.argv[1:])  # in place: the processes of ddp are started with it
     try:
         main()
     except RunStopped as stop:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,8 @@ from spine import console, report
 from spine.config.building import build, build_trainer
 from spine.config.checks import check
 from spine.config.resolving import plain
-from spine.config.source import check_interpolations
-from spine.config.targets import check_targets, target_of
+from spine.config.resume import read_checkpoint
+from spine.config.targets import strip_untrusted, target_of
 from spine.errors import InputError, RunStopped, stop_behind
 from spine.training.run_folder import RunFolder
 
@@ -37,6 +38,8 @@ TRAINER = {
     "limit_val_batches": 1.0, "fast_dev_run": False, "deterministic": False, "log_every_n_steps": 50,
 }  # fmt: skip
 
+HELP = {"--help", "-h", "--hydra-help", "--version"}  # answered by Hydra, without a checkpoint
+
 
 def measure(trainer: pl.Trainer, task: Task, data: DataModule, split: str, checkpoint: str) -> dict[str, float]:
     """Evaluates a checkpoint on a split: metric values by name. Training and eval.py end in this same function."""
@@ -50,28 +53,14 @@ def measure(trainer: pl.Trainer, task: Task, data: DataModule, split: str, check
     return {key: float(value) for key, value in values.items()}
 
 
-def read_checkpoint(path: str) -> dict[str, Any]:
-    """The content of a checkpoint of spine. Nothing in it is run; InputError where the file is missing or no such checkpoint."""
-    import torch
-
-    if not Path(path).is_file():
-        raise InputError(f"There is no checkpoint '{path}'. Give ckpt_path=logs/.../checkpoints/best.ckpt.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        raise InputError(f"'{path}' is not a checkpoint of spine, or it is cut short. Nothing in it was run.") from error
-    if not isinstance(state, dict) or not {"config", "state_dict"} <= state.keys():
-        raise InputError(f"'{path}' is not a checkpoint of spine: it has no configuration. As weights: backbone.weights={path}.")
-    return state
-
-
 def checkpoint_config(path: str) -> dict[str, Any]:
-    """The configuration that a checkpoint carries, with its interpolations, checked. InputError where the file is none of ours."""
+    """The configuration that a checkpoint carries, with its interpolations, without what is not to be trusted.
+
+    InputError where the file is no checkpoint of spine, or where its configuration names what it must not.
+    """
     state = read_checkpoint(path)
-    config = dict(state.get("config_source") or state["config"])
-    check_interpolations(config)
-    check_targets(config)
-    config["num_outputs"] = state["config"]["num_outputs"]
+    config = strip_untrusted(state.get("config_source") or state["config"])
+    config["num_outputs"] = state["config"].get("num_outputs")
     config["trainer"] = {**TRAINER, "precision": state["config"]["trainer"]["precision"]}
     config["compile"] = False
     config.pop("restart", None)
@@ -83,9 +72,13 @@ def register_checkpoint(arguments: list[str]) -> None:
     from hydra.core.config_store import ConfigStore
 
     paths = [argument.split("=", 1)[1] for argument in arguments if argument.startswith("ckpt_path=")]
-    if not paths:
+    if paths:
+        config = checkpoint_config(os.path.expanduser(paths[-1].strip("'\"")))
+    elif HELP & set(arguments):
+        config = {}
+    else:
         raise InputError("Which checkpoint? Give ckpt_path=logs/.../checkpoints/best.ckpt.")
-    ConfigStore.instance().store("checkpoint", checkpoint_config(paths[0].strip("'\"")))
+    ConfigStore.instance().store("checkpoint", config)
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
@@ -143,6 +136,6 @@ def saved_labels(checkpoint: str) -> Labels | None:
 def name_classes(config: dict[str, Any], labels: Labels) -> None:
     """Lets a data set that finds its classes in the training split take them from the checkpoint: the split may be absent."""
     dataset = config["dataset"]
-    takes = inspect.signature(target_of(dataset).__init__).parameters
+    takes = inspect.signature(target_of("dataset", dataset).__init__).parameters
     if "classes" in takes and labels.classes and dataset.get("classes") is None:
         dataset["classes"] = list(labels.classes)

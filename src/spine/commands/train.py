@@ -20,6 +20,7 @@ from spine.config import messages
 from spine.config.building import build, build_trainer
 from spine.config.checks import check
 from spine.config.resolving import plain
+from spine.config.resume import changed_on_resume, read_checkpoint
 from spine.config.source import keep_interpolations
 from spine.config.targets import named
 from spine.errors import InputError, RunStopped, stop_behind
@@ -71,20 +72,19 @@ def run(config: dict[str, Any], folder: RunFolder, source: dict[str, Any] | None
     if (done := _finished(config, folder)) is not None:
         return _optimized(config, done)
     resume = _checkpoint_to_resume(config, folder)
-    check(config)  # before Lightning, which takes seconds to import
+    check({**config, "ckpt_path": resume})  # before Lightning, which takes seconds to import
+    rows = rows_of(config, resume) if resume is not None else 0
     import pytorch_lightning as pl
 
     from spine.training.trainer import silence_libraries
 
     silence_libraries()
     pl.seed_everything(config["seed"], verbose=False)
-    state = check_resumable(config, resume) if resume is not None else None
     before = json.loads(json.dumps(config))
     task, data = build(config)
     task.config_source = keep_interpolations(source or before, before, config)
     in_place = resume is not None and Path(resume).resolve().parent == folder.last.parent.resolve()
-    trainer = build_trainer(config, folder.path, task, kept_rows=state["metrics_rows"] if state and in_place else 0)
-    del state
+    trainer = build_trainer(config, folder.path, task, kept_rows=rows if in_place else 0)
     if trainer.is_global_zero:
         folder.write_json(folder.path / "config.json", config)
         folder.write_provenance()
@@ -139,22 +139,21 @@ def _checkpoint_to_resume(config: dict[str, Any], folder: RunFolder) -> str | No
     return given
 
 
-def check_resumable(config: dict[str, Any], path: str) -> dict[str, Any]:
-    """Reads a checkpoint that training goes on from. InputError where it is not one of this network, or of other optimizer settings."""
-    from spine.commands.evaluate import read_checkpoint
+def rows_of(config: dict[str, Any], path: str) -> int:
+    """How many rows of metrics.csv belong to a checkpoint that training goes on from.
 
+    InputError where it cannot be resumed: it holds weights only, or it was made with other settings of optimizer or schedule,
+    whose states come with it.
+    """
     state = read_checkpoint(path)
-    saved = state["config"]
-    for part in ("backbone", "head", "task"):
-        if saved[part]["_target_"] != config[part]["_target_"] or saved[part].get("variant") != config[part].get("variant"):
-            theirs, ours = (" ".join(filter(None, (named(c[part]), c[part].get("variant")))) for c in (saved, config))
-            raise InputError(
-                f"'{path}' is a checkpoint of {part} {theirs}, and this command trains {ours}. Resume with the command that made "
-                f"it; to start another run from its weights give backbone.weights={path}."
-            )
     if "loops" not in state or "optimizer_states" not in state:
         raise InputError(f"'{path}' holds weights only and cannot be resumed. Start a run from it with backbone.weights={path}.")
-    return {"metrics_rows": state.get("metrics_rows", 0)}
+    if changed := changed_on_resume(state["config"], config):
+        raise InputError(
+            f"Optimizer and schedule of a resumed run come from its checkpoint, and this command changes them: {'; '.join(changed)}. "
+            f"Resume with the values of the checkpoint, or start another run from its weights with backbone.weights={path}."
+        )
+    return state.get("metrics_rows", 0)
 
 
 # ---- the end of a run ------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def build_data(config: dict[str, Any], labels: Labels | None = None) -> DataModu
         return data if labels is None else Relabeled(data, labels, needs)
 
     def transform(mode: str, data: DataSet) -> Transform:
-        steps = [instantiate("augment", step) for step in augment[mode]]
+        steps = [instantiate(f"augment.{mode}[{i}]", step) for i, step in enumerate(augment[mode])]
         return Transform(steps, node["mean"], node["std"], data.labels.flip_pairs, multiple)
 
     return DataModule(
@@ -187,6 +187,7 @@ def build_trainer(config: dict[str, Any], folder: Path, task: Task, kept_rows: i
     """
     from spine.training.trainer import make_trainer
 
-    loggers = [instantiate("logger", node, folder=str(folder)) for node in (config.get("logger") or {}).values()]
-    callbacks = [instantiate("callbacks.more", node) for node in (config["callbacks"].get("more") or {}).values()]
+    named_loggers, more = config.get("logger") or {}, config["callbacks"].get("more") or {}
+    callbacks = [instantiate(f"callbacks.more.{name}", node) for name, node in more.items()]
+    loggers = [instantiate(f"logger.{name}", node, folder=str(folder)) for name, node in named_loggers.items()]
     return make_trainer(config, folder, task, loggers, callbacks, kept_rows)

@@ -7,27 +7,52 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from spine.config.overrides import how_to_quote
 from spine.errors import InputError, nearest
 
 
 def sentence(error: BaseException) -> str | None:
-    """What to tell a person of an error that is theirs; None where it is not theirs, and the trace is due."""
-    from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-
+    """What to tell a user of an error that is theirs; None where it is not theirs, and the trace is due."""
     for link in _chain(error):
         if isinstance(link, InputError):
             return worker_sentence(str(link))
+    return _of_hydra(error) or _of_lightning(error)
+
+
+def _of_hydra(error: BaseException) -> str | None:
+    """The sentence for a command line or a yaml file that Hydra cannot compose."""
+    from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+    from omegaconf.errors import OmegaConfBaseException
+
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = [option for option in error.options if not option.startswith("_")]
         return f"Unknown {group or 'config'} '{choice}'.{nearest(choice, options)} Choices: {', '.join(options)}."
     if isinstance(error, OverrideParseException):
-        return f"'{error.override}' cannot be read as key=value. {str(error).splitlines()[0]}"
+        return f"Hydra cannot read '{error.override}' as key=value. {how_to_quote(str(error.override))}"
     if isinstance(error, ConfigCompositionException):
         if found := re.search(r"Could not (?:override|append to config|delete from config)[. ]*'([^']*)'", str(error)):
             return _unknown_key(found[1].split("@")[0])
         return " ".join(str(error).split())
     if isinstance(error, HydraException) and not isinstance(error, MissingConfigException):
+        return " ".join(str(error).split())
+    if isinstance(error, OmegaConfBaseException):
+        key = f"{error.full_key}: " if error.full_key else ""
+        return f"{key}{str(error).splitlines()[0]}"
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be a string or a list"):
+        groups = [argument.partition("=")[0] for argument in sys.argv[1:] if argument.endswith("=null")]
+        return f"{' and '.join(groups) or 'A group'} cannot be null; choose one of its names, which `--help` lists."
+    return None
+
+
+def _of_lightning(error: BaseException) -> str | None:
+    """The sentence for settings of the trainer and of callbacks that Lightning finds wrong only once training runs."""
+    if found := re.match(
+        r"Early stopping conditioned on metric `(.*?)` which is not available.*?(`.*`)?$", str(error), re.DOTALL
+    ):
+        choices = found[2].replace("`", "") if found[2] else "none so far"
+        return f"The monitor of EarlyStopping is '{found[1]}', which is not measured. Choices: {choices}."
+    if type(error).__name__ == "MisconfigurationException":  # compared by name: Lightning may not be imported
         return " ".join(str(error).split())
     return None
 
@@ -49,6 +74,11 @@ def _unknown_key(key: str) -> str:
     parent, _, name = key.rpartition(".")
     keys = [k for k in _keys_beside(parent, key) if not k.startswith("_")]
     prefix = f"{parent}." if parent else ""
+    if name in keys:  # a group chosen where the configuration comes whole, from a checkpoint
+        return (
+            f"'{key}' cannot be chosen here: the checkpoint brings the whole configuration. Set its keys one by one, such as "
+            f"{key}.<key>=<value>; `--cfg job` lists them."
+        )
     if not keys:
         return f"Unknown key '{key}': the configuration has nothing under '{parent}'."
     return f"Unknown key '{key}'.{nearest(name, keys, prefix)} Keys there: {', '.join(keys)}."

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import copy
-import re
 from typing import Any
 
 from omegaconf import OmegaConf
-
-from spine.errors import InputError
 
 
 def keep_interpolations(source: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -32,18 +29,3 @@ def _merge(source: Any, before: Any, after: Any, keep: bool) -> Any:
         return [_merge(*items, keep) for items in zip(source, before, after, strict=True)]
     interpolated = isinstance(source, str) and "${" in source
     return copy.deepcopy(source if before == after or (keep and interpolated) else after)
-
-
-def check_interpolations(node: Any, path: str = "") -> None:
-    """Raises InputError where a configuration out of a file has an interpolation that does more than name another key."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            check_interpolations(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(node, list):
-        for i, value in enumerate(node):
-            check_interpolations(value, f"{path}[{i}]")
-    elif isinstance(node, str) and re.search(r"\$\{[^}]*[:{$]", node):
-        raise InputError(
-            f"The checkpoint's configuration has {path}={node!r}. An interpolation out of a file may name another key, such as "
-            f"${{image_size}}, and nothing else."
-        )

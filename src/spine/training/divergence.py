@@ -32,7 +32,7 @@ class FiniteLoss(pl.Callback):
     """
 
     def __init__(self, every_n_steps: int):
-        self.every_n_steps = every_n_steps
+        self.every_n_steps = max(1, every_n_steps)
         self.first_bad: Tensor | None = None  # () step of the first loss that was not finite, -1 while there is none
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:

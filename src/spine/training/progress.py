@@ -48,7 +48,8 @@ class StepStatistics(pl.Callback):
 
     @staticmethod
     def _due(step: int, trainer: pl.Trainer) -> bool:
-        return step % max(1, trainer.log_every_n_steps) == 0  # type: ignore[attr-defined]
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return every > 0 and step % every == 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

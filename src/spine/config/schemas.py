@@ -1,0 +1,229 @@
+"""Types, ranges and units of the keys of a configuration. Imports neither torch nor Lightning, so that mistakes are answered fast.
+
+`Allowed.kind` is a type for pydantic; `Allowed.words` completes the sentence "<key> is <value>; it must be ...".
+Tests compare these tables with the signatures of what they describe and with the yaml files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+
+class Allowed(NamedTuple):
+    """What one key may hold."""
+
+    kind: Any  # a type that pydantic checks, without conversion
+    words: str  # the same for users, with the unit
+
+
+Schema = Mapping[str, Allowed]
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+AboveZero = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Text = Annotated[str, Field(min_length=1)]
+Size = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+Duration = Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")]
+
+SWITCH = Allowed(bool, "true or false")
+OPTIONAL_SWITCH = Allowed(bool | None, "true, false or null")
+BATCHES = Allowed(Count | Share, "a whole number of batches, or a share of them with a decimal point, 0.0 to 1.0")
+IMAGE_SIZE = Allowed(Size, "two numbers of pixels, [height, width], such as image_size=[180,240]")
+WARMUP = Allowed(BelowOne, "a share of all steps, 0 or more and below 1")
+
+PRECISIONS = (
+    "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "16", "bf16", "32", "64", 16, 32, 64,
+)  # fmt: skip
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+STRATEGIES = (
+    "auto", "single_device", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true", "ddp_spawn", "ddp_fork",
+    "ddp_notebook", "ddp_spawn_find_unused_parameters_false", "ddp_spawn_find_unused_parameters_true",
+    "ddp_fork_find_unused_parameters_false", "ddp_fork_find_unused_parameters_true", "ddp_notebook_find_unused_parameters_false",
+    "ddp_notebook_find_unused_parameters_true", "fsdp", "fsdp_cpu_offload", "deepspeed", "deepspeed_stage_1", "deepspeed_stage_2",
+    "deepspeed_stage_2_offload", "deepspeed_stage_3", "deepspeed_stage_3_offload", "deepspeed_stage_3_offload_nvme",
+)  # fmt: skip
+
+TOP: Schema = {
+    "task_name": Allowed(Text, "the name of a folder under logs/"),
+    "seed": Allowed(Annotated[int, Field(ge=0, lt=2**32)], "a whole number from 0 to 4294967295"),
+    "image_size": IMAGE_SIZE,
+    "num_outputs": Allowed(Positive | None, "a whole number of classes or keypoints, or null to ask the data set"),
+    "compile": SWITCH,
+    "ckpt_path": Allowed(Text | None, "the path of a checkpoint, or null"),
+    "restart": SWITCH,
+    "optimized_metric": Allowed(Text | None, "the name of a metric, such as val/top1, or null"),
+    "tags": Allowed(list[str], "a list of words, such as tags=[first,baseline]"),
+}
+SECTIONS = ("backbone", "head", "task", "dataset", "augment", "optimizer", "schedule", "trainer", "callbacks")
+OPTIONAL_SECTIONS = ("logger",)
+
+TRAINER: Schema = {
+    "accelerator": Allowed(Literal[ACCELERATORS], f"one of {', '.join(ACCELERATORS)}"),
+    "strategy": Allowed(Literal[STRATEGIES], f"one of Lightning's strategies: {', '.join(STRATEGIES)}"),
+    "devices": Allowed(
+        Positive
+        | Literal[-1]
+        | Annotated[list[Count], Field(min_length=1)]
+        | Annotated[str, Field(pattern=r"^(auto|\d+(,\d+)*)$")],
+        "a number of devices, 1 or more, -1 or auto for all, or a list of their numbers, such as [0,1]",
+    ),
+    "num_nodes": Allowed(Positive, "a whole number of machines, 1 or more"),
+    "precision": Allowed(Literal[PRECISIONS], f"one of {', '.join(map(str, PRECISIONS[:7]))}"),
+    "fast_dev_run": Allowed(bool | Count, "true, false or a number of batches"),
+    "max_epochs": Allowed(Positive | Literal[-1] | None, "a whole number of epochs, 1 or more"),
+    "min_epochs": Allowed(Count | None, "a whole number of epochs, or null"),
+    "max_steps": Allowed(Positive | Literal[-1], "a whole number of steps, 1 or more, or -1 for no limit"),
+    "min_steps": Allowed(Count | None, "a whole number of steps, or null"),
+    "max_time": Allowed(
+        Duration | dict[Literal["weeks", "days", "hours", "minutes", "seconds"], Count] | None,
+        "a duration as days:hours:minutes:seconds, such as 00:00:15:00, or null",
+    ),
+    "limit_train_batches": BATCHES,
+    "limit_val_batches": BATCHES,
+    "overfit_batches": BATCHES,
+    "val_check_interval": Allowed(
+        Positive | Share | Duration | None,
+        "a whole number of batches, a share of an epoch with a decimal point, a duration as days:hours:minutes:seconds, or null",
+    ),
+    "check_val_every_n_epoch": Allowed(Positive | None, "a whole number of epochs, 1 or more, or null"),
+    "num_sanity_val_steps": Allowed(Count | Literal[-1], "a whole number of batches, 0 or more, or -1 for all"),
+    "log_every_n_steps": Allowed(Count, "a whole number of steps, 0 or more"),
+    "accumulate_grad_batches": Allowed(Positive, "a whole number of batches, 1 or more"),
+    "gradient_clip_val": Allowed(NotNegative | None, "a number, 0 or more, or null"),
+    "gradient_clip_algorithm": Allowed(Literal["norm", "value", None], "norm, value or null"),
+    "deterministic": Allowed(bool | Literal["warn"] | None, "true, false or warn"),
+    "benchmark": OPTIONAL_SWITCH,
+    "inference_mode": SWITCH,
+    "profiler": Allowed(Literal["simple", "advanced", "pytorch", None], "simple, advanced, pytorch or null"),
+    "detect_anomaly": SWITCH,
+    "sync_batchnorm": SWITCH,
+}
+# Arguments of Lightning's Trainer that a configuration does not set, and what to do instead.
+TRAINER_FIXED: Mapping[str, str] = {
+    "logger": "metrics.csv is always written, and others are chosen by logger=tensorboard or logger=wandb",
+    "callbacks": "spine adds its own, and more come by +callbacks.more.<name>._target_=<class>",
+    "default_root_dir": "a run writes to its run folder, which hydra.run.dir=<folder> changes",
+    "enable_checkpointing": "spine saves the best and the last checkpoint itself; trainer.fast_dev_run=true saves none",
+    "enable_progress_bar": "spine shows a bar on a terminal and prints lines into a file",
+    "enable_model_summary": "spine prints the number of parameters itself",
+    "use_distributed_sampler": "the order of samples follows from the seed for any number of processes",
+    "reload_dataloaders_every_n_epochs": "loaders are made once, and draw a new order every epoch by themselves",
+    "limit_test_batches": "every split is evaluated by the validation loop: set trainer.limit_val_batches",
+    "limit_predict_batches": "no command predicts through Lightning's Trainer",
+    "barebones": "spine needs loggers and checkpoints, which it would switch off",
+    "plugins": "a configuration holds plain values, and a plugin is an object",
+    "enable_autolog_hparams": "spine logs the whole configuration itself",
+    "model_registry": "checkpoints stay in the run folder",
+}
+
+LR = Allowed(AboveZero, "a learning rate above 0")
+WEIGHT_DECAY = Allowed(NotNegative, "a factor, 0 or more")
+LAYER_DECAY = Allowed(Annotated[float, Field(gt=0, le=1)], "a factor for each layer, above 0 and at most 1")
+PARTS: Mapping[str, Mapping[str, Schema]] = {  # of each place, the targets that it may name
+    "optimizer": {
+        "spine.optim.adamw": {
+            "lr": LR,
+            "weight_decay": WEIGHT_DECAY,
+            "betas": Allowed(Annotated[list[BelowOne], Field(min_length=2, max_length=2)], "two numbers, 0 or more and below 1"),
+            "eps": Allowed(AboveZero, "a number above 0"),
+            "layer_decay": LAYER_DECAY,
+        },
+        "spine.optim.sgd": {
+            "lr": LR,
+            "weight_decay": WEIGHT_DECAY,
+            "momentum": Allowed(BelowOne, "a number, 0 or more and below 1"),
+            "nesterov": SWITCH,
+            "layer_decay": LAYER_DECAY,
+        },
+    },
+    "schedule": {
+        "spine.optim.cosine": {
+            "warmup": WARMUP,
+            "min_lr_ratio": Allowed(Share, "a share of optimizer.lr, 0 to 1"),
+        },
+        "spine.optim.poly": {"warmup": WARMUP, "power": Allowed(AboveZero, "an exponent above 0")},
+        "spine.optim.constant": {"warmup": WARMUP},
+    },
+    "task": {
+        "spine.tasks.cls.Classification": {"smoothing": Allowed(BelowOne, "a share of probability, 0 or more and below 1")},
+        "spine.tasks.seg.Segmentation": {},
+        "spine.tasks.pose.Pose": {
+            "sigma": Allowed(AboveZero, "a number of heatmap pixels above 0"),
+            "flip_test": SWITCH,
+        },
+        "spine.tasks.mae.MaskedAutoencoding": {
+            "mask_ratio": Allowed(Annotated[float, Field(gt=0, lt=1)], "the share of masked patches, above 0 and below 1"),
+            "norm_pix_loss": SWITCH,
+        },
+    },
+    "logger": {
+        "spine.loggers.tensorboard": {},
+        "spine.loggers.wandb": {
+            "project": Allowed(Text, "the name of a W&B project"),
+            "name": Allowed(Text | None, "the name of the run, or null for that of its folder"),
+            "entity": Allowed(Text | None, "the name of a W&B user or team, or null"),
+            "group": Allowed(Text | None, "a word that runs share, or null"),
+            "tags": Allowed(list[str] | None, "a list of words, or null"),
+            "online": SWITCH,
+            "timeout": Allowed(Positive, "a whole number of seconds, 1 or more"),
+        },
+    },
+}
+
+LOADER: Schema = {  # what every data set has, whether its format reads it or not
+    "root": Allowed(Text | None, "the path of a folder, or null"),
+    "image_size": IMAGE_SIZE,
+    "batch_size": Allowed(Positive, "a whole number of samples, 1 or more"),
+    "num_workers": Allowed(Count | Literal[-1], "a whole number of processes, 0 or more, or -1 for one a core"),
+    "mean": Allowed(Channels | None, "three numbers, one a channel of pixels in 0..1, or null"),
+    "std": Allowed(
+        Annotated[list[AboveZero], Field(min_length=3, max_length=3)] | None,
+        "three numbers above 0, one a channel of pixels in 0..1, or null",
+    ),
+}
+CALLBACKS: Schema = {
+    "picture_every_n_epochs": Allowed(Count, "a whole number of epochs, and 0 draws only those of the best checkpoint"),
+    "more": Allowed(dict[str, dict[str, Any]] | None, "named callbacks, each with its _target_"),
+}
+# Ranges of options; their types are those of the signatures, which are checked once torch is imported.
+OPTIONS: Mapping[str, Schema] = {
+    "backbone": {
+        "variant": Allowed(Text | None, "the name of a variant, or null"),
+        "weights": Allowed(Text | None, "a weights file, a name of the weight table such as imagenet1k, or null"),
+        "layout": Allowed(Text | None, "the name of a layout, such as timm_tf, or null"),
+        "drop_path_rate": Allowed(BelowOne, "a probability, 0 or more and below 1"),
+        "dropout": Allowed(BelowOne | None, "a probability, 0 or more and below 1, or null where the variant has its own"),
+        "grad_checkpointing": SWITCH,
+        "layer_scale": Allowed(AboveZero | None, "a number above 0, or null"),
+        "norm_eps": Allowed(AboveZero, "a number above 0"),
+        "in_chans": Allowed(Literal[3], "3: data sets give color images"),
+    },
+    "head": {
+        "levels": Allowed(Annotated[list[int], Field(min_length=1)] | None, "a list of feature levels (0 is the finest), or null"),
+        "channels": Allowed(Positive, "a whole number of channels, 1 or more"),
+        "rank": Allowed(Positive, "a whole number of bases, 1 or more"),
+        "dropout": Allowed(BelowOne, "a probability, 0 or more and below 1"),
+        "decoder_dim": Allowed(Positive | None, "a whole number of channels, 1 or more, or null"),
+        "decoder_depth": Allowed(Positive | None, "a whole number of blocks, 1 or more, or null"),
+        "decoder_heads": Allowed(Positive | None, "a whole number of attention heads, 1 or more, or null"),
+        "norm_eps": Allowed(AboveZero, "a number above 0"),
+    },
+    "dataset": {
+        **LOADER,
+        "seed": Allowed(Count, "a whole number, 0 or more"),
+        "split_seed": Allowed(Count, "a whole number, 0 or more"),
+        "val_fraction": Allowed(Annotated[float, Field(gt=0, lt=1)], "a share of the images, above 0 and below 1"),
+        "length": Allowed(dict[str, Positive] | None, "a number of samples, 1 or more, for each split, such as {train: 400, val: 40}"),
+        "sigmas": Allowed(
+            AboveZero | Annotated[list[AboveZero], Field(min_length=1)] | None,
+            "a number above 0 for all keypoints, a list of one each, or null",
+        ),
+    },
+}  # fmt: skip

@@ -1,0 +1,144 @@
+"""Checks the values of a plain configuration: one sentence names the key, the value and what is allowed."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Union
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
+
+from spine.config import schemas
+from spine.config.schemas import Allowed, Schema
+from spine.errors import InputError, nearest
+
+STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+
+
+def check_values(config: dict[str, Any]) -> None:
+    """InputError for the first unknown key or value out of range that needs neither torch nor Lightning to be known as such."""
+    sections = (*schemas.SECTIONS, *schemas.OPTIONAL_SECTIONS)
+    check_keys(config, {**schemas.TOP, **dict.fromkeys(sections)}, "")
+    check_schema({key: value for key, value in config.items() if key not in sections}, schemas.TOP, "")
+    check_finite(config, "")
+    for section in schemas.SECTIONS:
+        if not isinstance(config.get(section), dict):
+            raise InputError(
+                f"{section} is {shown(config.get(section))}; choose one: {section}=<name>. `--help` lists the names."
+            )
+    for key, reason in schemas.TRAINER_FIXED.items():
+        if key in config["trainer"]:
+            raise InputError(f"trainer.{key} cannot be set: {reason}.")
+    check_schema(config["trainer"], schemas.TRAINER, "trainer")
+    _check_end(config["trainer"])
+    check_schema(config["callbacks"], schemas.CALLBACKS, "callbacks")
+    for section, known in schemas.OPTIONS.items():
+        check_schema({key: value for key, value in config[section].items() if key in known}, known, section)
+    for path, node in _parts(config):
+        place = path.split(".")[0]
+        check_schema(node, schemas.PARTS[place][node["_target_"]], path)
+
+
+def _parts(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Path and node of the parts whose targets have a schema each; `check_targets` has accepted the targets."""
+    for place in ("optimizer", "schedule", "task"):
+        yield place, config[place]
+    for name, node in (config.get("logger") or {}).items():
+        yield f"logger.{name}", node
+
+
+def _check_end(trainer: dict[str, Any]) -> None:
+    """Learning-rate schedules count steps, so that training must have an end."""
+    epochs, steps = trainer.get("max_epochs", 1), trainer.get("max_steps", -1)
+    if epochs in (None, -1) and steps == -1:
+        raise InputError(
+            f"trainer.max_epochs is {shown(epochs)}, which has no end, and the schedule needs one: give it a whole number of epochs, "
+            f"1 or more, or set +trainer.max_steps as well."
+        )
+
+
+def check_schema(node: Mapping[str, Any], schema: Schema, owner: str) -> None:
+    """InputError for the first key of `node` that `schema` does not know, or whose value it does not allow."""
+    check_keys(node, schema, owner)
+    for key, value in node.items():
+        if key != "_target_" and not fits(value, schema[key].kind):
+            raise InputError(f"{_joined(owner, key)} is {shown(value)}; it must be {schema[key].words}.")
+
+
+def check_keys(node: Mapping[str, Any], allowed: Mapping[str, Allowed | None], owner: str) -> None:
+    """InputError for the first key of `node` that is not allowed there, with the nearest spelling."""
+    for key in node:
+        if key not in allowed and key != "_target_":
+            prefix = f"{owner}." if owner else ""
+            choices = sorted(allowed)
+            hint = nearest(str(key), choices, prefix)
+            raise InputError(f"Unknown key '{_joined(owner, key)}'.{hint} Keys there: {', '.join(choices) or 'none'}.")
+
+
+def check_finite(node: Any, path: str) -> None:
+    """InputError for the first number that is nan or infinite."""
+    if isinstance(node, float) and not math.isfinite(node):
+        raise InputError(f"{path} is {node}; every number of a configuration is finite.")
+    if isinstance(node, dict):
+        for key, value in node.items():
+            check_finite(value, _joined(path, key))
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            check_finite(value, f"{path}[{i}]")
+
+
+def check_options(function: Callable, options: Mapping[str, Any], owner: str) -> None:
+    """InputError for the first option whose value is not of the type that `function` states for it.
+
+    `function` is a function or a class. Options without an annotation, or with one that plain values cannot be checked against
+    (an object of torch), are left to the function.
+    """
+    made = function.__init__ if inspect.isclass(function) else function
+    hints = typing.get_type_hints(made)
+    for key, value in options.items():
+        if key in hints and not fits(value, hints[key]):
+            raise InputError(f"{owner}.{key} is {shown(value)}; it must be {in_words(hints[key])}.")
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a plain value is of a type, taken strictly: no number in quotes, no 1 for true. A list stands for a tuple too."""
+    try:
+        TypeAdapter(kind, config=STRICT).validate_json(json.dumps(value, default=str))
+    except ValidationError:
+        return False
+    except PydanticSchemaGenerationError:
+        return True
+    return True
+
+
+def in_words(kind: Any) -> str:
+    """A type as users read it: `int | None` is "a whole number or null"."""
+    plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    if kind in plain:
+        return plain[kind]
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin in (Union, types.UnionType):
+        return " or ".join(in_words(argument) for argument in arguments)
+    if origin is tuple and arguments and Ellipsis not in arguments:
+        return f"a list of {len(arguments)}: " + ", ".join(in_words(argument) for argument in arguments)
+    if origin in (list, tuple):
+        return f"a list, each {in_words(arguments[0])}"
+    if origin is dict:
+        return f"a dictionary, each value {in_words(arguments[1])}"
+    return getattr(kind, "__name__", str(kind))
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed: null, true, 'text', [1, 2]."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
+def _joined(owner: str, key: Any) -> str:
+    return f"{owner}.{key}" if owner else str(key)
