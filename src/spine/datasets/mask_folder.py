@@ -54,7 +54,8 @@ class MaskFolder(DataSet):
         split_seed: int = 0,
     ):
         """`images`, `masks`: folders relative to root. A mask has its image's name without suffix, and `mask_suffix` behind it ("_mask").
-        Where no split has a folder, `val_fraction` of the pairs, drawn by `split_seed`, are the validation split. `pairs`: a text file of `image mask` lines, relative to root, instead. `splits`: names that replace {split}.
+        Where no split has a folder, `val_fraction` of the pairs, drawn by `split_seed`, are the validation split.
+        `pairs`: a text file of `image mask` lines, relative to root, instead. `splits`: names that replace {split}.
         `classes`: names, or a file of them (one a line, relative to root); None takes root/classes.txt.
         `ignore_index`: stored value or values of unlabelled pixels. `value_map`: stored value -> class, None for ignored; no other value
         may occur then. `reduce_zero_label`: 0 is ignored and 1 the first class.
