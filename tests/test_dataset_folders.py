@@ -54,15 +54,16 @@ def test_other_usual_names_of_the_validation_split_are_suggested(tmp_path, name)
 
 
 def test_one_folder_is_divided_by_class_and_seed(tmp_path, caplog):
-    write_classes(tmp_path, {"a": 10, "b": 30, "c": 2, "single": 1})
+    write_classes(tmp_path, {"a": 10, "a2": 10, "b": 30, "c": 2, "single": 1})
     train, val = ImageFolder("train", root=str(tmp_path)), ImageFolder("val", root=str(tmp_path))
-    assert train.labels == val.labels and train.labels.classes == ("a", "b", "c", "single")
-    assert not files(train) & files(val) and len(files(train) | files(val)) == 43
-    assert np.bincount(val.targets, minlength=4).tolist() == [2, 6, 1, 0]
-    assert "34 of its 43 images are for training" in caplog.text and "dataset.val_fraction=0.2" in caplog.text
+    assert train.labels == val.labels and train.labels.classes == ("a", "a2", "b", "c", "single")
+    assert not files(train) & files(val) and len(files(train) | files(val)) == 53
+    assert np.bincount(val.targets, minlength=5).tolist() == [2, 2, 6, 1, 0]
+    assert len({path.name for path in files(val) if path.parent.name in ("a", "a2")}) > 2  # not the same places of every class
+    assert "42 of its 53 images are for training" in caplog.text and "dataset.val_fraction=0.2" in caplog.text
     assert files(ImageFolder("val", root=str(tmp_path))) == files(val)
     assert files(ImageFolder("val", root=str(tmp_path), split_seed=1)) != files(val)
-    assert len(ImageFolder("val", root=str(tmp_path), val_fraction=0.5)) == 5 + 15 + 1
+    assert len(ImageFolder("val", root=str(tmp_path), val_fraction=0.5)) == 5 + 5 + 15 + 1
     with pytest.raises(InputError, match="there is no split 'test'"):
         ImageFolder("test", root=str(tmp_path))
     with pytest.raises(InputError, match="dataset.val_fraction is 1.0"):
@@ -158,9 +159,10 @@ def test_palette_masks_give_their_indices(tmp_path, palette, bits):
     np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), VALUES)
 
 
-def test_one_bit_masks_are_zero_and_one(tmp_path):
-    save(tmp_path / "a.png", VALUES > 0)
-    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), VALUES > 0)
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+def test_one_bit_masks_are_zero_and_one(tmp_path, suffix):
+    save(tmp_path / f"a.{suffix}", VALUES > 0)
+    np.testing.assert_array_equal(read_mask(tmp_path / f"a.{suffix}"), VALUES > 0)
 
 
 def test_gray_masks_of_two_bits_keep_their_values(tmp_path):

@@ -22,7 +22,7 @@ from spine.datasets.files import (
     spaced,
     subfolders,
 )  # fmt: skip
-from spine.datasets.splits import KNOWN, USUAL, Splits, chosen_name, divide, split_folder
+from spine.datasets.splits import KNOWN, USUAL, Splits, chosen_name, divide, report_division, split_folder
 from spine.errors import InputError
 from spine.interfaces import DataSet, Labels
 
@@ -62,20 +62,21 @@ class ImageFolder(DataSet):
         self.labels = Labels(classes=tuple(classes))
         names = [image_names(self.folder / name) if (self.folder / name).is_dir() else [] for name in classes]
         if divided:
-            whole = sum(map(len, names))
-            names = [
-                [found[i] for i in divide(len(found), split, val_fraction, (split_seed, zlib.crc32(name.encode())))]
-                for name, found in zip(classes, names, strict=True)
-            ]
-            if split == "train":
-                report(
-                    f"'{base}' has no folders of splits: {sum(map(len, names))} of its {whole} images are for training, the others for "
-                    f"validation (dataset.val_fraction={val_fraction}, dataset.split_seed={split_seed})."
-                )
+            names = self._share(names, classes, val_fraction, split_seed)
         self.targets = np.repeat(np.arange(len(classes), dtype=np.int32), [len(found) for found in names])
         self.names = PackedNames(name for found in names for name in found)
         if not len(self.names):
             raise InputError(f"The class folders of '{self.folder}' hold no images.{self._deeper(self.folder)}")
+
+    def _share(self, names: list[list[str]], classes: list[str], fraction: float, seed: int) -> list[list[str]]:
+        """What this split takes of the images of each class."""
+        taken = [
+            [found[i] for i in divide(len(found), self.split, fraction, (seed, zlib.crc32(name.encode())))]
+            for name, found in zip(classes, names, strict=True)
+        ]
+        if self.split == "train":
+            report_division(self.folder, sum(map(len, taken)), sum(map(len, names)), fraction, seed)
+        return taken
 
     @staticmethod
     def _deeper(folder: Path) -> str:

@@ -21,7 +21,7 @@ from spine.datasets.files import (
     report_unread,
 )
 from spine.datasets.masks import ValueMap, is_jpeg, jpeg_refusal, read_mask, to_classes, value_table
-from spine.datasets.splits import Splits, chosen_name, divide, place, split_folder, undivided
+from spine.datasets.splits import Splits, chosen_name, divide, place, report_division, split_folder, undivided
 from spine.errors import InputError
 from spine.interfaces import IGNORE_INDEX, DataSet, Labels
 
@@ -55,7 +55,6 @@ class MaskFolder(DataSet):
     ):
         """`images`, `masks`: folders relative to root. A mask has its image's name without suffix, and `mask_suffix` behind it ("_mask").
         Where no split has a folder, `val_fraction` of the pairs, drawn by `split_seed`, are the validation split.
-
         `pairs`: a text file of `image mask` lines, relative to root, instead. `splits`: names that replace {split}.
         `classes`: names, or a file of them (one a line, relative to root); None takes root/classes.txt.
         `ignore_index`: stored value or values of unlabelled pixels. `value_map`: stored value -> class, None for ignored; no other value
@@ -103,10 +102,7 @@ class MaskFolder(DataSet):
             pairs = _pair(whole[0], whole[1], suffix)
             chosen = divide(len(pairs), split, fraction, (seed,))
             if split == "train":
-                report(
-                    f"'{whole[0]}' has no folders of splits: {len(chosen)} of its {len(pairs)} images are for training, the others for "
-                    f"validation (dataset.val_fraction={fraction}, dataset.split_seed={seed})."
-                )
+                report_division(whole[0], len(chosen), len(pairs), fraction, seed)
             return [pairs[i] for i in chosen]
         return _pair(
             split_folder(base, patterns[0], split, splits), split_folder(base, patterns[1], split, splits, "masks"), suffix

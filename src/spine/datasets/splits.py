@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spine.datasets.files import listed, subfolders
+from spine.datasets.files import listed, report, subfolders
 from spine.errors import InputError
 
 Splits = Mapping[str, str | None]  # dataset.splits: split -> name of its folder, None for its own name
@@ -69,3 +69,11 @@ def divide(count: int, split: str, fraction: float, key: tuple[int, ...]) -> np.
     order = np.random.default_rng(key).permutation(count)
     held = min(max(1, round(count * fraction)), count - 1) if count > 1 else 0
     return np.sort(order[:held] if split == "val" else order[held:])
+
+
+def report_division(folder: Path, used: int, total: int, fraction: float, seed: int) -> None:
+    """Says that a folder was divided: one whose split folders are missing or misnamed looks the same."""
+    report(
+        f"'{folder}' has no folders of splits: {used} of its {total} images are for training, the others for validation "
+        f"(dataset.val_fraction={fraction}, dataset.split_seed={seed})."
+    )
