@@ -182,7 +182,8 @@ def foreign_checkpoint(folder, trained, name):
     """A checkpoint with one of the exploits, beside the file that it would unpickle."""
     torch.save(Payload(folder / "ran"), folder / "beside.pt")
     content = torch.load(trained, weights_only=True)
-    content["config"].update(exploits(folder / "beside.pt")[name])
+    for key in ("config", "config_source"):
+        content[key] = {**content[key], **exploits(folder / "beside.pt")[name]}
     torch.save(content, folder / "foreign.ckpt")
     return folder / "foreign.ckpt"
 

@@ -64,7 +64,7 @@ def checkpoint_config(path: str) -> dict[str, Any]:
     config["trainer"] = {**TRAINER, "precision": state["config"]["trainer"]["precision"]}
     config["compile"] = False
     config.pop("restart", None)
-    return config
+    return strip_untrusted(config)
 
 
 def register_checkpoint(arguments: list[str]) -> None:
