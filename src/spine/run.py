@@ -100,16 +100,6 @@ def instantiate(part: str, node: dict[str, Any], *arguments: Any, **more: Any) -
     return target(*arguments, **own, **more)
 
 
-def resolve_precision(wanted: str) -> str:
-    """Lightning's word for `auto`: bf16-mixed where the processor computes in bf16 at full speed, else 32-true."""
-    if wanted != "auto":
-        return wanted
-    import torch
-
-    fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
-    return "bf16-mixed" if fast else "32-true"
-
-
 def build_data(config: dict[str, Any]) -> Any:
     """The DataModule of a plain configuration."""
     from spine.datasets.module import DataModule
@@ -148,8 +138,11 @@ def build(config: dict[str, Any], split: str = "train") -> tuple[Any, Any]:
     import torch
 
     from spine.model import load_weights
+    from spine.precision import resolve_precision, set_float32_precision
 
-    config["trainer"]["precision"] = resolve_precision(config["trainer"]["precision"])
+    trainer = config["trainer"]
+    trainer["precision"] = resolve_precision(trainer["precision"], trainer["accelerator"])
+    set_float32_precision(trainer["precision"])
     task = preflight.named(config["task"])
     data = build_data(config)
     labels = data.split(split).data.labels
