@@ -171,6 +171,36 @@ def test_what_is_written_for_a_publisher_opens_again(tmp_path, backbone, publish
     assert written
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_file_says_whether_its_classifier_has_a_bias(tmp_path, bias):
+    """Against the published default, from files of others and our own; an explicit option wins."""
+    one = random_network("shufflenet_v1", variant="micro", head_options={"bias": bias}, paper_shuffle=True)
+    layout = next(x for x in backbone_module("shufflenet_v1").LAYOUTS if x.publisher == "openmmlab")
+    weights.write(one.state_dict(), layout, tmp_path / "theirs.pth")
+    weights.write(one.state_dict(), names.OWN, tmp_path / "own.safetensors")
+    for file in ("theirs.pth", "own.safetensors"):
+        two = spine.create_model("shufflenet_v1", weights=tmp_path / file, num_outputs=3)
+        assert (two.head.linear.bias is not None) == bias
+        assert torch.equal(two.head.linear.weight, one.head.linear.weight)
+        other = {"bias": not bias}
+        three = spine.create_model("shufflenet_v1", weights=tmp_path / file, num_outputs=3, head_options=other)
+        assert (three.head.linear.bias is not None) != bias
+
+
+@pytest.mark.parametrize(("publisher", "rank"), [("official", 64), ("openmmlab", 16)])
+def test_a_segmenters_file_gives_its_decoder_to_the_command_line(tmp_path, publisher, rank):
+    """OpenMMLab's large SegNeXt has 16 bases; no key of the yaml stands in its way."""
+    with torch.device("meta"):
+        one = spine.create_model("segnext", variant="base", task="seg", head="hamburger", num_outputs=5)
+    state = {key: torch.zeros(value.shape) for key, value in one.state_dict().items()}
+    layouts = [x for x in backbone_module("segnext").LAYOUTS if x.publisher == publisher and callable(x.head_options)]
+    weights.write(state, layouts[0], tmp_path / "a.pth")
+    path = f"backbone.weights={tmp_path / 'a.pth'}"
+    config = composed("backbone=segnext", "backbone.variant=null", path, "task=seg", "head=hamburger")
+    preflight.check(config)
+    assert config["backbone"]["variant"] == "base" and (config["head"]["channels"], config["head"]["rank"]) == (512, rank)
+
+
 def test_another_number_of_classes_renews_the_last_layer_alone(tmp_path, capsys):
     torch.save(random_network("mobilenet_v3", variant="micro").state_dict(), tmp_path / "a.pth")
     spine.create_model("mobilenet_v3", weights=tmp_path / "a.pth", num_outputs=7)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -172,23 +172,38 @@ def build(
         raise InputError(f"Unknown variant '{variant}' of {backbone}.{nearest(variant, choices)} Choices: {', '.join(choices)}.")
     check_arguments(make, options, "backbone")
     check_arguments(head_type.__init__, head_options or {}, "head")
+    head_options = settle_head_options(backbone, head, options.get("variant"), head_options or {})
     if image_size is not None and "image_size" in inspect.signature(make).parameters:
         options["image_size"] = tuple(image_size)
     if head_type.reads == "pooled":
         net = make(**options, use="pooled")
-        return Model(net, head_type(net.spec, _known(num_outputs, task), **(head_options or {})))
+        return Model(net, head_type(net.spec, _known(num_outputs, task), **head_options))
     with torch.device("meta"):  # what the backbone offers is known before any weight is made
         offered = make(**options, use="maps").spec
     if head_type.reads == "maps":
         chosen = levels if levels is not None else head_type.choose_levels(offered)
         net = make(**options, use="maps", levels=chosen)
-        return Model(net, head_type(net.spec, _known(num_outputs, task), **(head_options or {})))
+        return Model(net, head_type(net.spec, _known(num_outputs, task), **head_options))
     masking = next((way for way in head_type.masking if way in offered.masking), "paint")
     net = make(**options, use="maps", levels=(-1,)) if masking == "paint" else make(**options, use=masking)
     in_chans = options.get("in_chans", 3)
     spec = MaskedModel.painted_spec(net.spec, image_size or (224, 224)) if masking == "paint" else net.spec
     outputs = num_outputs or facts.num_outputs or spec.patch_size**2 * in_chans  # type: ignore[operator]
-    return MaskedModel(net, head_type(spec, outputs, **(head_options or {})), spec, masking, in_chans)
+    return MaskedModel(net, head_type(spec, outputs, **head_options), spec, masking, in_chans)
+
+
+def settle_head_options(backbone: str, head: str, variant: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a head with every None replaced: by those of the published network, else by the head's own default.
+
+    `variant` None is the builder's own. Options that the published network has and `options` does not mention are added.
+    """
+    module = backbone_module(backbone)
+    if variant is None:
+        variant = inspect.signature(getattr(module, backbone)).parameters["variant"].default
+    published_options = getattr(module, "HEAD_OPTIONS", {}).get(head, {}).get(variant, {})
+    own = inspect.signature(head_class(head).__init__).parameters
+    defaults = {key: own[key].default for key, value in options.items() if value is None and key in own}
+    return {**defaults, **published_options, **{key: value for key, value in options.items() if value is not None}}
 
 
 def _known(num_outputs: int | None, task: str) -> int:
@@ -234,7 +249,8 @@ def open_weights(
     head = told(source.tensors) if callable(told) else told
     if not set(head) <= set(inspect.signature(head_class(make.args[1]).__init__).parameters):
         head = {}  # a layout speaks of its own head only
-    opened = Opened(source, options, {**head, **head_options}, row)
+    given = {key: value for key, value in head_options.items() if value is not None}
+    opened = Opened(source, options, {**head, **given}, row)
     if "variant" in options:
         return opened
     return opened._replace(backbone_options={**options, "variant": variant_of(make, opened)[0]})

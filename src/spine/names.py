@@ -124,11 +124,15 @@ def _fill(pattern: str, stars: tuple[str, ...]) -> str:
 
 
 def bias_of_classifier(found: State) -> dict[str, bool]:
-    """Head options of files whose last layer may lack its bias."""
-    return {"bias": False} if "head.linear.weight" in found and "head.linear.bias" not in found else {}
+    """Head options of files whose last layer may lack its bias; none where a file holds no such layer."""
+    return {"bias": "head.linear.bias" in found} if "head.linear.weight" in found else {}
 
 
-OWN = Layout("spine", (Row("backbone.**", "backbone.**"), Row("head.**", "head.**"), Row("painted_pixel", "painted_pixel")))
+OWN = Layout(
+    "spine",
+    (Row("backbone.**", "backbone.**"), Row("head.**", "head.**"), Row("painted_pixel", "painted_pixel")),
+    head_options=bias_of_classifier,
+)
 
 
 def differing(

@@ -136,6 +136,7 @@ def check(config: dict[str, Any]) -> None:
     outputs = None if task == "mae" else 2
     opened = open_weights(config, outputs)
     settle_input(config, opened.row if opened else None)
+    settle_head(config)
     with torch.device("meta"):
         model = build_model(config, outputs)
     if opened is not None:
@@ -200,6 +201,15 @@ def settle_input(config: dict[str, Any], row: Any) -> None:
             print(
                 f"The weights '{config['backbone']['weights']}' were made with {name} {published}; dataset.{name} is {list(given)}."
             )
+
+
+def settle_head(config: dict[str, Any]) -> None:
+    """Writes the options of the head that are null into a plain configuration: the published network's, else the head's own."""
+    from spine.model import settle_head_options
+
+    own = {key: value for key, value in config["head"].items() if key not in ("_target_", "levels")}
+    backbone = config["backbone"]
+    config["head"].update(settle_head_options(named(backbone), named(config["head"]), backbone.get("variant"), own))
 
 
 def parts(config: dict[str, Any], num_outputs: int | None) -> tuple[partial, dict[str, Any], dict[str, Any]]:

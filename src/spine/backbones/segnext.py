@@ -188,6 +188,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "large": {"depths": (3, 5, 27, 3), "dims": (64, 128, 320, 512)},
 }
 
+# Options of heads that belong to the published networks: head -> variant -> options. A key that the user gives wins. The authors' code
+# has 64 bases unless a configuration says 16, as those of T and S do; OpenMMLab's files of B and L have 16, and tell so.
+HEAD_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "hamburger": {"base": {"channels": 512, "rank": 64}, "large": {"channels": 1024, "rank": 64}}
+}
+
 MMLAB = "https://download.openmmlab.com/mmsegmentation/v0.5/"
 
 

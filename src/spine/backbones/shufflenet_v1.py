@@ -3,7 +3,7 @@
 Residual bottlenecks whose 1x1 convolutions are grouped, and a fixed shuffle of the channels between them, so that what the groups
 know reaches all of them. As in the authors' code the shuffle stands behind the depthwise convolution (the paper draws it before,
 which is the same up to the order of the depthwise channels) and undoes what the paper's formula does; `paper_shuffle=True` follows
-the formula, as OpenMMLab. The authors' classifier has no bias: `head_options={"bias": False}`.
+the formula, as OpenMMLab. The authors' classifier has no bias.
 """
 
 from __future__ import annotations
@@ -122,6 +122,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "x2_0_g3": _sizes(3, 48, 480),
     "x2_0_g8": _sizes(8, 48, 768),
 }
+
+# Options of heads that belong to the published networks: head -> variant -> options. A key that the user gives wins.
+HEAD_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {"linear": {variant: {"bias": False} for variant in VARIANTS}}
 
 MMLAB = "https://download.openmmlab.com/mmclassification/v0/shufflenet_v1/shufflenet_v1_batch1024_imagenet_20200804-"
 

@@ -4,8 +4,8 @@ Half of the channels pass a unit untouched, the other half passes plain 1x1 and 
 convolutions, so that little memory is moved. Units are the authors': they split even from odd channels at their start, and where
 the stride is 2 the shortcut keeps the channels that come in. torchvision and OpenMMLab shuffle at the end of every unit, and there
 give both branches half of the channels: `equal_branches=True`, another network, which no reordering of weights makes of the authors'.
-The authors' classifier has no bias, `head_options={"bias": False}`; the dropout of 0.2 before it, of x2_0 and large_164_se,
-belongs to the head.
+The authors' classifier has no bias; the dropout of 0.2 before it, of x2_0 and large_164_se, belongs to their training:
+`head.dropout=0.2`.
 
 large_50 is the paper's table of large networks, which does not say how its first stage widens 64 channels at stride 1: here by the
 unit that changes channels everywhere else. large_164_se is the network that the authors released as ShuffleNetV2.Large. Its depth,
@@ -254,6 +254,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "depths": (10, 10, 23, 10),
         "embed_dim": 1280,
     },
+}
+
+# Options of heads that belong to the published networks: head -> variant -> options. A key that the user gives wins.
+HEAD_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "linear": {variant: {"bias": False} for variant in VARIANTS if variant != "large_164_se"}
 }
 
 PYTORCH = "https://download.pytorch.org/models/shufflenetv2_"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spine.names import Layout, Row
+from spine.names import Layout, Row, bias_of_classifier
 
 PLACES = [(stage, i) for stage, depth in enumerate((4, 8, 4)) for i in range(depth)]  # of our units, in order
 LAYERS = {
@@ -25,6 +25,7 @@ OPENMMLAB = Layout(
         Row("head.fc.*", "head.linear.*"),
     ),
     options={"paper_shuffle": True},
+    head_options=bias_of_classifier,
     wrapper="state_dict",
 )
 

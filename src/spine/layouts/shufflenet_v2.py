@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spine.names import Layout, Row
+from spine.names import Layout, Row, bias_of_classifier
 
 PLACES = [(stage, i) for stage, depth in enumerate((4, 8, 4)) for i in range(depth)]  # of our units, in order
 OPTIONS = {"equal_branches": True}
@@ -21,6 +21,7 @@ TORCHVISION = Layout(
         Row("fc.*", "head.linear.*"),
     ),
     options=OPTIONS,
+    head_options=bias_of_classifier,
 )
 
 OPENMMLAB = Layout(
@@ -40,6 +41,7 @@ OPENMMLAB = Layout(
         Row("head.fc.*", "head.linear.*"),
     ),
     options=OPTIONS,
+    head_options=bias_of_classifier,
     wrapper="state_dict",
 )
 
