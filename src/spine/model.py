@@ -40,13 +40,25 @@ TASKS = {
 }
 
 
-class Model(nn.Module):
-    """image (B, 3, H, W) -> the head's answer."""
+class Network(nn.Module):
+    """A backbone and a head."""
 
     def __init__(self, backbone: Backbone, head: Head):
         super().__init__()
         self.backbone = backbone
         self.head = head
+
+    def compile_parts(self, backend: str | Callable = "inductor") -> None:
+        """Compiles what a call of this network runs: encoder, pooling and head, masked or not.
+
+        In place, so that the names in the state dict stay. Compiling the backbone alone would leave out `pool` and `forward_masked`,
+        because `nn.Module.compile` compiles `__call__` only. `backend` is torch.compile's.
+        """
+        self.compile(backend=backend)
+
+
+class Model(Network):
+    """image (B, 3, H, W) -> the head's answer."""
 
     @property
     def patch_size(self) -> int | None:
@@ -59,7 +71,7 @@ class Model(nn.Module):
         return self.head(self.backbone.pool(features) if self.head.reads == "pooled" else features)
 
 
-class MaskedModel(nn.Module):
+class MaskedModel(Network):
     """image (B, 3, H, W), patch_mask (B, N) True = hidden -> what the head says of every patch (B, N, outputs).
 
     A backbone that has a masked form encodes the visible patches only ("drop") or puts a token in the place of hidden ones ("replace").
@@ -69,9 +81,7 @@ class MaskedModel(nn.Module):
 
     def __init__(self, backbone: Backbone, head: Head, spec: FeatureSpec, masking: str, in_chans: int = 3):
         """`masking`: drop, replace or paint; `spec`: what the head was told."""
-        super().__init__()
-        self.backbone = backbone
-        self.head = head
+        super().__init__(backbone, head)
         self.masking = masking
         self.patch_size: int = spec.patch_size  # type: ignore[assignment]
         self.grid: tuple[int, int] = spec.grid  # type: ignore[assignment]

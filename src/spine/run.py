@@ -157,8 +157,7 @@ def build(config: dict[str, Any], split: str = "train") -> tuple[Any, Any]:
     model = preflight.build_model(config, outputs).to(memory_format=torch.channels_last)
     loaded = load_weights(model, preflight.parts(config, outputs)[0], opened) if opened is not None else None
     if config["compile"]:
-        model.backbone.compile()
-        model.head.compile()
+        model.compile_parts()
     module = instantiate(
         "task",
         config["task"],
