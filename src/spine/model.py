@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 import spine
 from spine import weights as weight_files
-from spine.downloads import Published, fetch, published
+from spine.downloads import Published, fetch, published, row_of_file
 from spine.errors import InputError, nearest
+from spine.inputs import InputSettings
 from spine.interfaces import Backbone, FeatureSpec, Head, Reads, Tokens
 
 
@@ -235,7 +236,8 @@ class Opened(NamedTuple):
     source: weight_files.Source
     backbone_options: dict[str, Any]
     head_options: dict[str, Any]
-    row: Published | None = None  # of the weight table, where it was asked for by name
+    row: Published | None = None  # of the weight table, where it was asked for by name or the file has a published name
+    input_settings: InputSettings = InputSettings()  # of the images that it was evaluated on, as far as row and file tell
 
 
 def open_weights(
@@ -246,24 +248,43 @@ def open_weights(
     `path` may be a name of the backbone's weight table, whose file is fetched. `make` is `build` with everything but the two options.
     What the caller names stays as it is.
     """
-    module, row = backbone_module(make.args[0]), None
+    opened = read_weights(make.args[0], path, backbone_options, layout)
+    head = _head_options_of(opened.source, make.args[1])
+    given = {key: value for key, value in head_options.items() if value is not None}
+    opened = opened._replace(head_options={**head, **given})
+    if "variant" in opened.backbone_options:
+        return opened
+    return opened._replace(backbone_options={**opened.backbone_options, "variant": variant_of(make, opened)[0]})
+
+
+def read_weights(backbone: str, path: str | Path, backbone_options: dict[str, Any], layout: str | None = None) -> Opened:
+    """Reads a file, or the one of a name in the weight table, and what it tells without building a network: all but the variant."""
+    module, row = backbone_module(backbone), None
     if not Path(path).is_file() and not Path(path).suffix:
-        builder = inspect.signature(getattr(module, make.args[0]))
+        builder = inspect.signature(getattr(module, backbone))
         variant = backbone_options.get("variant") or builder.parameters["variant"].default
         row = published(str(path), module.WEIGHTS, variant)
         path, layout = fetch(row.address, row.sha256), layout or row.layout
         backbone_options = {**backbone_options, "variant": variant}
+    else:
+        row = row_of_file(Path(path), module.WEIGHTS)
+        layout = layout or (row.layout if row else None)
     source = weight_files.understand(path, module.LAYOUTS, layout)
     options = {**source.layout.options, **{key: value for key, value in backbone_options.items() if key != "variant" or value}}
+    settings = row.input_settings if row else weight_files.input_settings(source)
+    return Opened(source, options, {}, row, settings)
+
+
+def _head_options_of(source: weight_files.Source, head: str) -> dict[str, Any]:
+    """What a file tells of the head called `head`: its layout's conventions, or in our own checkpoints what it was built with."""
+    parameters = set(inspect.signature(head_class(head).__init__).parameters)
     told = source.layout.head_options
-    head = told(source.tensors) if callable(told) else told
-    if not set(head) <= set(inspect.signature(head_class(make.args[1]).__init__).parameters):
-        head = {}  # a layout speaks of its own head only
-    given = {key: value for key, value in head_options.items() if value is not None}
-    opened = Opened(source, options, {**head, **given}, row)
-    if "variant" in options:
-        return opened
-    return opened._replace(backbone_options={**options, "variant": variant_of(make, opened)[0]})
+    found = dict(told(source.tensors) if callable(told) else told)
+    node = source.config.get("head")
+    if isinstance(node, dict) and str(node.get("_target_", "")).startswith(f"spine.heads.{head}."):
+        kept = parameters - {"dropout"}  # a number of the training, not of the network
+        found |= {key: value for key, value in node.items() if key in kept and value is not None}
+    return found if set(found) <= parameters else {}  # a layout speaks of its own head only
 
 
 def variant_of(make: partial, opened: Opened) -> tuple[str, float]:

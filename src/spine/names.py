@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from spine.errors import InputError, nearest
+from spine.inputs import InputSettings
 
 State = dict[str, Tensor]
 COUNTER = "num_batches_tracked"  # of batch norms; no weight
@@ -51,6 +52,7 @@ class Layout:
     needs: tuple[str, ...] = ()  # names without which a file is not of this layout
     lacks: tuple[str, ...] = ()  # names with which it is not
     wrapper: str | None = None  # under which its torch files hold the tensors
+    input: InputSettings = field(default_factory=InputSettings)  # of the images, where all of its files agree
 
     def claimed(self, names: Iterable[str]) -> float:
         """Share of `names` that the rows know."""
@@ -100,6 +102,12 @@ class Layout:
                 if stars is not None:
                     return row, stars
         return None
+
+
+def with_input(settings: InputSettings, layouts: Iterable[Layout]) -> tuple[Layout, ...]:
+    """The layouts, with `settings` for the images of those that do not know any."""
+    unknown = InputSettings()
+    return tuple(replace(layout, input=settings) if layout.input == unknown else layout for layout in layouts)
 
 
 def _patterns(row: Row) -> tuple[str, ...]:

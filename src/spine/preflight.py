@@ -130,12 +130,13 @@ def check(config: dict[str, Any]) -> None:
         )
     own = {key: value for key, value in config["dataset"].items() if key not in (*OF_LOADER, "_target_")}
     check_arguments(dataset.__init__, own, "dataset")
-    check_image_size(config["image_size"])
+    if config["image_size"] is not None:
+        check_image_size(config["image_size"])
     import torch
 
     outputs = None if task == "mae" else 2
+    settle_input(config)
     opened = open_weights(config, outputs)
-    settle_input(config, opened.row if opened else None)
     settle_head(config)
     with torch.device("meta"):
         model = build_model(config, outputs)
@@ -189,18 +190,22 @@ def padded_size(config: dict[str, Any]) -> tuple[tuple[int, int], int]:
     return (height + -height % patch, width + -width % patch), patch
 
 
-def settle_input(config: dict[str, Any], row: Any) -> None:
-    """Mean and standard deviation of the images: as given, else those of a row of the weight table, else ImageNet's."""
-    from spine.downloads import IMAGENET_MEAN, IMAGENET_STD
+def settle_input(config: dict[str, Any], report: bool = True) -> None:
+    """Fills in what is null of image size, crop, interpolation, mean and std: as the weights were evaluated, else as is usual.
 
-    for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-        given, published = config["dataset"].get(name), list(getattr(row, name) if row else usual)
-        if given is None:
-            config["dataset"][name] = published
-        elif row and list(given) != published:
-            print(
-                f"The weights '{config['backbone']['weights']}' were made with {name} {published}; dataset.{name} is {list(given)}."
-            )
+    With `report`, prints one line for each of them that the configuration sets to something else.
+    """
+    from spine.inputs import InputSettings, apply_changes
+    from spine.inputs import settle_input as settle
+    from spine.model import read_weights
+
+    node, settings = config["backbone"], InputSettings()
+    if node.get("weights") is not None:
+        settings = read_weights(named(node), node["weights"], {"variant": node.get("variant")}, node.get("layout")).input_settings
+    changes, differences = settle(config, settings)
+    apply_changes(config, changes)
+    for difference in differences if report else ():
+        print(f"The weights '{node['weights']}' were {difference}")
 
 
 def settle_head(config: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def build_data(config: dict[str, Any]) -> Any:
     from spine.model import task_facts
 
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
-    preflight.settle_input(config, None)
+    preflight.settle_input(config, report=False)  # nothing is left to do where the configuration was checked
     node = config["dataset"]
     own = {key: value for key, value in node.items() if key not in preflight.OF_LOADER}
     augment = config["augment"]
@@ -378,7 +379,8 @@ def export(cfg: DictConfig) -> None:
     options = {**defaults, **preflight.parts(config, config["num_outputs"])[1]}
     layouts = (*module.LAYOUTS, names.OWN)
     layout = names.layout_for(model.state_dict(), layouts, publisher, options, defaults)
-    weights.write(model.state_dict(), layout, out)
+    metadata = {"spine": version("spine"), "backbone": backbone, "variant": config["backbone"]["variant"] or defaults["variant"]}
+    weights.write(model.state_dict(), layout, out, {**metadata, "image_size": json.dumps(config["image_size"])})
     print(f"{out}: {backbone} {config['backbone']['variant']} under the names of {publisher}")
     if layout is not names.OWN:
         for key, theirs in names.differing(layout, layouts, options, defaults).items():

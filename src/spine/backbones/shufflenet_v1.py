@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from spine.blocks.conv import GlobalAveragePool, conv_norm, conv_norm_act, initialise_by_inputs, initialise_stem
 from spine.downloads import Published, hashed
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+from spine.layouts.shufflenet_v1 import BGR_TO_255
 from spine.layouts.shufflenet_v1 import LAYOUTS as ELSEWHERE
 from spine.names import Layout, Row, bias_of_classifier
 
@@ -143,6 +144,7 @@ OFFICIAL = Layout(
     ),
     head_options=bias_of_classifier,
     wrapper="state_dict",
+    input=BGR_TO_255,
 )
 LAYOUTS = (OFFICIAL, *ELSEWHERE)
 

@@ -26,6 +26,7 @@ from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import conv_norm, conv_norm_act, initialise_by_inputs, initialise_stem
 from spine.downloads import Published, hashed
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+from spine.layouts.shufflenet_v2 import BGR_TO_255
 from spine.layouts.shufflenet_v2 import LAYOUTS as ELSEWHERE
 from spine.names import Layout, Row, Transform, bias_of_classifier
 
@@ -289,6 +290,7 @@ OFFICIAL = Layout(
     head_options=bias_of_classifier,
     lacks=("first_conv.0.conv.weight",),
     wrapper="state_dict",
+    input=BGR_TO_255,
 )
 TWICE = Transform(lambda x, same: x, lambda x: (x, x))  # one tensor under two names
 OFFICIAL_LARGE = Layout(
@@ -307,6 +309,7 @@ OFFICIAL_LARGE = Layout(
     ),
     needs=("first_conv.0.conv.weight",),
     wrapper="state_dict",
+    input=BGR_TO_255,
 )
 LAYOUTS = (OFFICIAL, OFFICIAL_LARGE, *ELSEWHERE)
 

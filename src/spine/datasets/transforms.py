@@ -20,10 +20,22 @@ Step = Callable[[dict[str, Any], np.random.Generator], dict[str, Any]]
 Size = tuple[int, int]  # height, width
 
 
-def resize(picture: np.ndarray, size: Size, nearest: bool = False) -> np.ndarray:
-    """Resizes (h, w[, 3]) to `size`: areas are averaged on the way down, bilinear on the way up; masks take the nearest."""
+INTERPOLATIONS = ("auto", "area", "bilinear", "bicubic")
+
+
+def resize(picture: np.ndarray, size: Size, nearest: bool = False, interpolation: str = "auto") -> np.ndarray:
+    """Resizes (h, w[, 3]) to `size`; masks take the nearest.
+
+    `interpolation`: auto averages areas on the way down and is bilinear on the way up; area; bilinear and bicubic, antialiased as PIL's.
+    """
     if picture.shape[:2] == tuple(size):
         return picture
+    if not nearest and interpolation in ("bilinear", "bicubic"):
+        image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
+        resized = torch.nn.functional.interpolate(image, tuple(size), mode=interpolation, antialias=True)
+        return resized[0].permute(1, 2, 0).numpy()
+    if not nearest and interpolation == "area":
+        return cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_AREA)
     smaller = picture.shape[0] > size[0]
     how = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     return cv2.resize(picture, (size[1], size[0]), interpolation=how)
@@ -46,8 +58,12 @@ class Resize:
 class CenterCrop:
     """Resizes so that `size` is `crop_pct` of the shorter side's fit, and cuts the middle: ImageNet's way to evaluate."""
 
-    def __init__(self, size: Sequence[int], crop_pct: float = 0.875):
-        self.size, self.crop_pct = (int(size[0]), int(size[1])), crop_pct
+    def __init__(self, size: Sequence[int], crop_pct: float | None = None, interpolation: str | None = None):
+        """`crop_pct` None is 0.875; `interpolation`: auto (None), area, bilinear or bicubic."""
+        if interpolation not in (None, *INTERPOLATIONS):
+            raise InputError(f"interpolation is '{interpolation}'; choose {', '.join(INTERPOLATIONS)}.")
+        self.size, self.crop_pct = (int(size[0]), int(size[1])), 0.875 if crop_pct is None else crop_pct
+        self.interpolation = interpolation or "auto"
 
     def __call__(self, sample: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """The middle of the sample at `size`."""
@@ -56,7 +72,7 @@ class CenterCrop:
         scaled = max(self.size[0], round(height * scale)), max(self.size[1], round(width * scale))
         top, left = (scaled[0] - self.size[0]) // 2, (scaled[1] - self.size[1]) // 2
         for key in {"image", "mask"} & sample.keys():
-            picture = resize(sample[key], scaled, nearest=key == "mask")
+            picture = resize(sample[key], scaled, nearest=key == "mask", interpolation=self.interpolation)
             sample[key] = picture[top : top + self.size[0], left : left + self.size[1]]
         return sample
 
