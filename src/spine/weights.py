@@ -349,4 +349,5 @@ def write(state: State, layout: Layout, path: str | Path, metadata: Mapping[str,
     except OSError as error:
         raise InputError(f"'{path}' cannot be written ({error.strerror or error}).") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
