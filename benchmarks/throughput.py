@@ -28,7 +28,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import spine
-from spine.config.building import resolve_precision
+from spine.precision import resolve_precision
 
 CLASSES = 10
 PAIRS = {  # backbone: variant, and timm's name; None where the authors' network is that of tests/references
@@ -119,7 +119,8 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = getattr(torch, arguments.dtype)
     if arguments.defaults:
-        dtype = torch.bfloat16 if resolve_precision("auto") == "bf16-mixed" else torch.float32
+        formats = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "32-true": torch.float32}
+        dtype = formats[resolve_precision("auto", "auto")]
     their_dtype = torch.float32 if arguments.defaults else dtype
     their_format = torch.contiguous_format if arguments.defaults else torch.channels_last
     where = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

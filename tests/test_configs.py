@@ -192,3 +192,58 @@ def test_what_does_not_change_a_run_does_not_change_its_folder(override):
 def test_jobs_of_a_sweep_never_share_a_folder(override):
     assert folder("task=seg", override, sweep=True) != folder("task=seg", sweep=True)
     assert folder("task=seg", "tags=[a]", sweep=True) != folder("task=seg", "tags=[b]", sweep=True)
+
+
+@pytest.mark.parametrize(
+    ("variant", "overrides", "expected"),
+    [
+        ("tiny", (), (256, 16)),
+        ("base", (), (512, 64)),
+        ("large", (), (1024, 64)),
+        ("large", ("head.rank=16",), (1024, 16)),
+        ("base", ("head.channels=64", "head.rank=8"), (64, 8)),
+    ],
+)
+def test_a_named_segmenter_is_the_published_one_and_an_explicit_key_wins(variant, overrides, expected):
+    config = composed("backbone=segnext", f"backbone.variant={variant}", "task=seg", "head=hamburger", *overrides)
+    checks.check(config)
+    assert (config["head"]["channels"], config["head"]["rank"]) == expected  # checkpoints say what was built
+    import torch
+
+    with torch.device("meta"):
+        head = building.build_model(config, 5).head
+    assert (head.align.conv.out_channels, head.hamburger.ham.rank) == expected
+
+
+@pytest.mark.parametrize(
+    ("backbone", "variant", "overrides", "bias"),
+    [
+        ("shufflenet_v1", "x1_0_g3", (), False),
+        ("shufflenet_v2", "null", (), False),
+        ("shufflenet_v2", "large_164_se", (), True),
+        ("shufflenet_v2", "x1_0", ("head.bias=true",), True),
+        ("convnext", "tiny", (), True),
+        ("convnext", "tiny", ("head.bias=false",), False),
+    ],
+)
+def test_a_named_classifier_is_the_published_one_and_an_explicit_key_wins(backbone, variant, overrides, bias):
+    config = composed(f"backbone={backbone}", f"backbone.variant={variant}", "task=cls", *overrides)
+    checks.check(config)
+    assert config["head"] == {**config["head"], "bias": bias, "dropout": 0.0}
+    import torch
+
+    with torch.device("meta"):
+        assert (building.build_model(config, 5).head.linear.bias is not None) == bias
+
+
+def test_published_head_options_are_options_of_heads():
+    import inspect
+
+    import spine
+    from spine.model import backbone_module, head_class
+
+    for backbone in spine.list_backbones():
+        for head, variants in getattr(backbone_module(backbone), "HEAD_OPTIONS", {}).items():
+            assert set(variants) <= set(spine.list_variants(backbone))
+            for options in variants.values():
+                assert options and set(options) <= set(inspect.signature(head_class(head).__init__).parameters)

@@ -1,8 +1,12 @@
 """Fetching weights, against a server on this machine."""
 
 import hashlib
+import subprocess
+import sys
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +17,7 @@ CONTENT = bytes(range(256)) * 5000
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves CONTENT, with ranges; /broken.pth ends early the first time; /plain.pth knows no ranges."""
+    """Serves CONTENT, with ranges; /broken.pth ends early the first time; /plain.pth knows no ranges; /slow.pth takes a second."""
 
     asked: list = []
 
@@ -26,13 +30,17 @@ class Handler(BaseHTTPRequestHandler):
         if (wanted := self.headers.get("Range")) and self.path != "/plain.pth":
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
             if start >= len(CONTENT):
-                self.send_error(416)
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+                self.end_headers()
                 return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
         first_time = sum(path == self.path for path, _ in Handler.asked) == 1
         end = len(CONTENT) // 2 if self.path == "/broken.pth" and first_time else len(CONTENT)
+        if self.path == "/slow.pth":
+            time.sleep(1)
         self.wfile.write(CONTENT[start:end])
 
     def log_message(self, *arguments):
@@ -43,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(tmp_path, monkeypatch):
     monkeypatch.setenv("SPINE_CACHE", str(tmp_path / "cache"))
     Handler.asked = []
-    made = HTTPServer(("127.0.0.1", 0), Handler)
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=made.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{made.server_port}"
     made.shutdown()
@@ -70,13 +78,13 @@ def test_a_broken_download_goes_on_where_it_ended(server):
 
 def test_a_server_without_ranges_starts_again(server, tmp_path):
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "plain.pth.part").write_bytes(CONTENT[:1000])
+    downloads.part_path(tmp_path / "cache" / "plain.pth").write_bytes(CONTENT[:1000])
     assert downloads.fetch(f"{server}/plain.pth").read_bytes() == CONTENT
 
 
 def test_a_whole_part_is_taken_as_it_is(server, tmp_path):
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "a.pth.part").write_bytes(CONTENT)
+    downloads.part_path(tmp_path / "cache" / "a.pth").write_bytes(CONTENT)
     assert downloads.fetch(f"{server}/a.pth", hashlib.sha256(CONTENT).hexdigest()).read_bytes() == CONTENT
 
 
@@ -93,3 +101,39 @@ def test_what_cannot_be_reached_is_said(server, monkeypatch):
         downloads.fetch(f"{server}/missing.pth")
     with pytest.raises(InputError, match=r"could not be fetched \(.*\). .*without a network put the file at .*a.pth"):
         downloads.fetch("http://127.0.0.1:9/a.pth")
+
+
+def test_processes_that_ask_at_once_fetch_once(server, tmp_path):
+    code = f"from spine import downloads; print(downloads.fetch('{server}/slow.pth'))"
+    started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    printed = [process.communicate(timeout=60)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * 4
+    target = tmp_path / "cache" / "slow.pth"
+    assert all(text.splitlines()[-1] == str(target) for text in printed) and target.read_bytes() == CONTENT
+    assert [path for path, _ in Handler.asked] == ["/slow.pth"]
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_part_that_is_longer_than_the_file_is_fetched_anew(server, tmp_path):
+    """Without a hash the size alone says that it is another file."""
+    (tmp_path / "cache").mkdir()
+    downloads.part_path(tmp_path / "cache" / "a.pth").write_bytes(CONTENT + b"more")
+    assert downloads.fetch(f"{server}/a.pth").read_bytes() == CONTENT
+
+
+def test_machines_that_share_a_folder_have_a_part_each(tmp_path, monkeypatch):
+    names = set()
+    for host in ("one", "two"):
+        monkeypatch.setattr(downloads.socket, "gethostname", lambda host=host: host)
+        names.add(downloads.part_path(tmp_path / "a.pth"))
+    assert len(names) == 2
+
+
+def test_a_file_with_a_published_name_is_recognized():
+    from spine.backbones import vit, xception
+
+    row = downloads.row_of_file(Path("elsewhere/xception-43020ad28.pth"), xception.WEIGHTS)
+    assert row is xception.WEIGHTS["standard"]["imagenet1k"]
+    hub = Path("timm--vit_base_patch16_224.augreg2_in21k_ft_in1k--model.safetensors")
+    assert downloads.row_of_file(hub, vit.WEIGHTS) is vit.WEIGHTS["base_patch16"]["timm"]
+    assert downloads.row_of_file(Path("model.safetensors"), vit.WEIGHTS) is None

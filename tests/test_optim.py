@@ -22,6 +22,13 @@ def test_groups_hold_every_parameter_once_and_spare_vectors(backbone):
     assert all(("pos_embed" not in name and "cls_token" not in name) or name in undecayed for name in names.values())
 
 
+def test_scales_of_parsenet_do_not_decay():
+    net = spine.create_model("vgg16", variant="micro", task="seg", head="parsenet", num_outputs=3)
+    scales = {id(net.head.local_norm.scale), id(net.head.global_norm.scale)}
+    decayed = {id(p) for g in optim.parameter_groups(net, 0.1, 0.05) if g["weight_decay"] > 0 for p in g["params"]}
+    assert scales.isdisjoint(decayed) and id(net.head.score.weight) in decayed
+
+
 def test_lower_layers_learn_slower():
     net = spine.create_model("convnext", variant="micro", num_outputs=3)
     rates = {}

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from test_configs import choices, composed
 
 import spine
@@ -226,6 +227,8 @@ def test_a_trained_model_is_written_as_others_publish_it(tmp_path):
         net = spine.create_model("swin", weights=tmp_path / f"{publisher}.safetensors", num_outputs=classes)
         assert torch.equal(net.head.linear.weight, state["model.head.linear.weight"])
         answers.append(net.eval()(image))
+        with safe_open(tmp_path / f"{publisher}.safetensors", "pt") as file:
+            assert file.metadata() == file.metadata() | {"backbone": "swin", "variant": "micro", "image_size": "[64, 64]"}
     assert all(
         torch.allclose(answer, answers[0], atol=1e-5) for answer in answers
     )  # hf's epsilon of norms is said, and stays its own

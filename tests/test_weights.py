@@ -1,20 +1,25 @@
 """Weight files: recognised, loaded, reported, written back, and refused in one sentence."""
 
+import gc
 import inspect
 import itertools
+import os
 import pickle
 import random
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from recording import draw, shapes_of
+from safetensors import safe_open
 from safetensors.torch import save_file
 from test_configs import composed
 
 import spine
 from spine import names, weights
-from spine.config import checks
+from spine.blocks import positions
+from spine.config import building, checks
 from spine.errors import InputError
 from spine.model import MaskedModel, backbone_module
 
@@ -129,6 +134,126 @@ def test_tables_of_offsets_are_resized_to_the_image_or_the_window(tmp_path):
     torch.testing.assert_close(net.state_dict()[key], inner)
 
 
+def checkpoint_of(net, path, **config):
+    """A file as training writes it."""
+    state = {f"model.{key}": value for key, value in net.state_dict().items()}
+    torch.save({"state_dict": state, "config": config}, path)
+    return path
+
+
+@pytest.mark.parametrize("backbone", ["vit", "mae"])
+@pytest.mark.parametrize("after", [(192, 240), (240, 176), (96, 96), (176, 240)])
+def test_positions_of_a_size_that_is_not_square_are_resized(tmp_path, backbone, after):
+    """The file's grid stands in its configuration; 240x176 has as many patches, in other places."""
+    one = spine.create_model(backbone, variant="micro", task="mae", image_size=(176, 240))
+    path = checkpoint_of(one, tmp_path / "last.ckpt", image_size=[176, 240])
+    two = spine.create_model(backbone, variant="micro", num_outputs=3, image_size=after)
+    report = weights.load(two, weights.understand(path, backbone_module(backbone).LAYOUTS), backbone)
+    grid = (after[0] // 16, after[1] // 16)
+    expected = positions.resize_positions(one.backbone.pos_embed, (11, 15), grid)
+    assert torch.equal(two.backbone.pos_embed, expected)
+    assert ("backbone.pos_embed" in report.resized) == (grid != (11, 15)) and "backbone.pos_embed" not in report.new
+
+
+def test_offsets_of_a_size_that_is_not_square_are_resized(tmp_path):
+    one = spine.create_model("beit", variant="micro", num_outputs=3, image_size=(32, 96))
+    for parameter in one.parameters():
+        torch.nn.init.normal_(parameter)
+    path = checkpoint_of(one, tmp_path / "last.ckpt", image_size=[32, 96])
+    for size in ((96, 32), (64, 96)):
+        two = spine.create_model("beit", variant="micro", num_outputs=3, image_size=size)
+        report = weights.load(two, weights.understand(path, ()), "beit micro")
+        assert len(report.resized) == 6 and not report.new
+        key = "backbone.blocks.0.attn.rel_pos_bias.relative_position_bias_table"
+        new = (size[0] // 16, size[1] // 16)
+        expected = positions.resize_relative_positions(one.state_dict()[key], (2, 6), new)
+        assert torch.equal(two.state_dict()[key], expected)
+
+
+def test_a_decoder_behind_a_painted_network_meets_another_size(tmp_path):
+    one = spine.create_model("convnext", variant="micro", task="mae", image_size=(64, 96))
+    path = checkpoint_of(one, tmp_path / "last.ckpt", image_size=[64, 96])
+    two = spine.create_model("convnext", variant="micro", task="mae", image_size=(96, 96))
+    report = weights.load(two, weights.understand(path, ()), "convnext micro")
+    assert report.resized == ["head.decoder_pos_embed"] and not report.new
+
+
+def test_a_dense_run_pads_to_whole_patches_before_its_grid_is_counted(tmp_path):
+    one = spine.create_model("vit", variant="micro", task="seg", num_outputs=3, image_size=(192, 240))
+    path = checkpoint_of(one, tmp_path / "last.ckpt", image_size=[180, 240])
+    two = spine.create_model("vit", variant="micro", num_outputs=3, image_size=(96, 240), weights=path)
+    assert torch.equal(two.backbone.pos_embed, positions.resize_positions(one.backbone.pos_embed, (12, 15), (6, 15)))
+
+
+def test_an_export_carries_its_size_and_what_else_it_is_given(tmp_path):
+    one = spine.create_model("vit", variant="micro", num_outputs=3, image_size=(32, 96))
+    metadata = {"spine": "0.1.0", "backbone": "vit", "image_size": "[32, 96]", "class_names": '["a", "b", "c"]'}
+    for layout in (names.OWN, next(x for x in backbone_module("vit").LAYOUTS if x.publisher == "timm")):
+        weights.write(one.state_dict(), layout, tmp_path / "a.safetensors", metadata)
+        with safe_open(tmp_path / "a.safetensors", "pt") as file:
+            assert metadata.items() <= file.metadata().items()
+        two = spine.create_model("vit", variant="micro", num_outputs=3, image_size=96, weights=tmp_path / "a.safetensors")
+        assert torch.equal(two.backbone.pos_embed, positions.resize_positions(one.backbone.pos_embed, (2, 6), (6, 6)))
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_written_files_have_the_permissions_of_any_new_file(tmp_path, suffix):
+    state, path = {"backbone.a": torch.ones(3)}, tmp_path / f"a.{suffix}"
+    before = os.umask(0o022)
+    try:
+        weights.write(state, names.OWN, path)
+        assert path.stat().st_mode & 0o777 == 0o644
+        os.umask(0o027)
+        weights.write(state, names.OWN, path)
+        assert path.stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
+    assert list(tmp_path.iterdir()) == [path]  # no part is left
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        weights.write({"backbone.a": torch.ones(3)}, names.OWN, tmp_path / "file" / "a.safetensors")
+
+
+def test_a_file_is_read_once_from_the_check_to_the_network_and_then_forgotten(tmp_path, monkeypatch):
+    torch.save(random_network("mobilenet_v2", variant="micro").state_dict(), tmp_path / "a.pth")
+    opened = []
+    original = weights._open
+
+    def counted(path):
+        content = original(path)
+        opened.append([weakref.ref(value) for value in content.values()])
+        return content
+
+    monkeypatch.setattr(weights, "_open", counted)
+    config = composed("backbone=mobilenet_v2", f"backbone.weights={tmp_path / 'a.pth'}", "task=cls", "dataset.num_workers=0")
+    checks.check(config)
+    module, _ = building.build(config)
+    assert len(opened) == 1 and module.weights.matched
+    gc.collect()
+    assert all(reference() is None for reference in opened[0])
+    checks.check(config)
+    torch.save(random_network("mobilenet_v2", variant="micro", in_chans=3).state_dict(), tmp_path / "b.pth")
+    os.replace(tmp_path / "b.pth", tmp_path / "a.pth")  # another file under the same name
+    checks.check(config)
+    assert len(opened) == 3
+    weights.release()
+    gc.collect()
+    assert all(reference() is None for references in opened for reference in references)
+
+
+def test_our_own_checkpoint_tells_its_head(tmp_path):
+    """What no tensor shows, the number of bases, stands in the configuration; dropout is a matter of the new training."""
+    kind = {"variant": "micro", "task": "seg", "head": "hamburger", "num_outputs": 3}
+    one = spine.create_model("segnext", **kind, head_options={"channels": 64, "rank": 8})
+    head = {"_target_": "spine.heads.hamburger.HamburgerHead", "channels": 64, "rank": 8, "dropout": 0.5, "levels": None}
+    path = checkpoint_of(one, tmp_path / "last.ckpt", head=head)
+    two = spine.create_model("segnext", **kind, weights=path)
+    assert two.head.hamburger.ham.rank == 8 and two.head.drop.p == 0.1 and same(one, two)
+
+
 KINDS = {  # what is published of a system beside classifiers
     "beit": {"task": "beit"},
     "hrnet": {"task": "pose"},
@@ -170,6 +295,36 @@ def test_what_is_written_for_a_publisher_opens_again(tmp_path, backbone, publish
         assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
         written += 1
     assert written
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_file_says_whether_its_classifier_has_a_bias(tmp_path, bias):
+    """Against the published default, from files of others and our own; an explicit option wins."""
+    one = random_network("shufflenet_v1", variant="micro", head_options={"bias": bias}, paper_shuffle=True)
+    layout = next(x for x in backbone_module("shufflenet_v1").LAYOUTS if x.publisher == "openmmlab")
+    weights.write(one.state_dict(), layout, tmp_path / "theirs.pth")
+    weights.write(one.state_dict(), names.OWN, tmp_path / "own.safetensors")
+    for file in ("theirs.pth", "own.safetensors"):
+        two = spine.create_model("shufflenet_v1", weights=tmp_path / file, num_outputs=3)
+        assert (two.head.linear.bias is not None) == bias
+        assert torch.equal(two.head.linear.weight, one.head.linear.weight)
+        other = {"bias": not bias}
+        three = spine.create_model("shufflenet_v1", weights=tmp_path / file, num_outputs=3, head_options=other)
+        assert (three.head.linear.bias is not None) != bias
+
+
+@pytest.mark.parametrize(("publisher", "rank"), [("official", 64), ("openmmlab", 16)])
+def test_a_segmenters_file_gives_its_decoder_to_the_command_line(tmp_path, publisher, rank):
+    """OpenMMLab's large SegNeXt has 16 bases; no key of the yaml stands in its way."""
+    with torch.device("meta"):
+        one = spine.create_model("segnext", variant="base", task="seg", head="hamburger", num_outputs=5)
+    state = {key: torch.zeros(value.shape) for key, value in one.state_dict().items()}
+    layouts = [x for x in backbone_module("segnext").LAYOUTS if x.publisher == publisher and callable(x.head_options)]
+    weights.write(state, layouts[0], tmp_path / "a.pth")
+    path = f"backbone.weights={tmp_path / 'a.pth'}"
+    config = composed("backbone=segnext", "backbone.variant=null", path, "task=seg", "head=hamburger")
+    checks.check(config)
+    assert config["backbone"]["variant"] == "base" and (config["head"]["channels"], config["head"]["rank"]) == (512, rank)
 
 
 def test_another_number_of_classes_renews_the_last_layer_alone(tmp_path, capsys):

@@ -78,8 +78,9 @@ def main() -> None:
     for backbone in spine.list_backbones():
         for variant, rows in backbone_module(backbone).WEIGHTS.items():
             for name, row in rows.items():
-                link = f"[{name}]({row.address})"
-                print(f"| {backbone} | {variant} | {link} | {row.image_size} | {row.licence} | {row.metric} |")
+                link, size = f"[{name}]({row.address})", row.image_size or ""
+                size = "x".join(map(str, size)) if isinstance(size, tuple) else size
+                print(f"| {backbone} | {variant} | {link} | {size} | {row.licence} | {row.metric} |")
 
 
 if __name__ == "__main__":

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import http.client
 import os
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlparse
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from spine.errors import InputError, nearest
+from spine.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSettings
 
 CHUNK = 1 << 20
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+SQUASHED = "evaluated on whole images squashed to a square; here the longer side is cropped."
 
 
 class Published(NamedTuple):
@@ -26,11 +32,20 @@ class Published(NamedTuple):
     licence: str
     metric: str  # as the publisher reports it; none of them was measured here
     sha256: str = ""  # its beginning, where one is published
-    image_size: int = 224
-    crop_pct: float = 0.875
+    image_size: int | tuple[int, int] | None = 224  # one side of a square, or height and width; None where nobody says it
+    crop_pct: float | None = 0.875
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     layout: str | None = None  # where the file cannot tell
+    interpolation: str | None = "bilinear"  # or bicubic, antialiased as PIL's
+
+    note: str = ""  # how the publisher's images differ from all that spine can do, as a sentence
+
+    @property
+    def input_settings(self) -> InputSettings:
+        """The images that the publisher evaluated it on."""
+        size = (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+        return InputSettings(size, self.crop_pct, self.interpolation, self.mean, self.std, self.note)
 
 
 def hashed(address: str, licence: str, metric: str, **facts: Any) -> Published:
@@ -56,22 +71,68 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SPINE_CACHE") or Path.home() / ".cache" / "spine")
 
 
+def cached_path(address: str) -> Path:
+    """Where the file of an address is kept."""
+    path = urlparse(address).path.strip("/")
+    owner, _, revision = path.partition("/resolve/")  # of a hub, where all files have one name
+    return cache_folder() / "--".join([*(owner.split("/") if revision else ()), Path(path).name])
+
+
+def row_of_file(path: Path, table: Mapping[str, Mapping[str, Published]]) -> Published | None:
+    """The row of a weight table whose published file has the name of `path`; None where there is none, or more than one."""
+    rows = {row for rows in table.values() for row in rows.values() if cached_path(row.address).name == path.name}
+    return rows.pop() if len(rows) == 1 else None
+
+
 def fetch(address: str, sha256: str | None = None) -> Path:
     """The file of an address, from the cache or fetched into it; what an earlier try left is gone on with.
 
-    `sha256` may be the beginning of the hash. InputError where the file cannot be reached or is not the published one.
+    Several processes may ask at once: one fetches, the others wait for it. `sha256` may be the beginning of the hash; a file without one
+    is checked by its size. InputError where the file cannot be reached or is not the published one.
     """
-    folder = cache_folder()
-    path = urlparse(address).path.strip("/")
-    owner, _, revision = path.partition("/resolve/")  # of a hub, where all files have one name
-    target = folder / "--".join([*(owner.split("/") if revision else ()), Path(path).name])
-    if target.is_file():
-        return target
-    folder.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
+    target = cached_path(address)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = part_path(target)
+    while not target.is_file():
+        with part.open("ab") as file:  # who holds its lock fetches; the lock ends with the process
+            _lock(file, target.name)
+            if not _lies_at(file, part):
+                continue  # another process has finished or deleted it meanwhile
+            if target.is_file():
+                part.unlink()  # made a moment after another process had finished
+            else:
+                _fetch(address, part, target, sha256)
+    return target
+
+
+def _lies_at(file: BinaryIO, path: Path) -> bool:
+    """Whether an open file is still the one of that path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(file: BinaryIO, name: str) -> None:
+    """Waits until no other process of this machine holds the file."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"Another process is fetching {name}; waiting for it.", flush=True)
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def part_path(target: Path) -> Path:
+    """Where a file grows. Locks hold on one machine, so that machines that share a folder have a part each."""
+    return target.with_name(f"{target.name}.{socket.gethostname()}.part")
+
+
+def _fetch(address: str, part: Path, target: Path, sha256: str | None) -> None:
     try:
         _continue(address, part)
-    except (urllib.error.URLError, OSError, TimeoutError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        if part.stat().st_size == 0:
+            part.unlink()
         reason = getattr(error, "reason", None) or error
         raise InputError(
             f"{address} could not be fetched ({reason}). What has arrived is kept and gone on with next time; without a network put the "
@@ -85,20 +146,23 @@ def fetch(address: str, sha256: str | None = None) -> Path:
                 f"What came from {address} is not the published file, and is deleted: its SHA-256 begins with {found[: len(sha256)]}, "
                 f"published is {sha256}."
             )
-    part.rename(target)
-    return target
+    part.replace(target)
 
 
 def _continue(address: str, part: Path) -> None:
-    """Fetches what is still missing of a file, with a progress bar."""
+    """Fetches what is still missing of a file, with a progress bar; OSError where its size is not the server's in the end."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(address, headers={"User-Agent": "spine", **({"Range": f"bytes={have}-"} if have else {})})
     try:
         answer = urllib.request.urlopen(request, timeout=30)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing is missing
+        if error.code != 416 or not have:
+            raise
+        # nothing lies behind what is there: it is whole if the server's file is as long, else another file
+        if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
             return
-        raise
+        os.truncate(part, 0)
+        return _continue(address, part)
     with answer:
         if answer.status != 206:  # the server starts from the beginning
             have = 0
@@ -110,8 +174,12 @@ def _continue(address: str, part: Path) -> None:
             while chunk := answer.read(CHUNK):
                 file.write(chunk)
                 progress.advance(task, len(chunk))
-    if whole is not None and part.stat().st_size < whole:
-        raise OSError(f"the connection ended after {part.stat().st_size} of {whole} bytes")
+    size = part.stat().st_size
+    if whole is not None and size < whole:
+        raise OSError(f"the connection ended after {size} of {whole} bytes")
+    if whole is not None and size > whole:
+        os.truncate(part, 0)
+        raise OSError(f"{size} bytes arrived instead of {whole}; they are deleted")
 
 
 def _hash(path: Path) -> str:

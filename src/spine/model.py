@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 import spine
 from spine import weights as weight_files
-from spine.downloads import Published, fetch, published
+from spine.downloads import Published, fetch, published, row_of_file
 from spine.errors import InputError, nearest
+from spine.inputs import InputSettings
 from spine.interfaces import Backbone, FeatureSpec, Head, Reads, Tokens
 
 
@@ -40,13 +41,25 @@ TASKS = {
 }
 
 
-class Model(nn.Module):
-    """image (B, 3, H, W) -> the head's answer."""
+class Network(nn.Module):
+    """A backbone and a head."""
 
     def __init__(self, backbone: Backbone, head: Head):
         super().__init__()
         self.backbone = backbone
         self.head = head
+
+    def compile_parts(self, backend: str | Callable = "inductor") -> None:
+        """Compiles what a call of this network runs: encoder, pooling and head, masked or not.
+
+        In place, so that the names in the state dict stay. Compiling the backbone alone would leave out `pool` and `forward_masked`,
+        because `nn.Module.compile` compiles `__call__` only. `backend` is torch.compile's.
+        """
+        self.compile(backend=backend)
+
+
+class Model(Network):
+    """image (B, 3, H, W) -> the head's answer."""
 
     @property
     def patch_size(self) -> int | None:
@@ -59,7 +72,7 @@ class Model(nn.Module):
         return self.head(self.backbone.pool(features) if self.head.reads == "pooled" else features)
 
 
-class MaskedModel(nn.Module):
+class MaskedModel(Network):
     """image (B, 3, H, W), patch_mask (B, N) True = hidden -> what the head says of every patch (B, N, outputs).
 
     A backbone that has a masked form encodes the visible patches only ("drop") or puts a token in the place of hidden ones ("replace").
@@ -69,9 +82,7 @@ class MaskedModel(nn.Module):
 
     def __init__(self, backbone: Backbone, head: Head, spec: FeatureSpec, masking: str, in_chans: int = 3):
         """`masking`: drop, replace or paint; `spec`: what the head was told."""
-        super().__init__()
-        self.backbone = backbone
-        self.head = head
+        super().__init__(backbone, head)
         self.masking = masking
         self.patch_size: int = spec.patch_size  # type: ignore[assignment]
         self.grid: tuple[int, int] = spec.grid  # type: ignore[assignment]
@@ -172,23 +183,38 @@ def build(
         raise InputError(f"Unknown variant '{variant}' of {backbone}.{nearest(variant, choices)} Choices: {', '.join(choices)}.")
     check_arguments(make, options, "backbone")
     check_arguments(head_type.__init__, head_options or {}, "head")
+    head_options = settle_head_options(backbone, head, options.get("variant"), head_options or {})
     if image_size is not None and "image_size" in inspect.signature(make).parameters:
         options["image_size"] = tuple(image_size)
     if head_type.reads == "pooled":
         net = make(**options, use="pooled")
-        return Model(net, head_type(net.spec, _known(num_outputs, task), **(head_options or {})))
+        return Model(net, head_type(net.spec, _known(num_outputs, task), **head_options))
     with torch.device("meta"):  # what the backbone offers is known before any weight is made
         offered = make(**options, use="maps").spec
     if head_type.reads == "maps":
         chosen = levels if levels is not None else head_type.choose_levels(offered)
         net = make(**options, use="maps", levels=chosen)
-        return Model(net, head_type(net.spec, _known(num_outputs, task), **(head_options or {})))
+        return Model(net, head_type(net.spec, _known(num_outputs, task), **head_options))
     masking = next((way for way in head_type.masking if way in offered.masking), "paint")
     net = make(**options, use="maps", levels=(-1,)) if masking == "paint" else make(**options, use=masking)
     in_chans = options.get("in_chans", 3)
     spec = MaskedModel.painted_spec(net.spec, image_size or (224, 224)) if masking == "paint" else net.spec
     outputs = num_outputs or facts.num_outputs or spec.patch_size**2 * in_chans  # type: ignore[operator]
-    return MaskedModel(net, head_type(spec, outputs, **(head_options or {})), spec, masking, in_chans)
+    return MaskedModel(net, head_type(spec, outputs, **head_options), spec, masking, in_chans)
+
+
+def settle_head_options(backbone: str, head: str, variant: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a head with every None replaced: by those of the published network, else by the head's own default.
+
+    `variant` None is the builder's own. Options that the published network has and `options` does not mention are added.
+    """
+    module = backbone_module(backbone)
+    if variant is None:
+        variant = inspect.signature(getattr(module, backbone)).parameters["variant"].default
+    published_options = getattr(module, "HEAD_OPTIONS", {}).get(head, {}).get(variant, {})
+    own = inspect.signature(head_class(head).__init__).parameters
+    defaults = {key: own[key].default for key, value in options.items() if value is None and key in own}
+    return {**defaults, **published_options, **{key: value for key, value in options.items() if value is not None}}
 
 
 def _known(num_outputs: int | None, task: str) -> int:
@@ -210,7 +236,8 @@ class Opened(NamedTuple):
     source: weight_files.Source
     backbone_options: dict[str, Any]
     head_options: dict[str, Any]
-    row: Published | None = None  # of the weight table, where it was asked for by name
+    row: Published | None = None  # of the weight table, where it was asked for by name or the file has a published name
+    input_settings: InputSettings = InputSettings()  # of the images that it was evaluated on, as far as row and file tell
 
 
 def open_weights(
@@ -221,23 +248,43 @@ def open_weights(
     `path` may be a name of the backbone's weight table, whose file is fetched. `make` is `build` with everything but the two options.
     What the caller names stays as it is.
     """
-    module, row = backbone_module(make.args[0]), None
+    opened = read_weights(make.args[0], path, backbone_options, layout)
+    head = _head_options_of(opened.source, make.args[1])
+    given = {key: value for key, value in head_options.items() if value is not None}
+    opened = opened._replace(head_options={**head, **given})
+    if "variant" in opened.backbone_options:
+        return opened
+    return opened._replace(backbone_options={**opened.backbone_options, "variant": variant_of(make, opened)[0]})
+
+
+def read_weights(backbone: str, path: str | Path, backbone_options: dict[str, Any], layout: str | None = None) -> Opened:
+    """Reads a file, or the one of a name in the weight table, and what it tells without building a network: all but the variant."""
+    module, row = backbone_module(backbone), None
     if not Path(path).is_file() and not Path(path).suffix:
-        builder = inspect.signature(getattr(module, make.args[0]))
+        builder = inspect.signature(getattr(module, backbone))
         variant = backbone_options.get("variant") or builder.parameters["variant"].default
         row = published(str(path), module.WEIGHTS, variant)
         path, layout = fetch(row.address, row.sha256), layout or row.layout
         backbone_options = {**backbone_options, "variant": variant}
+    else:
+        row = row_of_file(Path(path), module.WEIGHTS)
+        layout = layout or (row.layout if row else None)
     source = weight_files.understand(path, module.LAYOUTS, layout)
     options = {**source.layout.options, **{key: value for key, value in backbone_options.items() if key != "variant" or value}}
+    settings = row.input_settings if row else weight_files.input_settings(source)
+    return Opened(source, options, {}, row, settings)
+
+
+def _head_options_of(source: weight_files.Source, head: str) -> dict[str, Any]:
+    """What a file tells of the head called `head`: its layout's conventions, or in our own checkpoints what it was built with."""
+    parameters = set(inspect.signature(head_class(head).__init__).parameters)
     told = source.layout.head_options
-    head = told(source.tensors) if callable(told) else told
-    if not set(head) <= set(inspect.signature(head_class(make.args[1]).__init__).parameters):
-        head = {}  # a layout speaks of its own head only
-    opened = Opened(source, options, {**head, **head_options}, row)
-    if "variant" in options:
-        return opened
-    return opened._replace(backbone_options={**options, "variant": variant_of(make, opened)[0]})
+    found = dict(told(source.tensors) if callable(told) else told)
+    node = source.config.get("head")
+    if isinstance(node, dict) and str(node.get("_target_", "")).startswith(f"spine.heads.{head}."):
+        kept = parameters - {"dropout"}  # a number of the training, not of the network
+        found |= {key: value for key, value in node.items() if key in kept and value is not None}
+    return found if set(found) <= parameters else {}  # a layout speaks of its own head only
 
 
 def variant_of(make: partial, opened: Opened) -> tuple[str, float]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from spine.errors import InputError, nearest
+from spine.inputs import InputSettings
 
 State = dict[str, Tensor]
 COUNTER = "num_batches_tracked"  # of batch norms; no weight
@@ -51,6 +52,7 @@ class Layout:
     needs: tuple[str, ...] = ()  # names without which a file is not of this layout
     lacks: tuple[str, ...] = ()  # names with which it is not
     wrapper: str | None = None  # under which its torch files hold the tensors
+    input: InputSettings = field(default_factory=InputSettings)  # of the images, where all of its files agree
 
     def claimed(self, names: Iterable[str]) -> float:
         """Share of `names` that the rows know."""
@@ -102,6 +104,12 @@ class Layout:
         return None
 
 
+def with_input(settings: InputSettings, layouts: Iterable[Layout]) -> tuple[Layout, ...]:
+    """The layouts, with `settings` for the images of those that do not know any."""
+    unknown = InputSettings()
+    return tuple(replace(layout, input=settings) if layout.input == unknown else layout for layout in layouts)
+
+
 def _patterns(row: Row) -> tuple[str, ...]:
     return (row.theirs,) if isinstance(row.theirs, str) else row.theirs
 
@@ -124,11 +132,15 @@ def _fill(pattern: str, stars: tuple[str, ...]) -> str:
 
 
 def bias_of_classifier(found: State) -> dict[str, bool]:
-    """Head options of files whose last layer may lack its bias."""
-    return {"bias": False} if "head.linear.weight" in found and "head.linear.bias" not in found else {}
+    """Head options of files whose last layer may lack its bias; none where a file holds no such layer."""
+    return {"bias": "head.linear.bias" in found} if "head.linear.weight" in found else {}
 
 
-OWN = Layout("spine", (Row("backbone.**", "backbone.**"), Row("head.**", "head.**"), Row("painted_pixel", "painted_pixel")))
+OWN = Layout(
+    "spine",
+    (Row("backbone.**", "backbone.**"), Row("head.**", "head.**"), Row("painted_pixel", "painted_pixel")),
+    head_options=bias_of_classifier,
+)
 
 
 def differing(

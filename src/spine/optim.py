@@ -12,11 +12,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from spine.errors import InputError
 
 # never decayed, whatever their shape
-UNDECAYED = ("cls_token", "mask_token", "pos_embed", "relative_position_bias_table", "painted_pixel")
+UNDECAYED = ("cls_token", "mask_token", "pos_embed", "relative_position_bias_table", "painted_pixel", "scale")
 
 
 def parameter_groups(model: nn.Module, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict]:
-    """Groups for an optimizer: vectors, biases, tokens and positions do not decay, lower layers learn slower.
+    """Groups for an optimizer: vectors, biases, scales, tokens and positions do not decay, lower layers learn slower.
 
     The head and the backbone's last norm learn at `lr`; the groups below, from top to stem, at lr * layer_decay,
     lr * layer_decay^2, ... (BEiT's code, `optim_factory.py`). Frozen parameters are left out.

@@ -6,11 +6,14 @@ Layouts are tables that work both ways, so that a network can be written back in
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
+import os
 import pickle
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 from spine.blocks.conv import PoolNorm
 from spine.blocks.positions import resize_positions, resize_relative_positions
 from spine.errors import InputError, nearest
+from spine.inputs import InputSettings, settings_of_config
 from spine.names import COUNTER, OWN, Layout, State
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state", "module")  # averaged weights first
@@ -31,7 +35,11 @@ SUFFIXES = "pth, pt, bin, ckpt, safetensors or npz"
 
 def read(path: str | Path) -> State:
     """The tensors of a file, unwrapped. Nothing in it is run; InputError where it is not a whole file of plain tensors."""
-    path = Path(path)
+    return _read(Path(path))[0]
+
+
+def _read(path: Path) -> tuple[State, dict[str, Any]]:
+    """The tensors of a file, and the configuration beside them: of our checkpoints, and of our exports as far as it goes."""
     if not path.is_file():
         raise InputError(f"There is no weights file '{path}'. Give the path of a {SUFFIXES} file.")
     try:
@@ -41,6 +49,7 @@ def read(path: str | Path) -> State:
         raise InputError(f"'{path}' is not a plain weights file, and nothing in it was run ({reason}).") from error
     except Exception as error:
         raise InputError(f"'{path}' cannot be read as weights; it may be truncated or damaged ({error}).") from error
+    config = content.get("config") if isinstance(content, dict) else None
     for _ in range(3):  # a wrapper in a wrapper
         for wrapper in WRAPPERS:
             if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
@@ -58,7 +67,21 @@ def read(path: str | Path) -> State:
             raise InputError(
                 f"'{path}' holds numbers that are not finite, first in '{key}'; the file is damaged or its training diverged."
             )
-    return tensors
+    return tensors, config if isinstance(config, dict) else _metadata(path)
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    """What `write` put beside the tensors of a safetensors file; values that are JSON are read as such."""
+    if path.suffix != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        found: dict[str, Any] = dict(file.metadata() or {})
+    for key, value in found.items():
+        with contextlib.suppress(ValueError):
+            found[key] = json.loads(value)
+    return found if "spine" in found else {}
 
 
 def _open(path: Path) -> Any:
@@ -86,11 +109,35 @@ class Source(NamedTuple):
     tensors: State  # under our names
     unknown: list[str]  # names that the layout does not know
     names: frozenset[str]  # as the file has them
+    config: Mapping[str, Any] = {}  # of the run that made it, where the file is ours
+
+
+_last: dict[tuple, Source] = {}  # the file that was read last, until it is loaded
 
 
 def understand(path: str | Path, layouts: Iterable[Layout], layout: str | None = None) -> Source:
-    """Reads a file and recognises its layout by its names: the one that knows most of them, or the one called `layout`."""
-    found = {key: value for key, value in read(path).items() if not key.endswith(COUNTER)}
+    """Reads a file and recognizes its layout by its names: the one that knows most of them, or the one called `layout`.
+
+    The last file is kept until `load` has put it into a network, so that whoever checks it first does not read it twice. A file that has
+    changed on disk is read anew.
+    """
+    layouts = tuple(layouts)
+    status = Path(path).stat() if Path(path).is_file() else None
+    key = (str(path), layout, tuple(map(id, layouts)), *((status.st_mtime_ns, status.st_size, status.st_ino) if status else ()))
+    if key not in _last:
+        release()
+        _last[key] = _understand(path, layouts, layout)
+    return _last[key]
+
+
+def release() -> None:
+    """Forgets the file that was read last."""
+    _last.clear()
+
+
+def _understand(path: str | Path, layouts: Iterable[Layout], layout: str | None) -> Source:
+    tensors, config = _read(Path(path))
+    found = {key: value for key, value in tensors.items() if not key.endswith(COUNTER)}
     every = (*layouts, OWN)
     choices = [candidate for candidate in every if layout in (None, candidate.publisher)]
     if not choices:
@@ -111,7 +158,20 @@ def understand(path: str | Path, layouts: Iterable[Layout], layout: str | None =
             f"{share:.0%} of them. First strange ones: {', '.join(strange[:3])}. Is it a file of another backbone?"
         )
     tensors, unknown = best.to_ours({name: found[original] for name, original in names.items()})
-    return Source(str(path), best, tensors, unknown, frozenset(found))
+    return Source(str(path), best, tensors, unknown, frozenset(found), config)
+
+
+def input_settings(source: Source) -> InputSettings:
+    """Which images a file was made for: as our own checkpoint says, else as its layout always is, the size from its positions."""
+    settings = settings_of_config(source.config).over(source.layout.input)
+    table, kernel = (source.tensors.get(f"backbone.{name}") for name in ("pos_embed", "patch_embed.proj.weight"))
+    hybrid = any(name.startswith("backbone.patch_embed.backbone.") for name in source.tensors)
+    if settings.image_size or table is None or kernel is None or hybrid or table.ndim != 3 or kernel.ndim != 4:
+        return settings
+    side = math.isqrt(table.shape[1] - 1)  # one is the class token's
+    if side * side + 1 != table.shape[1]:
+        return settings
+    return replace(settings, image_size=(side * kernel.shape[2], side * kernel.shape[3]))
 
 
 def _spellings(found: State) -> list[dict[str, str]]:
@@ -165,10 +225,11 @@ def compare(model: nn.Module, source: Source) -> tuple[Report, State]:
     accepted: State = {}
     for key, tensor in own.items():
         candidate = found.get(key)
-        if candidate is not None and candidate.shape != tensor.shape and key.endswith(POSITIONS):
-            candidate = _resize(candidate, tensor, model)
-            if candidate is not None:
+        if candidate is not None and key.endswith(POSITIONS):
+            resized = _resize(candidate, tensor, model, source)
+            if resized is not None and resized is not candidate:
                 report.resized.append(key)
+            candidate = candidate if resized is None else resized
         if candidate is not None and candidate.shape == tensor.shape and candidate.is_floating_point():
             accepted[key] = candidate
             report.matched.append(key)
@@ -202,6 +263,8 @@ def load(model: nn.Module, source: Source, name: str, sibling: Callable[[], str 
         )
     if not next(model.parameters()).is_meta:
         model.load_state_dict({**model.state_dict(), **accepted}, strict=True)
+        release()
+    report.source = source._replace(tensors={})  # a report outlives the loading, the file's tensors should not
     return report
 
 
@@ -223,33 +286,68 @@ def _adapt(found: State, own: Mapping[str, Tensor], model: Any) -> State:
     return moved
 
 
-def _resize(table: Tensor, own: Tensor, model: Any) -> Tensor | None:
-    """The file's table of positions or offsets at this network's grid; the file's grid is taken for a square one."""
+def _resize(table: Tensor, own: Tensor, model: Any, source: Source) -> Tensor | None:
+    """The file's table of positions or offsets at this network's grid: itself where it fits, None where its grid is not known."""
     if table.ndim != own.ndim or table.shape[-1] != own.shape[-1]:
         return None
-    if table.ndim == 2:  # offsets: those of a window, or those of all patches and three rows for the class token
-        extra = 0 if math.isqrt(len(own)) ** 2 == len(own) else 3
-        side = (math.isqrt(max(len(table) - extra, 0)) + 1) // 2
-        if (2 * side - 1) ** 2 + extra != len(table):
-            return None
-        window = (math.isqrt(len(own)) + 1) // 2
-        return resize_relative_positions(table, (side, side), model.backbone.spec.grid if extra else (window, window))
-    grid = model.backbone.spec.grid
-    extra = own.shape[1] - grid[0] * grid[1]
-    side = math.isqrt(max(table.shape[1] - extra, 0))
-    return resize_positions(table, (side, side), grid) if side > 0 and side * side + extra == table.shape[1] else None
+    grid = getattr(model, "grid", None) or model.backbone.spec.grid  # of a masked network, of a plain one
+    if table.ndim == 2 and grid is None:  # offsets of a window
+        old, new = (((math.isqrt(len(x)) + 1) // 2,) * 2 for x in (table, own))
+        return resize_relative_positions(table, old, new) if (2 * old[0] - 1) ** 2 == len(table) else None
+    if grid is None:
+        return None
+    extra = 3 if table.ndim == 2 else own.shape[1] - grid[0] * grid[1]  # three offsets of the class token; its position
+    file_grid = _grid_of(table, extra, model, source)
+    if file_grid is None:
+        return None
+    return resize_relative_positions(table, file_grid, grid) if table.ndim == 2 else resize_positions(table, file_grid, grid)
 
 
-def write(state: State, layout: Layout, path: str | Path) -> None:
-    """Writes a network's weights under a publisher's names: safetensors, or a torch file."""
+def _grid_of(table: Tensor, extra: int, model: Any, source: Source) -> tuple[int, int] | None:
+    """Patches down and across for which a table was learned: as the file's configuration says, else a square; None if neither fits."""
+
+    def fits(grid: tuple[int, int]) -> bool:
+        rows = (2 * grid[0] - 1) * (2 * grid[1] - 1) if table.ndim == 2 else grid[0] * grid[1]
+        return rows + extra == table.shape[0 if table.ndim == 2 else 1]
+
+    size = settings_of_config(source.config).image_size
+    if size is not None:
+        told = (-(-size[0] // model.patch_size), -(-size[1] // model.patch_size))  # dense tasks pad to whole patches
+        if fits(told):
+            return told
+    own = getattr(model, "grid", None) or model.backbone.spec.grid
+    if source.layout is OWN and fits(own):  # a file of ours that does not tell
+        return own
+    count = max(table.shape[0 if table.ndim == 2 else 1] - extra, 0)
+    side = (math.isqrt(count) + 1) // 2 if table.ndim == 2 else math.isqrt(count)
+    return (side, side) if side > 0 and fits((side, side)) else None
+
+
+def write(state: State, layout: Layout, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Writes a network's weights under a publisher's names: safetensors, or a torch file.
+
+    `metadata`: text by key that a safetensors file carries beside its tensors; torch files have no place for it. The file appears
+    whole or not at all, with the permissions that any new file gets. InputError where the suffix is unknown or it cannot be written.
+    """
     path = Path(path)
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in layout.to_theirs(state).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".safetensors":
-        from safetensors.torch import save_file
-
-        save_file(tensors, path)
-    elif path.suffix in (".pth", ".pt", ".bin"):
-        torch.save({layout.wrapper: tensors} if layout.wrapper else tensors, path)
-    else:
+    if path.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
         raise InputError(f"'{path}' ends in '{path.suffix}'; weights are written to pth, pt, bin or safetensors files.")
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in layout.to_theirs(state).items()}
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        mode = part.stat().st_mode
+        if path.suffix == ".safetensors":
+            from safetensors.torch import save_file
+
+            save_file(tensors, part, metadata={"format": "pt", **(metadata or {})})
+            part.chmod(mode)  # safetensors makes files that nobody else can read
+        else:
+            torch.save({layout.wrapper: tensors} if layout.wrapper else tensors, part)
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be written ({error.strerror or error}).") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from spine.blocks.residual import DropPath, drop_path_rates
 from spine.blocks.transformer import MLP, PatchEmbed, attend, patch_grid
 from spine.downloads import Published
 from spine.errors import InputError
+from spine.inputs import HALF
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
 from spine.layouts.beit import LAYOUTS as ELSEWHERE
 from spine.names import Layout, Row
@@ -226,7 +227,15 @@ def published_row(size: str, own: float, tuned: dict[int, float]) -> dict[str, P
         crop_pct = 0.875 if image_size < 384 else 1.0
         half = (0.5, 0.5, 0.5)
         return Published(
-            f"{BEIT}{size}_patch16_{image_size}_pt22k{file}.pth", "MIT", metric, "", image_size, crop_pct, half, half
+            f"{BEIT}{size}_patch16_{image_size}_pt22k{file}.pth",
+            "MIT",
+            metric,
+            "",
+            image_size,
+            crop_pct,
+            half,
+            half,
+            interpolation="bicubic",
         )
 
     rows = {"imagenet1k": row("_ft1k", f"ImageNet-1k top-1 {own}")}
@@ -261,6 +270,7 @@ OFFICIAL = Layout(
         Row("lm_head.*", "head.lm_head.*"),
     ),
     wrapper="model",
+    input=dataclasses.replace(HALF, interpolation="bicubic"),
 )
 LAYOUTS = (OFFICIAL, dataclasses.replace(OFFICIAL, publisher="timm", wrapper=None), *ELSEWHERE)
 

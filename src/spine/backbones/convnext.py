@@ -7,6 +7,7 @@ bottleneck of two linear layers, one norm and one activation a block, separate d
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import LayerNorm2d, PoolNorm
 from spine.blocks.residual import DropPath, drop_path_rates
-from spine.downloads import Published
+from spine.downloads import SQUASHED, Published
+from spine.inputs import IMAGENET, IMAGENET_BICUBIC
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layouts.convnext import LAYOUTS as ELSEWHERE
-from spine.names import Layout, Row
+from spine.names import Layout, Row, with_input
 
 EPS = 1e-6  # of every norm
 
@@ -185,15 +187,20 @@ def published_row(variant: str, top1: tuple[float | None, ...], ema: str = "") -
     files = ("1k_224_ema", "1k_384", f"22k_1k_224{ema}", f"22k_1k_384{ema}")
     rows = {
         name: Published(
-            f"{FACEBOOK}{variant}_{file}.pth", "MIT", f"ImageNet-1k top-1 {score}", **(LARGE if "384" in name else {})
+            f"{FACEBOOK}{variant}_{file}.pth",
+            "MIT",
+            f"ImageNet-1k top-1 {score}",
+            interpolation="bicubic",
+            **(LARGE if "384" in name else {}),
         )
         for name, file, score in zip(names, files, top1, strict=True)
         if score is not None
     }
-    return {**rows, "imagenet22k": Published(f"{FACEBOOK}{variant}_22k_224.pth", "MIT", "a start for fine-tuning, 21841 classes")}
+    start = "a start for fine-tuning, 21841 classes"
+    return {**rows, "imagenet22k": Published(f"{FACEBOOK}{variant}_22k_224.pth", "MIT", start, interpolation="bicubic")}
 
 
-LARGE: dict[str, Any] = {"image_size": 384, "crop_pct": 1.0}  # evaluated without a crop
+LARGE: dict[str, Any] = {"image_size": 384, "crop_pct": 1.0, "note": SQUASHED}
 WEIGHTS = {
     "tiny": published_row("tiny", (82.1, None, 82.9, 84.1)),
     "small": published_row("small", (83.1, None, 84.6, 85.8)),
@@ -216,7 +223,7 @@ OFFICIAL = Layout(
     ),
     wrapper="model",
 )
-LAYOUTS = (OFFICIAL, *ELSEWHERE)
+LAYOUTS = with_input(IMAGENET, (replace(OFFICIAL, input=IMAGENET_BICUBIC), *ELSEWHERE))
 
 
 def convnext(

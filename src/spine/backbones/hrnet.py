@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import conv_norm, conv_norm_act, resize_map
 from spine.downloads import Published
+from spine.inputs import IMAGENET
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layouts.hrnet import LAYOUTS as ELSEWHERE
 from spine.layouts.hrnet import TRUNK
-from spine.names import Layout, Row
+from spine.names import Layout, Row, with_input
 
 
 class BasicBlock(nn.Module):
@@ -244,14 +245,17 @@ def converted(width: int, sha256: str, top1: float) -> Published:
 
 def timm(file: str, licence: str, top1: str) -> Published:
     """Of timm: ms, the authors' own file; gluon, trained anew by GluonCV."""
-    return Published(f"https://huggingface.co/timm/{file}/resolve/main/model.safetensors", licence, f"ImageNet-1k top-1 {top1}")
+    interpolation = "bicubic" if "gluon" in file else "bilinear"
+    address = f"https://huggingface.co/timm/{file}/resolve/main/model.safetensors"
+    return Published(address, licence, f"ImageNet-1k top-1 {top1}", interpolation=interpolation)
 
 
 def pose(width: int, height: int, sha256: str, ap: float) -> Published:
     """Trained anew by OpenMMLab on persons of 256x192 or 384x288 pixels, their height first; AP with detected boxes."""
-    size = f"{height}x{height * 3 // 4}"
+    width_of_image = height * 3 // 4
+    size = f"{height}x{width_of_image}"
     address = f"{OPENMMLAB}mmpose/top_down/hrnet/hrnet_w{width}_coco_{size}-{sha256}_20200708.pth"
-    return Published(address, "Apache-2.0", f"COCO val2017 AP {ap} at {size}", sha256, height, 1.0)
+    return Published(address, "Apache-2.0", f"COCO val2017 AP {ap} at {size}", sha256, (height, width_of_image), None)
 
 
 WEIGHTS: dict[str, dict[str, Published]] = {
@@ -302,7 +306,7 @@ TIMM = dataclasses.replace(OFFICIAL, publisher="timm")
 SSLD = dataclasses.replace(
     TIMM, options={"head_conv_bias": False}, needs=("final_layer.0.weight",), lacks=("final_layer.0.bias",)
 )
-LAYOUTS = (SSLD, OFFICIAL, TIMM, *ELSEWHERE)
+LAYOUTS = with_input(IMAGENET, (SSLD, OFFICIAL, TIMM, *ELSEWHERE))
 
 
 def hrnet(

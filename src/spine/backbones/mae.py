@@ -20,10 +20,11 @@ from spine.blocks.residual import drop_path_rates
 from spine.blocks.transformer import ClassTokenNorm, PatchEmbed, TransformerBlock, patch_grid, xavier_linear
 from spine.downloads import Published
 from spine.errors import InputError
+from spine.inputs import IMAGENET_BICUBIC
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
 from spine.layouts.mae import LAYOUTS as ELSEWHERE
 from spine.layouts.mae import by_pooling
-from spine.names import Layout, Row
+from spine.names import Layout, Row, with_input
 
 EPS = 1e-6  # of every norm (Hugging Face's is 1e-12)
 Pooling = Literal[
@@ -123,20 +124,23 @@ VARIANTS: dict[str, dict[str, Any]] = {
 FACEBOOK, LICENCE = "https://dl.fbaipublicfiles.com/mae/", "CC-BY-NC-4.0"
 
 
+def bicubic(address: str, metric: str) -> Published:
+    """A file of the authors, who evaluate on the middle 224 of 256 pixels."""
+    return Published(address, LICENCE, metric, interpolation="bicubic")
+
+
 def published_row(size: str, top1: float) -> dict[str, Published]:
     """Fine-tuned, and the encoder of the pre-training (the authors' README and FINETUNE.md)."""
     pretrained = f"{FACEBOOK}pretrain/mae_pretrain_vit_{size}.pth"
     return {
-        "imagenet1k": Published(f"{FACEBOOK}finetune/mae_finetuned_vit_{size}.pth", LICENCE, f"ImageNet-1k top-1 {top1}"),
-        "pretrained": Published(pretrained, LICENCE, "a start for fine-tuning, self-supervised on ImageNet-1k"),
+        "imagenet1k": bicubic(f"{FACEBOOK}finetune/mae_finetuned_vit_{size}.pth", f"ImageNet-1k top-1 {top1}"),
+        "pretrained": bicubic(pretrained, "a start for fine-tuning, self-supervised on ImageNet-1k"),
     }
 
 
 def with_decoder(file: str, how: str) -> Published:
     """Encoder and decoder, of the authors' demo, where it paints the hidden patches."""
-    return Published(
-        f"{FACEBOOK}visualize/mae_visualize_vit_{file}.pth", LICENCE, f"encoder and decoder, trained on plain pixels{how}"
-    )
+    return bicubic(f"{FACEBOOK}visualize/mae_visualize_vit_{file}.pth", f"encoder and decoder, trained on plain pixels{how}")
 
 
 WEIGHTS: dict[str, dict[str, Published]] = {
@@ -168,7 +172,9 @@ OFFICIAL = Layout(
 )
 PROBE = (Row("head.0.*", "head.norm.*"), Row("head.1.*", "head.linear.*"))
 TIMM = dataclasses.replace(OFFICIAL, publisher="timm", wrapper=None)
-LAYOUTS = (*by_pooling(OFFICIAL, "norm", "head", PROBE), *by_pooling(TIMM, "norm", "head"), *ELSEWHERE)
+LAYOUTS = with_input(
+    IMAGENET_BICUBIC, (*by_pooling(OFFICIAL, "norm", "head", PROBE), *by_pooling(TIMM, "norm", "head"), *ELSEWHERE)
+)
 
 
 def mae(

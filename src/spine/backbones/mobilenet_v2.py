@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from spine.blocks.conv import conv_norm, conv_norm_act, round_channels
 from spine.downloads import Published, hashed
+from spine.inputs import IMAGENET
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layouts.mobilenet_v2 import LAYOUTS as ELSEWHERE
-from spine.names import Layout, Row
+from spine.names import Layout, Row, with_input
 
 # Paper table 2: expansion, channels, repeats, stride
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -128,14 +129,18 @@ MMLAB = "https://download.openmmlab.com/mmclassification/v0/mobilenet_v2/mobilen
 
 # The authors' files are TensorFlow's alone. Of torchvision's two the first is what it takes by default.
 WEIGHTS: dict[str, dict[str, Published]] = {
-    "w050": {"imagenet1k": hashed(f"{WIGHTMAN}050-3d30d450.pth", "Apache-2.0", "ImageNet-1k top-1 65.95")},
+    "w050": {
+        "imagenet1k": hashed(f"{WIGHTMAN}050-3d30d450.pth", "Apache-2.0", "ImageNet-1k top-1 65.95", interpolation="bicubic")
+    },
     "w100": {
         "imagenet1k": hashed(f"{PYTORCH}7ebf99e0.pth", "BSD-3-Clause", "ImageNet-1k top-1 72.154", crop_pct=224 / 232),
         "torchvision_v1": hashed(f"{PYTORCH}b0353104.pth", "BSD-3-Clause", "ImageNet-1k top-1 71.878"),
-        "timm": hashed(f"{WIGHTMAN}100_ra-b33bc2c4.pth", "Apache-2.0", "ImageNet-1k top-1 72.91"),
+        "timm": hashed(f"{WIGHTMAN}100_ra-b33bc2c4.pth", "Apache-2.0", "ImageNet-1k top-1 72.91", interpolation="bicubic"),
         "openmmlab": hashed(f"{MMLAB}3b2dc3af.pth", "Apache-2.0", "ImageNet-1k top-1 71.86"),
     },
-    "w140": {"imagenet1k": hashed(f"{WIGHTMAN}140_ra-21a4e913.pth", "Apache-2.0", "ImageNet-1k top-1 76.52")},
+    "w140": {
+        "imagenet1k": hashed(f"{WIGHTMAN}140_ra-21a4e913.pth", "Apache-2.0", "ImageNet-1k top-1 76.52", interpolation="bicubic")
+    },
 }
 
 # torchvision's names; the authors published TensorFlow's checkpoints, which Hugging Face has converted.
@@ -148,7 +153,7 @@ TORCHVISION = Layout(
     ),
     lacks=("features.1.conv.0.weight",),  # d_li14's blocks are not nested
 )
-LAYOUTS = (TORCHVISION, *ELSEWHERE)
+LAYOUTS = with_input(IMAGENET, (TORCHVISION, *ELSEWHERE))
 
 
 def mobilenet_v2(

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from spine.blocks.conv import conv_norm, conv_norm_act, round_channels
 from spine.downloads import Published, hashed
+from spine.inputs import IMAGENET
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layouts.mobilenet_v3 import LAYOUTS as ELSEWHERE
-from spine.names import Layout, Row
+from spine.names import Layout, Row, with_input
 
 # Paper tables 1 and 2: kernel, expansion, channels, squeeze-and-excitation, hard swish, stride
 Rows = tuple[tuple[int, float, int, bool, bool, int], ...]
@@ -218,12 +219,13 @@ def of_torchvision(file: str, top1: float, **facts: Any) -> Published:
 
 def of_timm(file: str, top1: float, **facts: Any) -> Published:
     """A row of timm's own trainings."""
+    facts.setdefault("interpolation", "bicubic")
     return hashed(f"{WIGHTMAN}v0.1-weights/{file}.pth", "Apache-2.0", f"ImageNet-1k top-1 {top1}", **facts)
 
 
 def of_authors(file: str, top1: float) -> Published:
     """The authors' TensorFlow weights, as timm has converted them."""
-    return of_timm(f"tf_mobilenetv3_{file}", top1, layout="timm_tf", **HALF)
+    return of_timm(f"tf_mobilenetv3_{file}", top1, layout="timm_tf", interpolation="bilinear", **HALF)
 
 
 def of_miil(file: str, metric: str) -> Published:
@@ -238,7 +240,7 @@ WEIGHTS: dict[str, dict[str, Published]] = {
         "imagenet1k": of_torchvision("large-5c1a4163", 75.274, crop_pct=224 / 232),
         "torchvision_v1": of_torchvision("large-8738ca79", 74.042),
         "timm": of_timm("mobilenetv3_large_100_ra-f55367f5", 75.78),
-        "timm_ra4": Published(HUB, "Apache-2.0", "ImageNet-1k top-1 76.31", crop_pct=0.95, **HALF),
+        "timm_ra4": Published(HUB, "Apache-2.0", "ImageNet-1k top-1 76.31", crop_pct=0.95, interpolation="bicubic", **HALF),
         "timm_tf": of_authors("large_100-427764d5", 75.51),
         "imagenet22k_1k": of_miil("1k_miil_78_0-66471c13", "ImageNet-1k top-1 77.92"),
         "imagenet22k": of_miil("in21k_miil-d71cc17b", "a start for fine-tuning, 11221 classes of ImageNet-21k-P"),
@@ -276,7 +278,7 @@ TORCHVISION_LARGE, TORCHVISION_SMALL = (
     )
     for last, needs, lacks in ((16, BEYOND_SMALL, ()), (12, (), BEYOND_SMALL))
 )
-LAYOUTS = (TORCHVISION_LARGE, TORCHVISION_SMALL, *ELSEWHERE)
+LAYOUTS = (*with_input(IMAGENET, (TORCHVISION_LARGE, TORCHVISION_SMALL)), *ELSEWHERE)
 
 
 def mobilenet_v3(

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import GlobalAveragePool
 from spine.downloads import Published, hashed
+from spine.inputs import IMAGENET
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layouts.resnest import LAYOUTS as ELSEWHERE
-from spine.names import Layout, Row
+from spine.names import Layout, Row, with_input
 
 
 class SplitAttention(nn.Module):
@@ -213,6 +214,7 @@ WEIGHTS |= {
             f"ImageNet-1k top-1 {top1}",
             image_size=size,
             crop_pct=size / (size + 32),
+            interpolation="bicubic" if size >= 320 else "bilinear",
         )
     }
     for variant, digits, size, top1 in (
@@ -241,7 +243,7 @@ OFFICIAL = Layout(
     ),
 )
 TIMM = dataclasses.replace(OFFICIAL, publisher="timm")
-LAYOUTS = (OFFICIAL, TIMM, *ELSEWHERE)
+LAYOUTS = with_input(IMAGENET, (OFFICIAL, TIMM, *ELSEWHERE))
 
 
 def resnest(

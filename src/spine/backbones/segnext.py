@@ -17,10 +17,11 @@ from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import GlobalAveragePool, LayerNorm2d
 from spine.blocks.residual import DropPath, drop_path_rates
 from spine.downloads import Published, hashed
+from spine.inputs import IMAGENET
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layouts.segnext import LAYOUTS as ELSEWHERE
 from spine.layouts.segnext import encoder
-from spine.names import Layout, Row
+from spine.names import Layout, Row, with_input
 
 
 def depthwise(dim: int, height: int, width: int) -> nn.Conv2d:
@@ -188,6 +189,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "large": {"depths": (3, 5, 27, 3), "dims": (64, 128, 320, 512)},
 }
 
+# Options of heads that belong to the published networks: head -> variant -> options. A key that the user gives wins. The authors' code
+# has 64 bases unless a configuration says 16, as those of T and S do; OpenMMLab's files of B and L have 16, and tell so.
+HEAD_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "hamburger": {"base": {"channels": 512, "rank": 64}, "large": {"channels": 1024, "rank": 64}}
+}
+
 MMLAB = "https://download.openmmlab.com/mmsegmentation/v0.5/"
 
 
@@ -196,7 +203,14 @@ def published_row(letter: str, encoder_file: str, segmenter_file: str, miou: flo
     encoder_address = f"{MMLAB}pretrain/segnext/mscan_{letter}_20230227-{encoder_file}.pth"
     run = f"segnext_mscan-{letter}_1x16_512x512_adamw_160k_ade20k"
     return {
-        "imagenet1k": hashed(encoder_address, "Apache-2.0", "a start for segmenters, trained on ImageNet-1k"),
+        "imagenet1k": hashed(
+            encoder_address,
+            "Apache-2.0",
+            "a start for segmenters, trained on ImageNet-1k",
+            image_size=None,  # how it was evaluated as a classifier is not published
+            crop_pct=None,
+            interpolation=None,
+        ),
         "ade20k": hashed(
             f"{MMLAB}segnext/{run}/{run}_{segmenter_file}.pth",
             "Apache-2.0",
@@ -217,7 +231,7 @@ WEIGHTS: dict[str, dict[str, Published]] = {
 
 # The authors' names of classifiers; those of whole segmenters stand in `spine.layouts.segnext`.
 OFFICIAL = Layout("official", (*encoder("", "dwconv.dwconv"), Row("head.*", "head.linear.*")), wrapper="state_dict")
-LAYOUTS = (OFFICIAL, *ELSEWHERE)
+LAYOUTS = with_input(IMAGENET, (OFFICIAL, *ELSEWHERE))
 
 
 def segnext(

@@ -3,7 +3,7 @@
 Residual bottlenecks whose 1x1 convolutions are grouped, and a fixed shuffle of the channels between them, so that what the groups
 know reaches all of them. As in the authors' code the shuffle stands behind the depthwise convolution (the paper draws it before,
 which is the same up to the order of the depthwise channels) and undoes what the paper's formula does; `paper_shuffle=True` follows
-the formula, as OpenMMLab. The authors' classifier has no bias: `head_options={"bias": False}`.
+the formula, as OpenMMLab. The authors' classifier has no bias.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from spine.blocks.conv import GlobalAveragePool, conv_norm, conv_norm_act, initialise_by_inputs, initialise_stem
 from spine.downloads import Published, hashed
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+from spine.layouts.shufflenet_v1 import BGR_TO_255
 from spine.layouts.shufflenet_v1 import LAYOUTS as ELSEWHERE
 from spine.names import Layout, Row, bias_of_classifier
 
@@ -123,6 +124,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "x2_0_g8": _sizes(8, 48, 768),
 }
 
+# Options of heads that belong to the published networks: head -> variant -> options. A key that the user gives wins.
+HEAD_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {"linear": {variant: {"bias": False} for variant in VARIANTS}}
+
 MMLAB = "https://download.openmmlab.com/mmclassification/v0/shufflenet_v1/shufflenet_v1_batch1024_imagenet_20200804-"
 
 # The authors' files lie on OneDrive and BaiduYun alone, without an address of their own; OpenMMLab trained one size.
@@ -140,6 +144,7 @@ OFFICIAL = Layout(
     ),
     head_options=bias_of_classifier,
     wrapper="state_dict",
+    input=BGR_TO_255,
 )
 LAYOUTS = (OFFICIAL, *ELSEWHERE)
 

@@ -4,8 +4,8 @@ Half of the channels pass a unit untouched, the other half passes plain 1x1 and 
 convolutions, so that little memory is moved. Units are the authors': they split even from odd channels at their start, and where
 the stride is 2 the shortcut keeps the channels that come in. torchvision and OpenMMLab shuffle at the end of every unit, and there
 give both branches half of the channels: `equal_branches=True`, another network, which no reordering of weights makes of the authors'.
-The authors' classifier has no bias, `head_options={"bias": False}`; the dropout of 0.2 before it, of x2_0 and large_164_se,
-belongs to the head.
+The authors' classifier has no bias; the dropout of 0.2 before it, of x2_0 and large_164_se, belongs to their training:
+`head.dropout=0.2`.
 
 large_50 is the paper's table of large networks, which does not say how its first stage widens 64 channels at stride 1: here by the
 unit that changes channels everywhere else. large_164_se is the network that the authors released as ShuffleNetV2.Large. Its depth,
@@ -26,6 +26,7 @@ from spine.blocks.checkpointing import checkpointed
 from spine.blocks.conv import conv_norm, conv_norm_act, initialise_by_inputs, initialise_stem
 from spine.downloads import Published, hashed
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
+from spine.layouts.shufflenet_v2 import BGR_TO_255
 from spine.layouts.shufflenet_v2 import LAYOUTS as ELSEWHERE
 from spine.names import Layout, Row, Transform, bias_of_classifier
 
@@ -256,6 +257,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Options of heads that belong to the published networks: head -> variant -> options. A key that the user gives wins.
+HEAD_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "linear": {variant: {"bias": False} for variant in VARIANTS if variant != "large_164_se"}
+}
+
 PYTORCH = "https://download.pytorch.org/models/shufflenetv2_"
 MMLAB = "https://download.openmmlab.com/mmclassification/v0/shufflenet_v2/shufflenet_v2_batch1024_imagenet_20200812-"
 
@@ -284,6 +290,7 @@ OFFICIAL = Layout(
     head_options=bias_of_classifier,
     lacks=("first_conv.0.conv.weight",),
     wrapper="state_dict",
+    input=BGR_TO_255,
 )
 TWICE = Transform(lambda x, same: x, lambda x: (x, x))  # one tensor under two names
 OFFICIAL_LARGE = Layout(
@@ -302,6 +309,7 @@ OFFICIAL_LARGE = Layout(
     ),
     needs=("first_conv.0.conv.weight",),
     wrapper="state_dict",
+    input=BGR_TO_255,
 )
 LAYOUTS = (OFFICIAL, OFFICIAL_LARGE, *ELSEWHERE)
 

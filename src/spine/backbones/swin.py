@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from spine.blocks.checkpointing import checkpointed
 from spine.blocks.residual import DropPath, drop_path_rates
 from spine.blocks.transformer import MLP, attend
-from spine.downloads import Published
+from spine.downloads import SQUASHED, Published
 from spine.errors import InputError
+from spine.inputs import IMAGENET_BICUBIC
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layouts.swin import LAYOUTS as ELSEWHERE
-from spine.names import Layout, Row
+from spine.names import Layout, Row, with_input
 
 # Maps with a side no longer than the window: the window shrinks to it and nothing is shifted (the authors' classification code, Hugging
 # Face); such a side is padded and not shifted (torchvision), or padded and shifted as any other (the dense code of the authors, OpenMMLab).
@@ -262,18 +263,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 SWIN = "https://github.com/SwinTransformer/storage/releases/download/v"
-LARGE_IMAGE: dict[str, Any] = {"image_size": 384, "crop_pct": 1.0}  # evaluated without a crop
+BICUBIC: dict[str, Any] = {"interpolation": "bicubic"}
+LARGE_IMAGE: dict[str, Any] = {"image_size": 384, "crop_pct": 1.0, "note": SQUASHED, **BICUBIC}
 
 
 def published_row(file: str, own: float | None, tuned: float, release: str = "1.0.0") -> dict[str, Published]:
     """Top-1 on ImageNet-1k of what was trained on it alone, and of what was tuned on it after ImageNet-22k (authors' MODELHUB.md)."""
-    end, large = ("_384", LARGE_IMAGE) if file.endswith("384") else ("", {})
+    end, facts = ("_384", LARGE_IMAGE) if file.endswith("384") else ("", BICUBIC)
     start = f"{SWIN}{release}/swin_{file}_22k"
     tuned_file = f"{start}to1k{'_finetune' if release == '1.0.8' else ''}.pth"
     rows = {
-        f"imagenet1k{end}": Published(f"{SWIN}1.0.0/swin_{file}.pth", "MIT", f"ImageNet-1k top-1 {own}", **large),
-        f"imagenet22k{end}": Published(f"{start}.pth", "MIT", "a start for fine-tuning, 21841 classes", **large),
-        f"imagenet22k_1k{end}": Published(tuned_file, "MIT", f"ImageNet-1k top-1 {tuned}", **large),
+        f"imagenet1k{end}": Published(f"{SWIN}1.0.0/swin_{file}.pth", "MIT", f"ImageNet-1k top-1 {own}", **facts),
+        f"imagenet22k{end}": Published(f"{start}.pth", "MIT", "a start for fine-tuning, 21841 classes", **facts),
+        f"imagenet22k_1k{end}": Published(tuned_file, "MIT", f"ImageNet-1k top-1 {tuned}", **facts),
     }
     return {name: row for name, row in rows.items() if own is not None or "imagenet22k" in name}
 
@@ -284,7 +286,7 @@ def further_rows(size: str, sha256: str, top1: float, resized: int, miou: float)
     dense = f"{SWIN}1.0.1/upernet_swin_{size}_patch4_window7_512x512.pth"
     metric = f"ADE20K mIoU {miou} with a UPerNet, of which only the backbone is read"
     return {
-        "torchvision": Published(address, "BSD-3-Clause", f"ImageNet-1k top-1 {top1}", sha256, crop_pct=224 / resized),
+        "torchvision": Published(address, "BSD-3-Clause", f"ImageNet-1k top-1 {top1}", sha256, crop_pct=224 / resized, **BICUBIC),
         "ade20k": Published(dense, "MIT", metric, image_size=512, crop_pct=1.0),
     }
 
@@ -321,7 +323,7 @@ OFFICIAL = Layout(
     ),
     wrapper="model",
 )
-LAYOUTS = (OFFICIAL, *ELSEWHERE)
+LAYOUTS = with_input(IMAGENET_BICUBIC, (OFFICIAL, *ELSEWHERE))
 
 
 def swin(

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from spine.blocks.conv import GlobalAveragePool
 from spine.downloads import Published, hashed
+from spine.inputs import IMAGENET, InputSettings
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layouts.vgg16 import LAYOUTS as ELSEWHERE
-from spine.names import Layout, Row, Transform
+from spine.names import Layout, Row, Transform, with_input
 
 DEPTHS = (2, 2, 3, 3, 3)  # paper table 1, column D
 
@@ -177,6 +178,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "largefov": {},
 }
 
+CAFFE_MEAN, CAFFE_STD = (123 / 255, 117 / 255, 104 / 255), (1 / 255, 1 / 255, 1 / 255)  # values of 0..255 less their mean
 PYTORCH = "https://download.pytorch.org/models/vgg16-"
 MMLAB = "https://download.openmmlab.com/mmclassification/v0/vgg/vgg16_batch256_imagenet_20210208-"
 # The authors' files are Caffe's. That of `largefov` is SSD's, where the hidden layers are reduced to 1024 channels.
@@ -190,8 +192,11 @@ WEIGHTS: dict[str, dict[str, Published]] = {
             "https://s3.amazonaws.com/amdegroot-models/vgg16_reducedfc.pth",
             "MIT",
             "a start for dense tasks, without a classifier",
-            mean=(123 / 255, 117 / 255, 104 / 255),
-            std=(1 / 255, 1 / 255, 1 / 255),
+            image_size=None,
+            crop_pct=None,
+            mean=CAFFE_MEAN,
+            std=CAFFE_STD,
+            interpolation=None,
         )
     },
 }
@@ -211,6 +216,9 @@ OFFICIAL = Layout(
         Row("pool6_1x1_norm.weight", "head.global_norm.scale", SCALE),
         Row("score.*", "head.score.*"),
     ),
+    input=InputSettings(
+        mean=CAFFE_MEAN, std=CAFFE_STD, note="made for images in BGR order (blue first), if it is Caffe's; spine's are RGB."
+    ),
 )
 # VGG_ILSVRC_16_layers_fc_reduced, from which both started, as SSD's file for torch numbers its layers.
 REDUCED = Layout(
@@ -220,8 +228,9 @@ REDUCED = Layout(
         Row("31.*", "backbone.fc6.*"),
         Row("33.*", "backbone.fc7.*"),
     ),
+    input=InputSettings(mean=CAFFE_MEAN, std=CAFFE_STD),
 )
-LAYOUTS = (OFFICIAL, REDUCED, *ELSEWHERE)
+LAYOUTS = (OFFICIAL, REDUCED, *with_input(IMAGENET, ELSEWHERE))
 
 
 def vgg16(

@@ -19,6 +19,7 @@ from spine.blocks.positions import resize_positions
 from spine.blocks.residual import drop_path_rates
 from spine.blocks.transformer import ClassTokenNorm, PatchEmbed, TransformerBlock, patch_grid, xavier_linear
 from spine.errors import InputError
+from spine.inputs import HALF
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
 from spine.layouts.vit import LAYOUTS as ELSEWHERE
 from spine.layouts.vit import PUBLISHED
@@ -343,13 +344,14 @@ ROWS = (
         for row in unit_rows(f"block{i + 1}.unit{j + 1}", f"backbone.patch_embed.backbone.stages.{i}.blocks.{j}")
     ),
 )
-OFFICIAL = Layout("official", ROWS, {"gelu": "tanh"})
+OFFICIAL = Layout("official", ROWS, {"gelu": "tanh"}, input=HALF)
 STEM_ONLY = Layout(  # the hybrid R-Ti/16
     "official",
     (*stem_rows("backbone.patch_embed.backbone"), *ROWS),
     {"gelu": "tanh"},
     needs=("conv_root.kernel",),
     lacks=("block1.unit1.conv1.kernel",),
+    input=HALF,
 )
 LAYOUTS = (STEM_ONLY, OFFICIAL, *ELSEWHERE)
 

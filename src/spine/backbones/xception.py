@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from spine.blocks.conv import GlobalAveragePool
 from spine.downloads import Published
+from spine.inputs import HALF, InputSettings
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.names import Layout, Row
 
@@ -141,6 +142,7 @@ WEIGHTS: dict[str, dict[str, Published]] = {
             crop_pct=0.8975,
             mean=(0.5, 0.5, 0.5),
             std=(0.5, 0.5, 0.5),
+            interpolation="bicubic",
         )
     }
 }
@@ -151,8 +153,9 @@ ROWS = (
     Row("conv*.**", "backbone.conv*.**"),
     Row("bn*.*", "backbone.bn*.*"),
 )
-OFFICIAL = Layout("official", (*ROWS, Row("fc.*", "head.linear.*")), lacks=("last_linear.weight",))
-CADENE = Layout("official", (*ROWS, Row("last_linear.*", "head.linear.*")), needs=("last_linear.weight",))
+INPUT = InputSettings((299, 299), 0.8975, "bicubic", HALF.mean, HALF.std)
+OFFICIAL = Layout("official", (*ROWS, Row("fc.*", "head.linear.*")), lacks=("last_linear.weight",), input=INPUT)
+CADENE = Layout("official", (*ROWS, Row("last_linear.*", "head.linear.*")), needs=("last_linear.weight",), input=INPUT)
 TIMM = dataclasses.replace(OFFICIAL, publisher="timm")
 LAYOUTS = (OFFICIAL, CADENE, TIMM)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import copy
 import logging
 import math
 import signal
@@ -72,7 +72,10 @@ def run(config: dict[str, Any], folder: RunFolder, source: dict[str, Any] | None
     if (done := _finished(config, folder)) is not None:
         return _optimized(config, done)
     resume = _checkpoint_to_resume(config, folder)
-    check({**config, "ckpt_path": resume})  # before Lightning, which takes seconds to import
+    before = copy.deepcopy(config)  # checks and building add what they find out
+    given, config["ckpt_path"] = config["ckpt_path"], resume
+    check(config)  # before Lightning, which takes seconds to import
+    config["ckpt_path"] = given
     rows = rows_of(config, resume) if resume is not None else 0
     import pytorch_lightning as pl
 
@@ -80,7 +83,6 @@ def run(config: dict[str, Any], folder: RunFolder, source: dict[str, Any] | None
 
     silence_libraries()
     pl.seed_everything(config["seed"], verbose=False)
-    before = json.loads(json.dumps(config))
     task, data = build(config)
     task.config_source = keep_interpolations(source or before, before, config)
     in_place = resume is not None and Path(resume).resolve().parent == folder.last.parent.resolve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from spine.interfaces import DataSet, Labels
     from spine.tasks.base import Task
 
+log = logging.getLogger(__name__)
 OF_LOADER = ("image_size", "batch_size", "num_workers", "mean", "std")  # keys of conf/dataset that are not the format's
 
 
@@ -28,7 +30,7 @@ def build_data(config: dict[str, Any], labels: Labels | None = None) -> DataModu
     from spine.model import task_facts
 
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
-    settle_input(config, None)
+    settle_input(config, report=False)  # nothing is left to do where the configuration was checked
     node = config["dataset"]
     own = {key: value for key, value in node.items() if key not in OF_LOADER}
     augment = config["augment"]
@@ -68,8 +70,11 @@ def build(config: dict[str, Any], split: str = "train", saved_labels: Labels | N
     import torch
 
     from spine.model import load_weights
+    from spine.precision import resolve_precision, set_float32_precision
 
-    config["trainer"]["precision"] = resolve_precision(config["trainer"]["precision"])
+    trainer = config["trainer"]
+    trainer["precision"] = resolve_precision(trainer["precision"], trainer["accelerator"])
+    set_float32_precision(trainer["precision"])
     task = named(config["task"])
     data = build_data(config, saved_labels)
     labels = data.split(split).labels
@@ -84,8 +89,7 @@ def build(config: dict[str, Any], split: str = "train", saved_labels: Labels | N
     model = build_model(config, outputs).to(memory_format=torch.channels_last)
     loaded = load_weights(model, parts(config, outputs)[0], opened) if opened is not None else None
     if config["compile"]:
-        model.backbone.compile()
-        model.head.compile()
+        model.compile_parts()
     module = instantiate(
         "task",
         config["task"],
@@ -100,16 +104,6 @@ def build(config: dict[str, Any], split: str = "train", saved_labels: Labels | N
     module.config = config
     module.weights = loaded
     return module, data
-
-
-def resolve_precision(wanted: str) -> str:
-    """Lightning's word for `auto`: bf16-mixed where the processor computes in bf16 at full speed, else 32-true."""
-    if wanted != "auto":
-        return wanted
-    import torch
-
-    fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
-    return "bf16-mixed" if fast else "32-true"
 
 
 def padded_size(config: dict[str, Any]) -> tuple[tuple[int, int], int]:
@@ -128,18 +122,32 @@ def padded_size(config: dict[str, Any]) -> tuple[tuple[int, int], int]:
     return (height + -height % patch, width + -width % patch), patch
 
 
-def settle_input(config: dict[str, Any], row: Any) -> None:
-    """Mean and standard deviation of the images: as given, else those of a row of the weight table, else ImageNet's."""
-    from spine.downloads import IMAGENET_MEAN, IMAGENET_STD
+def settle_input(config: dict[str, Any], report: bool = True) -> None:
+    """Fills in what is null of image size, crop, interpolation, mean and std: as the weights were evaluated, else as is usual.
 
-    for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-        given, published = config["dataset"].get(name), list(getattr(row, name) if row else usual)
-        if given is None:
-            config["dataset"][name] = published
-        elif row and list(given) != published:
-            print(
-                f"The weights '{config['backbone']['weights']}' were made with {name} {published}; dataset.{name} is {list(given)}."
-            )
+    With `report`, warns of each of them that the configuration sets to something else.
+    """
+    from spine.inputs import InputSettings, apply_changes
+    from spine.inputs import settle_input as settle
+    from spine.model import read_weights
+
+    node, settings = config["backbone"], InputSettings()
+    if node.get("weights") is not None:
+        opened = read_weights(named(node), node["weights"], {"variant": node.get("variant")}, node.get("layout"))
+        settings = opened.input_settings
+    changes, differences = settle(config, settings)
+    apply_changes(config, changes)
+    for difference in differences if report else ():
+        log.warning("The weights '%s' were %s", node["weights"], difference)
+
+
+def settle_head(config: dict[str, Any]) -> None:
+    """Writes the options of the head that are null into a plain configuration: the published network's, else the head's own."""
+    from spine.model import settle_head_options
+
+    own = {key: value for key, value in config["head"].items() if key not in ("_target_", "levels")}
+    backbone = config["backbone"]
+    config["head"].update(settle_head_options(named(backbone), named(config["head"]), backbone.get("variant"), own))
 
 
 def parts(config: dict[str, Any], num_outputs: int | None) -> tuple[partial, dict[str, Any], dict[str, Any]]:

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from spine.config.building import OF_LOADER, build_model, open_weights, parts, settle_input
+from spine.config.building import OF_LOADER, build_model, open_weights, parts, settle_head, settle_input
 from spine.config.resume import check_resume
 from spine.config.targets import augmentations, check_targets, instantiate, named, target_of
 from spine.config.values import check_options, check_values, shown
@@ -93,8 +93,9 @@ def check_parts(config: dict[str, Any]) -> None:
     import torch
 
     outputs = None if task == "mae" else 2
+    settle_input(config)
     opened = open_weights(config, outputs)
-    settle_input(config, opened.row if opened else None)
+    settle_head(config)
     with torch.device("meta"):
         model = build_model(config, outputs)
     if opened is not None:

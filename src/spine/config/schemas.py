@@ -35,7 +35,9 @@ Duration = Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")]
 SWITCH = Allowed(bool, "true or false")
 OPTIONAL_SWITCH = Allowed(bool | None, "true, false or null")
 BATCHES = Allowed(Count | Share, "a whole number of batches, or a share of them with a decimal point, 0.0 to 1.0")
-IMAGE_SIZE = Allowed(Size, "two numbers of pixels, [height, width], such as image_size=[180,240]")
+IMAGE_SIZE = Allowed(
+    Size | None, "two numbers of pixels, [height, width], such as image_size=[180,240], or null for that of the weights"
+)
 WARMUP = Allowed(BelowOne, "a share of all steps, 0 or more and below 1")
 
 PRECISIONS = (
@@ -207,9 +209,11 @@ OPTIONS: Mapping[str, Schema] = {
     },
     "head": {
         "levels": Allowed(Annotated[list[int], Field(min_length=1)] | None, "a list of feature levels (0 is the finest), or null"),
-        "channels": Allowed(Positive, "a whole number of channels, 1 or more"),
-        "rank": Allowed(Positive, "a whole number of bases, 1 or more"),
-        "dropout": Allowed(BelowOne, "a probability, 0 or more and below 1"),
+        "channels": Allowed(Positive | None, "a whole number of channels, 1 or more, or null"),
+        "rank": Allowed(Positive | None, "a whole number of bases, 1 or more, or null"),
+        "dropout": Allowed(BelowOne | None, "a probability, 0 or more and below 1, or null"),
+        "bias": OPTIONAL_SWITCH,
+        "fusion": Allowed(Literal["early", "late", None], "early, late or null"),
         "decoder_dim": Allowed(Positive | None, "a whole number of channels, 1 or more, or null"),
         "decoder_depth": Allowed(Positive | None, "a whole number of blocks, 1 or more, or null"),
         "decoder_heads": Allowed(Positive | None, "a whole number of attention heads, 1 or more, or null"),

@@ -105,9 +105,9 @@ class Resize(GeometricStep):
 class CenterCrop(GeometricStep):
     """Resizes so that `size` is `crop_pct` of the shorter side's fit, and cuts the middle: ImageNet's way to evaluate."""
 
-    def __init__(self, size: Sequence[int], crop_pct: float = 0.875, interpolation: str | None = None):
-        """`interpolation` of the image: "area", "bilinear", "bicubic" as in `resize`; None or "auto" its own choice."""
-        self.size, self.crop_pct = (int(size[0]), int(size[1])), crop_pct
+    def __init__(self, size: Sequence[int], crop_pct: float | None = None, interpolation: str | None = None):
+        """`crop_pct` None is 0.875. `interpolation` of the image: "area", "bilinear", "bicubic" as in `resize`; None or "auto" its own."""
+        self.size, self.crop_pct = (int(size[0]), int(size[1])), 0.875 if crop_pct is None else crop_pct
         self.interpolation = check_interpolation(interpolation)
 
     def __call__(self, sample: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:

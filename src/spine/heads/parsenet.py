@@ -28,8 +28,9 @@ class L2Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
-        squares = at_least_float32(x).square().sum(1, keepdim=True)  # squares leave half precision's range
-        return x * (squares + EPS).rsqrt().to(x.dtype) * self.scale
+        wide = at_least_float32(x)  # the squares of float16 overflow, and so does the inverse of a length near zero
+        unit = wide * (wide.square().sum(1, keepdim=True) + EPS).rsqrt()
+        return unit.to(torch.promote_types(x.dtype, self.scale.dtype)) * self.scale
 
 
 class ParseNet(Head):

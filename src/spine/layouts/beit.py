@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spine.inputs import HALF
 from spine.names import JOIN, Layout, Row
 
 TABLE = "relative_position_bias.relative_position_bias_table"
@@ -35,6 +36,7 @@ def hugging_face(layers: str, shared: str, table: str, attention: str, qkv: str,
             Row("lm_head.*", "head.lm_head.*"),
         ),
         options={"norm_eps": 1e-12},
+        input=HALF,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from spine.inputs import HALF
 from spine.names import Layout, Row
 
 REPEATS = (1, 2, 3, 4, 3, 3, 1)
@@ -60,6 +61,7 @@ HUGGING_FACE = Layout(  # the authors' own weights, with 1001 classes, of which 
         Row("classifier.*", "head.linear.*"),
     ),
     options={"norm_eps": 1e-3, "tf_padding": True},
+    input=HALF,
 )
 
 OPENMMLAB = Layout(

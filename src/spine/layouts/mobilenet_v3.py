@@ -6,9 +6,11 @@ Which of our layers a name stands for depends on where squeeze-and-excitation is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from spine.names import FLATTEN, UNFLATTEN, Layout, Row, Transform
+from spine.inputs import HALF, IMAGENET
+from spine.names import FLATTEN, UNFLATTEN, Layout, Row, Transform, with_input
 
 Names = tuple[str, str]  # of a convolution and its norm, or of two layers that squeeze
 Parts = tuple[Names, Names, Names, Names]  # expansion, depthwise convolution, squeeze-and-excitation, projection
@@ -123,8 +125,10 @@ def d_li14(kind: Kind) -> Layout:
 
 # timm's `tf_` files hold TensorFlow's weights under the same names, so that they must be called so; only they are minimalistic too.
 LAYOUTS = (
-    *(timm("timm", kind, {"norm_eps": 1e-5}) for kind in (LARGE, SMALL)),
-    *(timm("timm_tf", kind, {"tf_padding": True}) for kind in (LARGE, SMALL, Kind(LARGE.repeats), Kind(SMALL.repeats))),
-    *map(openmmlab, (LARGE, SMALL)),
-    *map(d_li14, (LARGE, SMALL)),
+    *(timm("timm", kind, {"norm_eps": 1e-5}) for kind in (LARGE, SMALL)),  # some of ImageNet's mean, some of 0, some of 0.5
+    *with_input(
+        replace(HALF, interpolation="bilinear"),
+        (timm("timm_tf", kind, {"tf_padding": True}) for kind in (LARGE, SMALL, Kind(LARGE.repeats), Kind(SMALL.repeats))),
+    ),
+    *with_input(IMAGENET, (*map(openmmlab, (LARGE, SMALL)), *map(d_li14, (LARGE, SMALL)))),
 )

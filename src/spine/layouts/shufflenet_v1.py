@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from spine.names import Layout, Row
+from spine.inputs import IMAGENET, InputSettings
+from spine.names import Layout, Row, bias_of_classifier
 
 PLACES = [(stage, i) for stage, depth in enumerate((4, 8, 4)) for i in range(depth)]  # of our units, in order
 LAYERS = {
@@ -10,6 +11,11 @@ LAYERS = {
     "depthwise_conv3x3_bn": ("branch_main_1", 3),
     "g_conv_1x1_expand": ("branch_main_2", 0),
 }
+
+# The authors' images, as OpenCV reads them
+BGR_TO_255 = InputSettings(
+    mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), note="made for images in BGR order (blue first); spine's are RGB."
+)
 
 OPENMMLAB = Layout(
     "openmmlab",
@@ -25,6 +31,8 @@ OPENMMLAB = Layout(
         Row("head.fc.*", "head.linear.*"),
     ),
     options={"paper_shuffle": True},
+    head_options=bias_of_classifier,
+    input=IMAGENET,
     wrapper="state_dict",
 )
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from spine.names import Layout, Row
+from spine.inputs import IMAGENET, InputSettings
+from spine.names import Layout, Row, bias_of_classifier
 
 PLACES = [(stage, i) for stage, depth in enumerate((4, 8, 4)) for i in range(depth)]  # of our units, in order
 OPTIONS = {"equal_branches": True}
 LAYERS = {"branch1": ("branch_proj", (0, 2)), "branch2": ("branch_main", (0, 3, 5))}  # ours, and where its convolutions stand
+
+# The authors' images, as OpenCV reads them
+BGR_TO_255 = InputSettings(
+    mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), note="made for images in BGR order (blue first); spine's are RGB."
+)
 
 TORCHVISION = Layout(
     "torchvision",
@@ -21,6 +27,8 @@ TORCHVISION = Layout(
         Row("fc.*", "head.linear.*"),
     ),
     options=OPTIONS,
+    head_options=bias_of_classifier,
+    input=IMAGENET,
 )
 
 OPENMMLAB = Layout(
@@ -40,6 +48,8 @@ OPENMMLAB = Layout(
         Row("head.fc.*", "head.linear.*"),
     ),
     options=OPTIONS,
+    head_options=bias_of_classifier,
+    input=IMAGENET,
     wrapper="state_dict",
 )
 

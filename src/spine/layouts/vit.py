@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spine.downloads import Published
+from spine.inputs import IMAGENET
 from spine.names import JOIN, Layout, Row
 
 HYBRID = {"group_norm_eps": 1e-5, "std_conv_eps": 1e-8}  # of a ResNet in front, everywhere but in the authors' code
@@ -38,6 +39,7 @@ def torchvision(fc1: str, fc2: str) -> Layout:
             Row("encoder.ln.*", "backbone.pooling.norm.*"),
             Row("heads.head.*", "head.linear.*"),
         ),
+        input=IMAGENET,
     )
 
 
@@ -150,15 +152,17 @@ BARE = "a start for fine-tuning, from ImageNet-21k, without a classifier"
 def google(address: str, top1: str = "", image_size: int = 224, sha256: str = "", metric: str = START) -> Published:
     """Of Google or trained as theirs: mean and std 0.5; timm measured without a crop from 384 px on."""
     metric = f"ImageNet-1k top-1 {top1} (timm)" if top1 else metric
-    half = (0.5, 0.5, 0.5)
-    return Published(address, "Apache-2.0", metric, sha256, image_size, 0.9 if image_size < 384 else 1.0, half, half)
+    half, crop_pct = (0.5, 0.5, 0.5), 0.9 if image_size < 384 else 1.0
+    return Published(address, "Apache-2.0", metric, sha256, image_size, crop_pct, half, half, interpolation="bicubic")
 
 
 def torchvision_row(file: str, top1: float, image_size: int = 224, crop_pct: float = 0.875) -> Published:
     """`file` ends with its hash; those of SWAG, pre-trained on hashtags, have a licence of their own."""
     licence = "CC-BY-NC-4.0" if "swag" in file else "BSD-3-Clause"
     address = f"https://download.pytorch.org/models/vit_{file}.pth"
-    return Published(address, licence, f"ImageNet-1k top-1 {top1}", file[-8:], image_size, crop_pct)
+    interpolation = "bicubic" if "swag" in file else "bilinear"
+    metric = f"ImageNet-1k top-1 {top1}"
+    return Published(address, licence, metric, file[-8:], image_size, crop_pct, interpolation=interpolation)
 
 
 def augreg() -> dict[str, dict[str, Published]]:

@@ -1,0 +1,57 @@
+"""Networks under autocast to 16 bits: finite answers and gradients, for black images and for large values too."""
+
+import itertools
+
+import pytest
+import torch
+
+import spine
+from spine.heads.parsenet import L2Norm
+from spine.model import TASKS, MaskedModel, head_class, list_heads
+
+MAPS = ("fcn", "hamburger", "heatmap", "parsenet")
+CASES = [
+    *((backbone, "cls", "linear") for backbone in spine.list_backbones()),
+    *((backbone, "pose" if head == "heatmap" else "seg", head) for backbone, head in itertools.product(["vgg16", "swin"], MAPS)),
+    ("mae", "mae", "mae_decoder"),
+    ("convnext", "mae", "mae_decoder"),
+    ("beit", "beit", "token_classifier"),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("magnitude", [0.0, 1e-7, 1e-3, 200.0])
+@pytest.mark.parametrize("weights", [torch.float32, "half"])
+def test_vectors_of_any_length_come_to_length_one_or_zero(dtype, magnitude, weights):
+    """Squares leave the range of float16 above 256, the inverse of the length below 1.5e-5."""
+    layer = L2Norm(64).to(dtype if weights == "half" else weights)
+    x = (magnitude * torch.randn(2, 64, 3, 3)).to(dtype).requires_grad_()
+    out = layer(x)
+    assert out.dtype == (dtype if weights == "half" else torch.float32)
+    expected = x.double() / (x.double().square().sum(1, keepdim=True) + 1e-10).sqrt() * 10
+    torch.testing.assert_close(out.double(), expected, atol=0.03, rtol=0.02)
+    out.float().square().sum().backward()
+    assert layer.scale.grad.isfinite().all()
+    if magnitude != 1e-7:  # the slope there is 1e6, which float16 does not have; the scaler of 16-mixed skips such a step
+        assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("backbone", "task", "head"), CASES)
+def test_black_and_bright_images_give_finite_answers_and_bright_ones_gradients(backbone, task, head, dtype):
+    outputs = None if TASKS[task].feeds == "tokens" else 4
+    net = spine.create_model(backbone, variant="micro", task=task, head=head, num_outputs=outputs, image_size=32).train()
+    for image in (torch.zeros(2, 3, 32, 32), 20 * torch.randn(2, 3, 32, 32)):
+        arguments = [image]
+        if isinstance(net, MaskedModel):
+            arguments.append(torch.arange(net.grid[0] * net.grid[1]).expand(2, -1) % 4 > 0)
+        with torch.autocast("cpu", dtype):
+            out = net(*arguments)
+        assert out.isfinite().all()
+    out.float().square().mean().backward()  # of the bright one; a norm of constants has a slope of 1 / sqrt(eps), layer after layer
+    assert not [name for name, p in net.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+
+
+def test_every_head_is_covered():
+    assert {head for _, _, head in CASES} == set(list_heads())
+    assert all(head_class(head).reads == TASKS[task].feeds for _, task, head in CASES)

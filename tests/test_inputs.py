@@ -1,0 +1,158 @@
+"""The images that published weights were evaluated on reach the configuration, or the difference is told."""
+
+import numpy as np
+import pytest
+import torch
+from recording import draw, shapes_of
+from test_configs import composed
+
+import spine
+from spine import inputs
+from spine.backbones import vit
+from spine.config import building, checks
+from spine.inputs import HALF, IMAGENET, InputSettings
+from spine.layouts.vit import google
+from spine.model import backbone_module
+
+CROP = {"_target_": "spine.datasets.transforms.CenterCrop", "size": None, "crop_pct": None, "interpolation": None}
+AT_384 = InputSettings((384, 384), 1.0, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def plain_config(image_size=None, mean=None, eval_steps=(CROP,), task="cls"):
+    return {
+        "task": {"_target_": f"spine.tasks.{task}.Task"},
+        "image_size": image_size,
+        "dataset": {"image_size": image_size, "mean": mean, "std": None},
+        "augment": {"train": [{"size": image_size}], "eval": [dict(step) for step in eval_steps]},
+    }
+
+
+def test_null_takes_what_the_weights_were_evaluated_on():
+    config = plain_config()
+    changes, differences = inputs.settle_input(config, AT_384)
+    assert not differences and config == plain_config()  # nothing is changed before it is applied
+    inputs.apply_changes(config, changes)
+    assert config["image_size"] == config["dataset"]["image_size"] == config["augment"]["train"][0]["size"] == [384, 384]
+    assert config["augment"]["eval"][0] == {**CROP, "size": [384, 384], "crop_pct": 1.0, "interpolation": "bicubic"}
+    assert config["dataset"]["mean"] == config["dataset"]["std"] == [0.5, 0.5, 0.5]
+    assert inputs.settle_input(config, AT_384) == ({}, [])
+
+
+def test_null_without_weights_is_the_usual():
+    config = plain_config()
+    inputs.apply_changes(config, inputs.settle_input(config, InputSettings())[0])
+    assert config["image_size"] == [224, 224] and config["dataset"]["mean"] == [0.485, 0.456, 0.406]
+    assert (config["augment"]["eval"][0]["crop_pct"], config["augment"]["eval"][0]["interpolation"]) == (0.875, "auto")
+
+
+def test_what_the_user_sets_stays_and_is_told():
+    crop = {**CROP, "size": [64, 48], "crop_pct": 0.875, "interpolation": "bilinear"}
+    config = plain_config(image_size=[64, 48], mean=[0.4, 0.4, 0.4], eval_steps=[crop])
+    changes, differences = inputs.settle_input(config, AT_384)
+    assert changes == {"dataset.std": [0.5, 0.5, 0.5]}
+    assert differences == [
+        "evaluated at 384x384 pixels; image_size is 64x48.",
+        "made with mean [0.5, 0.5, 0.5]; dataset.mean is [0.4, 0.4, 0.4].",
+        "evaluated with crop_pct 1; augment.eval.0.crop_pct is 0.875.",
+        "evaluated with interpolation bicubic; augment.eval.0.interpolation is bilinear.",
+    ]
+
+
+def test_an_evaluation_without_a_crop_and_another_order_of_channels_are_told():
+    settings = InputSettings(crop_pct=0.9, note="made for images in BGR order (blue first); spine's are RGB.")
+    resize = {"_target_": "spine.datasets.transforms.Resize", "size": [64, 64]}
+    differences = inputs.settle_input(plain_config([64, 64], eval_steps=[resize]), settings)[1]
+    assert differences[0] == "evaluated on a center crop (crop_pct 0.9); augment.eval has no CenterCrop."
+    assert differences[1] == settings.note
+    assert inputs.settle_input(plain_config([64, 64], eval_steps=[resize], task="seg"), settings)[1] == [settings.note]
+
+
+@pytest.fixture
+def vit_at_384(monkeypatch, tmp_path):
+    """The authors' npz file of a micro ViT for 384 pixels, published as `imagenet1k_384` and already fetched; its path."""
+    net = spine.create_model("vit", variant="micro", num_outputs=10, image_size=384)
+    net.load_state_dict({key: value.float() for key, value in draw(shapes_of(net)).items()}, strict=False)
+    path = tmp_path / "micro-res_384.npz"
+    np.savez(path, **{key: x.contiguous().numpy() for key, x in vit.OFFICIAL.to_theirs(net.state_dict()).items()})
+    row = google(f"https://example.org/{path.name}", "70.0", 384)
+    monkeypatch.setitem(vit.WEIGHTS, "micro", {"imagenet1k_384": row})
+    monkeypatch.setenv("SPINE_CACHE", str(tmp_path))
+    return path
+
+
+def checked(*overrides):
+    config = composed("backbone=vit", "backbone.variant=micro", "task=cls", *overrides)
+    checks.check(config)
+    return config
+
+
+def test_weights_made_at_384_run_at_384_where_the_size_is_left_open(vit_at_384, caplog):
+    config = checked("backbone.weights=imagenet1k_384", "dataset=image_folder", "dataset.root=.")
+    assert config["image_size"] == [384, 384] and config["dataset"]["mean"] == [0.5, 0.5, 0.5]
+    step = config["augment"]["eval"][0]
+    assert (step["size"], step["crop_pct"], step["interpolation"]) == ([384, 384], 1.0, "bicubic")
+    assert config["augment"]["train"][0]["size"] == [384, 384]
+    with torch.device("meta"):
+        assert building.build_model(config, 10).backbone.spec.grid == (24, 24)
+    assert "The weights" not in caplog.text
+
+
+@pytest.mark.parametrize("where", [("dataset=shapes",), ("dataset=image_folder", "dataset.root=.", "image_size=[64,64]")])
+def test_weights_made_at_384_do_not_run_at_another_size_in_silence(vit_at_384, caplog, where):
+    config = checked("backbone.weights=imagenet1k_384", *where)
+    assert config["image_size"] == config["augment"]["eval"][0]["size"] == [64, 64]
+    told = "The weights 'imagenet1k_384' were evaluated at 384x384 pixels; image_size is 64x64."
+    assert caplog.text.count(told) == 1
+
+
+def test_a_file_tells_its_mean_and_its_size(vit_at_384, tmp_path):
+    """By its published name all of the row, under another name what the layout always has and the table of positions shows."""
+    for name, crop in ((vit_at_384.name, 1.0), ("mine.npz", 0.875)):
+        path = vit_at_384.rename(tmp_path / name)
+        config = checked(f"backbone.weights={path}", "dataset=image_folder", "dataset.root=.")
+        path.rename(vit_at_384)
+        assert config["image_size"] == [384, 384] and config["dataset"]["std"] == [0.5, 0.5, 0.5]
+        assert config["augment"]["eval"][0]["crop_pct"] == crop
+
+
+def test_our_own_checkpoint_tells_what_it_was_trained_on(tmp_path):
+    config = checked("image_size=[64,96]", "dataset.mean=[0.1,0.2,0.3]", "augment.eval.0.crop_pct=0.95")
+    state = building.build_model(config, 3).state_dict()
+    torch.save({"state_dict": {f"model.{key}": x for key, x in state.items()}, "config": config}, tmp_path / "best.ckpt")
+    after = checked(f"backbone.weights={tmp_path / 'best.ckpt'}", "dataset=image_folder", "dataset.root=.")
+    assert after["image_size"] == [64, 96] and after["dataset"]["mean"] == [0.1, 0.2, 0.3]
+    assert after["augment"]["eval"][0]["crop_pct"] == 0.95
+
+
+@pytest.mark.parametrize("config", [{}, {"dataset": 3, "augment": {"eval": "x"}, "image_size": "large"}, {"augment": None}])
+def test_a_strange_configuration_in_a_file_tells_nothing(config):
+    assert inputs.settings_of_config(config) == InputSettings()
+
+
+@pytest.mark.parametrize("backbone", spine.list_backbones())
+def test_every_row_says_how_it_was_evaluated(backbone):
+    for rows in backbone_module(backbone).WEIGHTS.values():
+        for name, row in rows.items():
+            settings = row.input_settings
+            assert settings.interpolation in ("bilinear", "bicubic", None) and len(settings.mean) == len(settings.std) == 3
+            if "top-1" in row.metric:
+                assert settings.image_size and 0.8 < settings.crop_pct <= 1 and settings.interpolation
+            for pixels in (384, 448, 512):
+                if name.endswith(f"_{pixels}") and "coco" not in name:
+                    assert settings.image_size == (pixels, pixels)
+            if "coco" in name:
+                assert settings.image_size[0] * 3 == settings.image_size[1] * 4
+
+
+@pytest.mark.parametrize(
+    ("backbone", "publisher", "expected"),
+    [
+        ("vit", "official", HALF), ("vit", "torchvision", IMAGENET), ("vit", "timm", InputSettings()),
+        ("beit", "official", HALF), ("beit", "hf", HALF), ("mobilenet_v3", "timm_tf", HALF), ("mobilenet_v2", "hf", HALF),
+        ("mobilenet_v2", "torchvision", IMAGENET), ("xception", "timm", HALF), ("swin", "hf", IMAGENET),
+        ("shufflenet_v1", "official", InputSettings(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))),
+    ],
+)  # fmt: skip
+def test_layouts_tell_mean_and_deviation_where_all_their_files_agree(backbone, publisher, expected):
+    found = [layout.input for layout in backbone_module(backbone).LAYOUTS if layout.publisher == publisher]
+    assert found and all((x.mean, x.std) == (expected.mean, expected.std) for x in found)
