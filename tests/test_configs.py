@@ -1,6 +1,8 @@
 """Every configuration composes, names arguments that exist, and builds."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -151,7 +153,7 @@ def test_types_are_read_from_every_signature(place):
             value = list(default) if isinstance(default, tuple) else default
             assert key in hints, key
             if not isinstance(default, type):
-                assert values.fits(value, hints[key]) and not values.fits({"a": object}, hints[key]), key
+                assert values.fits(value, hints[key]) and not values.fits([{"a": "b"}], hints[key]), key
 
 
 def test_no_variant_means_the_builders_own():
@@ -192,3 +194,26 @@ def test_what_does_not_change_a_run_does_not_change_its_folder(override):
 def test_jobs_of_a_sweep_never_share_a_folder(override):
     assert folder("task=seg", override, sweep=True) != folder("task=seg", sweep=True)
     assert folder("task=seg", "tags=[a]", sweep=True) != folder("task=seg", "tags=[b]", sweep=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "fitting", "others"),
+    [
+        (float, "a number", (1, 0.5), ("1", True, None, float("nan"))),
+        (int | None, "a whole number or null", (1, None), (1.0, "1", True)),
+        (bool, "true or false", (True,), (1, "true", None)),
+        (tuple[int, int], "a list of 2: a whole number, a whole number", ([1, 2],), ([1], [1, 2, 3], ["1", 2], 1)),
+        (Sequence[int], "a list, each item a whole number", ([1], []), (1, [0.5])),
+        (
+            Mapping[int, int | None],
+            "a dictionary of which each key is a whole number, and each value a whole number or null",
+            ({0: 0, 255: None}, {}),
+            ({"a": 0}, {0: "a"}, [0]),
+        ),
+        (Literal["avg", "token"], "one of avg, token", ("avg",), ("max", None)),
+    ],
+)
+def test_types_are_taken_strictly_and_said_in_words(kind, words, fitting, others):
+    assert values.in_words(kind) == words
+    assert all(values.fits(value, kind) for value in fitting)
+    assert not any(values.fits(value, kind) for value in others)
