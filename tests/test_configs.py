@@ -18,6 +18,13 @@ def composed(*overrides):
         return resolving.plain(compose("train", list(overrides)))
 
 
+def trained(folder, *overrides):
+    """Trains a command line into a folder, in this process."""
+    from spine.commands import train
+
+    train.run(composed(*overrides), folder)
+
+
 def choices(group):
     return sorted(path.stem for path in (CONF / group).glob("[a-z]*.yaml"))
 

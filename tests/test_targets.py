@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import test_configs
 import torch
-from test_configs import composed
 
-from spine.commands import evaluate, train
+from spine.commands import evaluate
 from spine.config import targets
 from spine.errors import InputError
 
@@ -164,7 +164,7 @@ def exploits(beside):
 def trained(tmp_path_factory):
     """A checkpoint of a run of one epoch."""
     folder = tmp_path_factory.mktemp("run")
-    train.run(composed("task=cls", *SMALL), folder)
+    test_configs.trained(folder, "task=cls", *SMALL)
     return folder / "checkpoints" / "best.ckpt"
 
 
@@ -181,7 +181,8 @@ def foreign_checkpoint(folder, trained, name):
     """A checkpoint with one of the exploits, beside the file that it would unpickle."""
     torch.save(Payload(folder / "ran"), folder / "beside.pt")
     content = torch.load(trained, weights_only=True)
-    content["config"].update(exploits(folder / "beside.pt")[name])
+    for key in {"config", "config_source"} & content.keys():
+        content[key].update(exploits(folder / "beside.pt")[name])
     torch.save(content, folder / "foreign.ckpt")
     return folder / "foreign.ckpt"
 
