@@ -5,13 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import test_configs
 import torch
-from test_configs import composed
 
-from spine.commands import evaluate, train
+from spine.commands import evaluate
 from spine.config import targets
 from spine.errors import InputError
-from spine.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
@@ -165,7 +164,7 @@ def exploits(beside):
 def trained(tmp_path_factory):
     """A checkpoint of a run of one epoch."""
     folder = tmp_path_factory.mktemp("run")
-    train.run(composed("task=cls", *SMALL), RunFolder(folder))
+    test_configs.trained(folder, "task=cls", *SMALL)
     return folder / "checkpoints" / "best.ckpt"
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Union
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -128,10 +128,10 @@ def in_words(kind: Any) -> str:
         return " or ".join(in_words(argument) for argument in arguments)
     if origin is tuple and arguments and Ellipsis not in arguments:
         return f"a list of {len(arguments)}: " + ", ".join(in_words(argument) for argument in arguments)
-    if origin in (list, tuple):
-        return f"a list, each {in_words(arguments[0])}"
-    if origin is dict:
-        return f"a dictionary, each value {in_words(arguments[1])}"
+    if origin in (list, tuple, Sequence):
+        return f"a list, each item {in_words(arguments[0])}"
+    if origin in (dict, Mapping):
+        return f"a dictionary of which each key is {in_words(arguments[0])}, and each value {in_words(arguments[1])}"
     return getattr(kind, "__name__", str(kind))
 
 
