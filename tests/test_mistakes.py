@@ -65,7 +65,10 @@ VALUES = [  # known without torch
     (["optimizer.layer_decay=0"], "optimizer.layer_decay is 0; it must be a factor for each layer"),
     (["schedule.warmup=5"], "schedule.warmup is 5; it must be a share of all steps, 0 or more and below 1."),
     (["task=mae", "task.mask_ratio=1"], "task.mask_ratio is 1; it must be the share of masked patches"),
-    (["task=seg", "head=hamburger", "head.rank=abc"], "head.rank is 'abc'; it must be a whole number of bases, 1 or more."),
+    (
+        ["task=seg", "head=hamburger", "head.rank=abc"],
+        "head.rank is 'abc'; it must be a whole number of bases, 1 or more, or null.",
+    ),
     (["task=seg", "head.levels=2"], "head.levels is 2; it must be a list of feature levels"),
     (["backbone.drop_path_rate=1"], "backbone.drop_path_rate is 1; it must be a probability"),
     (["+backbone.in_chans=1"], "backbone.in_chans is 1; it must be 3: data sets give color images."),
@@ -81,8 +84,8 @@ VALUES = [  # known without torch
     (["dataset=image_folder", "dataset.root="], "dataset.root is ''; it must be the path of a folder, or null."),
 ]
 TYPES = [  # by the signature of the part
-    (["task=seg", "head=parsenet", "head.fusion=3"], "head.fusion is 3; it must be text."),
-    (["+head.bias=1"], "head.bias is 1; it must be true or false."),
+    (["task=seg", "head=parsenet", "head.fusion=3"], "head.fusion is 3; it must be early, late or null."),
+    (["head.bias=1"], "head.bias is 1; it must be true, false or null."),
     (["backbone=vit", "backbone.dropout=null"], "backbone.dropout is null; it must be a number."),
     (["backbone=hrnet", "+backbone.head_conv_bias=abc"], "backbone.head_conv_bias is 'abc'; it must be true or false."),
     (["backbone=swin", "+backbone.small_maps=grow"], "backbone.small_maps is 'grow'; it must be one of shrink, pad, shift."),

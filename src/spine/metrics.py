@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
@@ -42,6 +43,15 @@ class KeypointScores(Metric):
         values = {"prediction": prediction, "target": target, "area": area, "box": box, "image_id": image_id}
         for name, value in values.items():
             getattr(self, name).append(value.detach())
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gathers the states of all processes. One that had no sample takes part with empty tensors: gathering skips empty lists."""
+        empty = {"prediction": (len(self.sigmas), 3), "target": (len(self.sigmas), 3), "area": (), "box": (4,), "image_id": ()}
+        for name, shape in empty.items():
+            if not getattr(self, name):
+                kind = torch.int64 if name == "image_id" else torch.float32
+                getattr(self, name).append(torch.zeros((0, *shape), dtype=kind, device=self.device))
+        super().sync(*args, **kwargs)
 
     def compute(self) -> dict[str, float]:
         """AP, AP50, AP75, AR, PCK in 0..1; NME as a share of the square root of the box's area, over labelled keypoints."""

@@ -62,6 +62,8 @@ class SweepTable(Callback):
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Frees the memory of a failed job: Hydra keeps its error to the end, and with it every tensor of its frames."""
+        if weights := sys.modules.get("spine.weights"):
+            weights.release()  # a file that was read and not loaded
         if job_return.status == JobStatus.FAILED and not self.traced:
             error: Any = job_return._return_value
             while isinstance(error, BaseException):

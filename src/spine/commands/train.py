@@ -94,6 +94,8 @@ def run(config: dict[str, Any], folder: RunFolder, source: dict[str, Any] | None
             log.info("%s", task.weights)
             (folder.path / "weights.txt").write_text(task.weights.full())
         _announce(config, task, data, folder.path)
+    if config["trainer"]["limit_val_batches"] != 0:
+        data.transformed("val")  # what is wrong with the validation data is found before an epoch was trained
     try:
         trainer.fit(task, data, ckpt_path=resume, weights_only=True if resume else None)
         _raise_if_signalled(trainer)
@@ -178,7 +180,8 @@ def _evaluate_best(config: dict[str, Any], trainer: pl.Trainer, task: Task, data
     loggers, trainer.loggers = trainer.loggers, []  # the curves end with training; what follows is the result
     values = measure(trainer, task, data, "val", _best_path(trainer) or str(folder.last))
     trainer.loggers = loggers
-    report.log_summary(loggers, values)
+    if trainer.is_global_zero:
+        report.log_summary(loggers, values)
     return values
 
 

@@ -116,7 +116,8 @@ def check_network_options(config: dict[str, Any]) -> None:
         if options.get("variant", "") is None:
             del options["variant"]  # the builder's own default
         check_arguments(target if place == "backbone" else target.__init__, options, place)
-        check_options(target, options, place)
+        given = {key: value for key, value in options.items() if place != "head" or value is not None}  # null: the default
+        check_options(target, given, place)
 
 
 def formats() -> dict[str, Any]:

@@ -13,8 +13,8 @@ from omegaconf.errors import MissingMandatoryValue
 
 from spine.errors import InputError
 
-# Keys that change neither the weights nor the metrics of a run: where it writes, what it shows, and with how many processes it
-# reads and computes. They stay out of the run id, so that a run that is started again with other ones finds its folder.
+# Keys that change neither the weights nor the metrics of a run: where it writes, what it shows, and with how many workers it
+# reads. The number of devices is not among them: dataset.batch_size counts for each. They stay out of the run id, so that a run that is started again with other ones finds its folder.
 NEUTRAL = (
     "ckpt_path",
     "restart",
@@ -23,8 +23,6 @@ NEUTRAL = (
     "logger",
     "optimized_metric",
     "dataset.num_workers",
-    "trainer.devices",
-    "trainer.num_nodes",
     "trainer.max_time",  # ends a run within an epoch; given more time, it goes on there
     "trainer.log_every_n_steps",
     "trainer.profiler",

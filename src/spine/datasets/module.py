@@ -82,7 +82,6 @@ class DataModule(pl.LightningDataModule):
         seed: int,
     ):
         super().__init__()
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer samples to evaluate than processes
         if batch_size < 1:
             raise InputError(f"dataset.batch_size is {batch_size}; it must be at least 1.")
         self.open_split, self.transforms, self.needs = open_split, transforms, needs

@@ -31,6 +31,15 @@ class EpochBatches(Sampler[list[Draw]]):
         self.skip = 0
         self.sampler = self  # Lightning calls set_epoch on batch_sampler.sampler only
 
+    @property
+    def spare(self) -> bool:
+        """Whether there are fewer samples to evaluate than processes and none is left for this one.
+
+        It then draws a copy of the first sample, which is not counted: processes that evaluate nothing would leave the others
+        alone in collective operations, such as the broadcast of batch norm statistics.
+        """
+        return not self.shuffle and self.rank >= self.length > 0
+
     def set_epoch(self, epoch: int) -> None:
         """Sets the order of the next pass. Lightning calls this before every epoch; another epoch starts at its first batch."""
         if epoch != self.epoch:
@@ -40,9 +49,12 @@ class EpochBatches(Sampler[list[Draw]]):
         """Batches an epoch."""
         if self.shuffle:
             return self.length // (self.batch_size * self.world)
-        return -(-len(range(self.rank, self.length, self.world)) // self.batch_size)
+        return 1 if self.spare else -(-len(range(self.rank, self.length, self.world)) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Draw]]:
+        if self.spare:
+            yield [Draw(0, 0, copy=1)]
+            return
         if self.shuffle:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
             order = order[: len(self) * self.batch_size * self.world]

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from spine import pictures
+from spine.errors import InputError
 from spine.losses import heatmap_loss
 from spine.metrics import KeypointScores
 from spine.targets import apply_affine, decode_heatmaps, gaussian_heatmaps, invert_affine
@@ -25,6 +26,11 @@ class Pose(Task):
         """`sigma`: of the Gaussians, in heatmap pixels; `flip_test`: evaluation averages with the mirrored image's heatmaps."""
         super().__init__(**common)
         self.sigma, self.flip_test = sigma, flip_test
+        if flip_test and not self.labels.can_flip:
+            raise InputError(
+                "task.flip_test averages with the mirrored image, and it is not known which keypoints change places there. "
+                "Give dataset.flip_pairs, such as [[1,2],[3,4]], or [] where none does."
+            )
         self.scores = KeypointScores(self.labels.sigmas)
         mirrored = list(range(len(self.labels.keypoints)))
         for a, b in self.labels.flip_pairs:
