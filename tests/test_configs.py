@@ -189,8 +189,8 @@ def test_the_run_id_follows_the_configuration():
 
 
 NEUTRAL = (
-    "logger=tensorboard", "tags=[a]", "ckpt_path=a.ckpt", "dataset.num_workers=5", "restart=true", "trainer.max_time=00:01:00:00", "trainer.log_every_n_steps=1",
-    "callbacks.picture_every_n_epochs=3", "optimized_metric=val/mIoU",
+    "logger=tensorboard", "tags=[a]", "ckpt_path=a.ckpt", "restart=true", "dataset.num_workers=5", "trainer.max_time=00:01:00:00",
+    "trainer.log_every_n_steps=1", "callbacks.picture_every_n_epochs=3", "optimized_metric=val/mIoU",
 )  # fmt: skip
 
 

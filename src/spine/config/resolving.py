@@ -13,8 +13,9 @@ from omegaconf.errors import MissingMandatoryValue
 
 from spine.errors import InputError
 
-# Keys that change neither the weights nor the metrics of a run: where it writes, what it shows, and with how many workers it
-# reads. The number of devices is not among them: dataset.batch_size counts for each. They stay out of the run id, so that a run that is started again with other ones finds its folder.
+# Keys that change neither the weights nor the metrics of a run: where it writes, what it shows, how many workers read for it. They
+# stay out of the run id, so that a run that is started again with other ones finds its folder. The number of devices is not
+# among them: dataset.batch_size counts for each.
 NEUTRAL = (
     "ckpt_path",
     "restart",
