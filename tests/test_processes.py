@@ -1,0 +1,134 @@
+"""Runs of several processes, and signals as a scheduler or a terminal sends them."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from spine.datasets.sampler import EpochBatches
+from spine.metrics import KeypointScores
+from spine.training import random_state
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "dataset.batch_size=4", "dataset.num_workers=0", "trainer.accelerator=cpu", "trainer.precision=32-true",
+    "backbone=mobilenet_v2", "trainer.log_every_n_steps=2",
+)  # fmt: skip
+TWO = ("trainer.devices=2", "trainer.strategy=ddp")
+
+
+def start(folder, *arguments):
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *arguments], cwd=folder, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env={**os.environ, "COLUMNS": "120", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def wait_for(process, condition):
+    end = time.monotonic() + 120
+    while not condition() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    assert condition(), process.communicate()
+
+
+def steps_logged(folder):
+    """Whether training has gone on for a few steps: a checkpoint of an epoch was written."""
+    return lambda: bool(list(folder.glob("logs/train/**/checkpoints/last.ckpt")))
+
+
+class Trainer:
+    world_size, global_step = 2, 0
+
+    def __init__(self, rank):
+        self.global_rank = rank
+
+
+def test_processes_draw_different_dropout_and_the_same_in_another_run():
+    drawn = {}
+    for run in range(2):
+        for rank in range(2):
+            torch.manual_seed(5)  # what seed_everything does in every process
+            random_state.RandomState(5).on_train_start(Trainer(rank), None)
+            drawn[run, rank] = torch.rand(4)
+    assert torch.equal(drawn[0, 0], drawn[1, 0]) and torch.equal(drawn[0, 1], drawn[1, 1])
+    assert not torch.equal(drawn[0, 0], drawn[0, 1])
+
+
+def test_a_process_without_a_sample_to_evaluate_draws_a_copy_that_is_marked():
+    parts = [EpochBatches(2, 4, 0, shuffle=False, rank=rank, world=3) for rank in range(3)]
+    assert [part.spare for part in parts] == [False, False, True]
+    assert [[draw for batch in part for draw in batch] for part in parts] == [[(0, 0, 0)], [(0, 1, 0)], [(0, 0, 1)]]
+    assert [len(part) for part in parts] == [1, 1, 1]
+
+
+def test_scores_without_a_sample_take_part_in_gathering():
+    scores = KeypointScores((0.1, 0.1))
+    gathered = []
+
+    def gather(value, group):
+        gathered.append(tuple(value.shape))
+        return [value, value]
+
+    scores.sync(dist_sync_fn=gather, distributed_available=lambda: True)
+    assert sorted(gathered) == [(0,), (0,), (0, 2, 3), (0, 2, 3), (0, 4)]
+
+
+@pytest.mark.slow
+def test_two_processes_leave_one_set_of_files_and_validate_a_single_sample(tmp_path):
+    run = start(
+        tmp_path, "task=pose", "logger=wandb", "dataset.length={train: 16, val: 1, test: 4}", "trainer.max_epochs=1", *SMALL, *TWO
+    )
+    out, errors = run.communicate(timeout=300)
+    assert run.returncode == 0, errors
+    assert out.count("Results after") == 1 and out.count("epoch 1/1") == 1
+    (folder,) = (tmp_path / "logs/train/runs").iterdir()
+    assert len(list((folder / "wandb").glob("offline-run-*"))) == 1
+    assert json.loads((folder / "metrics.json").read_text())["metrics"]["val/loss"] > 0
+    with (folder / "metrics.csv").open(newline="") as file:
+        assert sum(bool(row["val/loss"]) for row in csv.DictReader(file)) == 1
+    assert len(json.loads((folder / "starts.json").read_text())["starts"]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [(), TWO], ids=["one", "two"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_in_where_the_run_stands_and_the_command_that_goes_on(tmp_path, number, code, devices):
+    command = ("task=cls", "dataset.length={train: 64, val: 8, test: 4}", "trainer.max_epochs=40", *SMALL, *devices)
+    run = start(tmp_path, *command)
+    wait_for(run, steps_logged(tmp_path))
+    run.send_signal(number)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == code, errors
+    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    assert f"Stopped by {name} in epoch " in errors and "Go on with:\n    python " in errors and "Traceback" not in errors
+    (folder,) = (tmp_path / "logs/train/runs").iterdir()
+    stopped = json.loads((folder / "stopped.json").read_text())
+    state = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert state["global_step"] == stopped["steps"] > 0 and len(state["random_states"]) == (2 if devices else 1)
+    assert (folder / "curves.png").is_file() and not (folder / "metrics.json").exists()
+    run = start(tmp_path, *command, "trainer.max_time=00:00:00:01")  # as it was typed; not to the end
+    out, errors = run.communicate(timeout=120)
+    assert f"Resuming from {folder}/checkpoints/last.ckpt" in out, errors
+
+
+@pytest.mark.slow
+def test_a_signal_stops_a_sweep_and_is_no_failed_job(tmp_path):
+    run = start(
+        tmp_path, "-m", "task=cls", "seed=1,2", "dataset.length={train: 64, val: 8, test: 4}", "trainer.max_epochs=40", *SMALL
+    )
+    wait_for(run, steps_logged(tmp_path))
+    run.send_signal(signal.SIGTERM)
+    out, errors = run.communicate(timeout=120)
+    assert run.returncode == 143, errors
+    jobs = [path for path in (tmp_path / "logs/train/multiruns").glob("*/*") if path.is_dir()]
+    assert len(jobs) == 1 and not (jobs[0] / "error.txt").exists()
+    table = out[out.index("Sweep ") :]
+    assert table.count("stopped") == 1 and "failed" not in table
+    assert f"hydra.run.dir={jobs[0]}" in errors  # the command that goes on with this job
