@@ -8,12 +8,12 @@ from spine import loggers, pictures
 from spine.callbacks import render
 
 
-def test_wandb_without_a_key_stays_offline_and_asks_nothing(tmp_path, monkeypatch, capsys):
+def test_wandb_without_a_key_stays_offline_and_asks_nothing(tmp_path, monkeypatch, caplog):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "nothing"))
     monkeypatch.setenv("HOME", str(tmp_path))
     logger = loggers.wandb(str(tmp_path), online=True)
-    assert "kept offline" in capsys.readouterr().out
+    assert "kept offline" in caplog.text
     logger.log_metrics({"val/top1": 0.5}, step=1)
     logger.log_image("picture", [np.zeros((8, 8, 3), np.uint8)])
     logger.experiment.finish()

@@ -38,12 +38,13 @@ TRAINED: dict[str, dict[tuple[str, str], str]] = {}  # cells that passed: parame
 
 @pytest.mark.parametrize(("task", "head"), COLUMNS)
 @pytest.mark.parametrize("backbone", spine.list_backbones())
-def test_the_grid_trains_a_step_and_evaluates(tmp_path, capsys, backbone, task, head):
+def test_the_grid_trains_a_step_and_evaluates(tmp_path, caplog, backbone, task, head):
+    caplog.set_level("INFO")
     config = composed(f"backbone={backbone}", f"task={task}", f"head={head}", *FAST)
     train.run(config, RunFolder(tmp_path))
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert np.isfinite(content["metrics"]["train/loss"]) and content["monitor"] in content["metrics"]
-    TRAINED.setdefault(backbone, {})[task, head] = re.search(r"([\d.]+) M parameters", capsys.readouterr().out)[1]
+    TRAINED.setdefault(backbone, {})[task, head] = re.search(r"([\d.]+) M parameters", caplog.text)[1]
 
 
 def test_the_readme_shows_the_grid():
