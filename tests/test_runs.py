@@ -292,3 +292,19 @@ def test_compiling_changes_no_key(tmp_path):
     module, _ = building.build(config)
     plain, _ = building.build(composed("task=cls", *FAST))
     assert module.state_dict().keys() == plain.state_dict().keys()
+
+
+@pytest.mark.slow
+def test_the_same_command_prints_the_results_and_restart_trains_anew(tmp_path):
+    command = ("task=cls", *SMALL, "trainer.max_epochs=1")
+    call("train.py", *command, folder=tmp_path)
+    (folder,) = (tmp_path / "logs/train/runs").iterdir()
+    best = (folder / "checkpoints/best.ckpt").stat()
+    done = call("train.py", *command, folder=tmp_path)
+    assert "This run is finished; nothing was done." in done.stdout and "Results after" in done.stdout
+    assert (folder / "checkpoints/best.ckpt").stat() == best
+    done = call("train.py", *command, "restart=true", folder=tmp_path)
+    moved = folder.with_name(f"{folder.name}_before_1")
+    assert f"Starting over; the earlier run was moved to {moved}" in done.stdout
+    assert (moved / "checkpoints/best.ckpt").stat().st_mtime_ns == best.st_mtime_ns
+    assert (folder / "metrics.json").is_file() and "epoch 1/1" in (folder / "train.log").read_text()

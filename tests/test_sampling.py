@@ -128,3 +128,48 @@ def test_too_few_samples_for_a_batch_are_named():
 def test_evaluation_keeps_the_last_small_batch():
     assert [len(batch["image"]) for batch in module(0).val_dataloader()] == [8, 2]
     assert np.concatenate([batch["index"] for batch in module(0).val_dataloader()]).tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_pass_starts_with_the_epoch_of_its_first_batch(workers):
+    """Lightning creates the iterator of a resumed run before it tells the sampler the epoch."""
+    data = module(workers)
+    loader = data.loader("train", training=True)
+    iterator = iter(loader)
+    loader.batch_sampler.set_epoch(3)
+    assert torch.equal(next(iterator)["index"], torch.tensor([draw.index for draw in next(iter(epoch_batches(loader, 3)))]))
+
+
+def epoch_batches(loader, epoch):
+    batches = EpochBatches(loader.batch_sampler.length, loader.batch_sampler.batch_size, loader.batch_sampler.seed, shuffle=True)
+    batches.set_epoch(epoch)
+    return batches
+
+
+def test_a_loader_goes_on_behind_the_batches_that_were_handed_out():
+    data = module(0)
+    first = data.loader("train", training=True)
+    first.batch_sampler.set_epoch(2)
+    whole = [batch["index"].tolist() for batch in first]
+    iterator = iter(first)
+    assert [next(iterator)["index"].tolist() for _ in range(2)] == whole[:2]
+    state = first.state_dict()
+    assert state == {"epoch": 2, "batches_done": 2} and first.seconds_waited > 0
+    second = data.loader("train", training=True)
+    second.load_state_dict(state)
+    second.batch_sampler.set_epoch(2)
+    assert [batch["index"].tolist() for batch in second] == whole[2:] and len(second) == len(whole)
+    second.load_state_dict(state)
+    second.batch_sampler.set_epoch(3)  # a checkpoint of a finished epoch: the next one is whole
+    assert len(list(second)) == len(whole)
+
+
+def test_overfitting_a_few_batches_draws_the_same_ones_in_every_epoch():
+    data = module(0)
+    data.trainer = type("Trainer", (), {"overfit_batches": 2, "global_rank": 0, "world_size": 1})()
+    loader = data.train_dataloader()
+    passes = []
+    for epoch in range(2):
+        loader.batch_sampler.set_epoch(epoch)
+        passes.append([(draw.epoch, draw.index) for batch in loader.batch_sampler for draw in batch])
+    assert passes[0] == passes[1]

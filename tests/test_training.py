@@ -88,7 +88,10 @@ def test_steps_are_logged_and_a_pipe_gets_lines_within_an_epoch(tmp_path, caplog
     assert float(steps[0]["train/lr"]) > float(steps[-1]["train/lr"]) > 0  # the rate that the step was made with
     assert sum(bool(row["val/top1"]) for row in rows) == 2  # the sanity check is no result
     lines = [record.getMessage() for record in caplog.records]
-    assert any(line.startswith("epoch 1/2  step 2/4  loss ") and line.endswith(" left") for line in lines)
+    (line,) = [line for line in lines if line.startswith("epoch 1/2  step 2/4  loss ")]
+    assert (
+        all(f"  {name} " in line for name in ("lr", "grad norm", "data wait")) and " images/s" in line and line.endswith(" left")
+    )
     assert sum(line.startswith("epoch 2/2  train/loss ") for line in lines) == 1
     starts = json.loads((tmp_path / "starts.json").read_text())["starts"]
     assert len(starts) == 1 and starts[0]["versions"]["torch"] == torch.__version__
@@ -156,3 +159,32 @@ def test_the_log_of_a_run_holds_messages_warnings_and_the_trace_of_a_failure(tmp
         logging.captureWarnings(False)
     text = path.read_text()
     assert "look here" in text and "and here" in text and "Traceback" in text and "ZeroDivisionError" in text
+
+
+def test_a_failed_job_of_a_sweep_releases_what_its_frames_held():
+    import weakref
+
+    from hydra.core.utils import JobReturn, JobStatus
+
+    from spine.commands.command_line import SweepTable
+
+    class Large:
+        pass
+
+    job, held = JobReturn(), []
+
+    def fails():
+        tensors = Large()
+        held.append(weakref.ref(tensors))
+        try:
+            raise ValueError("inner")
+        except ValueError as error:
+            raise InputError("outer") from error
+
+    try:
+        fails()
+    except InputError as error:
+        job.return_value, job.status = error, JobStatus.FAILED
+    assert held[0]() is not None  # Hydra keeps the error to the end of the sweep
+    SweepTable().on_job_end(None, job)
+    assert held[0]() is None and str(job._return_value) == "outer"

@@ -161,7 +161,8 @@ def curves(history: dict[str, list[tuple[float, float]]]) -> Figure:
     rows = -(-len(panels) // columns) or 1
     figure = Figure(figsize=(4.2 * columns, 2.8 * rows), dpi=100, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
-    ordered = sorted(panels.items(), key=lambda panel: panel[0] != "loss")  # loss first
+    # loss first, then metrics of evaluation, then what is logged of training alone
+    ordered = sorted(panels.items(), key=lambda panel: (panel[0] != "loss", panel[1].keys() == {"train"}))
     for (metric, lines), axis in zip(ordered, axes, strict=False):  # panels first: zip must not eat an axis
         for split, points in lines.items():
             x, y = zip(*points, strict=True)

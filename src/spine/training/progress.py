@@ -26,6 +26,7 @@ class StepStatistics(pl.Callback):
         self.start, self.waited, self.images = 0.0, 0.0, 0
         self.norm: torch.Tensor | None = None
         self.rate = 0.0
+        self.latest = ""  # the last values that were logged, for the bar
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock."""
@@ -71,14 +72,20 @@ class StepStatistics(pl.Callback):
             values["train/grad_norm"] = float(self.norm)
         for logger in trainer.loggers:
             logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=trainer.global_step - 1)
+        norm = f"  grad norm {values['train/grad_norm']:.3g}" if self.norm is not None else ""
+        self.latest = (
+            f"  lr {values['train/lr']:.3g}{norm}  {values['train/images_per_s']:.3g} images/s"
+            f"  data wait {values['train/data_wait']:.0%}"
+        )
         self._restart_clock(trainer)
 
 
 class RunProgress(pl.Callback):
     """A bar for the run on a terminal, one line a minute in a pipe or file; and in both one line for every finished epoch."""
 
-    def __init__(self, bar: bool):
-        """`bar`: draw a bar; false prints lines only."""
+    def __init__(self, bar: bool, statistics: StepStatistics):
+        """`bar`: draw a bar; false prints lines only. What `statistics` logged last is shown beside the loss."""
+        self.statistics = statistics
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"), transient=True
         ) if bar else None  # fmt: skip
@@ -111,7 +118,8 @@ class RunProgress(pl.Callback):
         loss = float(outputs["loss"].detach())
         epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
         where = f"epoch {trainer.current_epoch + 1}/{epochs}"
-        status = f"step {batch_idx + 1}/{trainer.num_training_batches}  loss {loss:.4f}{self._left(trainer, now)}"
+        step = f"step {batch_idx + 1}/{trainer.num_training_batches}"
+        status = f"{step}  loss {loss:.4f}{self.statistics.latest}{self._left(trainer, now)}"
         if self.bar is None:
             log.info("%s  %s", where, status)
         else:
@@ -121,7 +129,8 @@ class RunProgress(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Says that the epoch is being validated."""
         if self.bar is not None and self.bar.live.is_started:
-            self.bar.update(self.bar.task_ids[0], status="validating")
+            total = trainer.num_training_batches
+            self.bar.update(self.bar.task_ids[0], completed=total, total=total, status="validating")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prints the line of the epoch."""

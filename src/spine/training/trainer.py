@@ -47,13 +47,13 @@ def make_trainer(
         loggers,
         config["callbacks"]["picture_every_n_epochs"],
     )
-    random_state = RandomState(config["seed"])
+    statistics, random_state = StepStatistics(), RandomState(config["seed"])
     last = LastCheckpoint(folder / "checkpoints" / "last.ckpt", metrics)
     own: list[Callback] = [
         pictures,
         FiniteLoss(config["trainer"]["log_every_n_steps"]),
-        StepStatistics(),
-        RunProgress(bar=sys.stdout.isatty()),
+        statistics,
+        RunProgress(sys.stdout.isatty(), statistics),
         random_state,
         StopOnSignal(last, random_state),
         last,
