@@ -139,7 +139,7 @@ def _checkpoint_to_resume(config: dict[str, Any], folder: RunFolder) -> str | No
     if given == "last":
         return None
     if given is not None:
-        log.info("Resuming from %s", given)
+        log.info("Resuming from %s; best.ckpt will be the best of what this run trains.", given)
     return given
 
 

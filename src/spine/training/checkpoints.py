@@ -44,14 +44,18 @@ class LastCheckpoint(Checkpoint):
         """`metrics` is written to disk with every state, and each state holds how many of its rows belong to it."""
         self.path, self.metrics = path, metrics
         self.saved_step: int | None = None  # the step of a state saved within an epoch
+        self.stop_waits = False  # training is to stop, behind the step that gradients are accumulated for
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Saves if the run ends here, and not at the end of its epoch."""
         loop = trainer.fit_loop.epoch_loop
         if loop.batch_progress.is_last_batch or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        if trainer.should_stop and loop._should_accumulate():
-            trainer.should_stop = False  # accumulated gradients are in no checkpoint: the step is finished first
+        if loop._should_accumulate():  # accumulated gradients are in no checkpoint: the step is finished first
+            self.stop_waits = self.stop_waits or trainer.should_stop
+            trainer.should_stop = False
+            return
+        trainer.should_stop = trainer.should_stop or self.stop_waits
         limit = trainer.max_steps
         if trainer.should_stop or (limit is not None and 0 <= limit <= trainer.global_step):
             self.save(trainer)

@@ -79,6 +79,8 @@ def silence_libraries() -> None:
     warnings.filterwarnings("ignore", ".*It is recommended to use .*sync_dist=True.*")  # metrics are gathered already
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", ".*Experiment logs directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*dirpath has changed.*")  # reported in spine's words
+    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided.*")  # the timer of max_time
     warnings.filterwarnings("ignore", ".*number of training batches .* is smaller than the logging interval.*")
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
