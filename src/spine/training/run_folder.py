@@ -20,7 +20,7 @@ from spine.console import process_rank
 from spine.errors import InputError
 
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "albumentations", "numpy", "opencv-python-headless")
-SECONDS_TO_WAIT = 10.0  # for the lock: data workers of a killed process need some seconds to end
+SECONDS_TO_WAIT = 1.0  # for the lock: a process that was told to end may still hold it
 
 
 class RunFolder:

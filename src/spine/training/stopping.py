@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
@@ -29,7 +30,9 @@ class StopOnSignal(pl.Callback):
         self.previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes the signals over from Lightning."""
+        """Takes the signals over from Lightning. Python allows that in the main thread only."""
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in SIGNALS:
             self.previous[number] = signal.signal(number, self._receive)
 
