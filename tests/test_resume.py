@@ -80,7 +80,7 @@ def crash(task):
 
 
 # an epoch has 6 steps of training and 2 of validation
-@pytest.mark.parametrize("call", [3, 9, 14, 15, 22])
+@pytest.mark.parametrize("call", [9, *(pytest.param(call, marks=pytest.mark.slow) for call in (3, 14, 15, 22))])
 def test_a_crash_anywhere_ends_as_if_there_had_been_none(tmp_path, uninterrupted, at_call, monkeypatch, call):
     at_call(call, crash)
     with pytest.raises(RuntimeError):
@@ -90,16 +90,23 @@ def test_a_crash_anywhere_ends_as_if_there_had_been_none(tmp_path, uninterrupted
     assert_equal_outcome(uninterrupted, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("call", "step"), [(1, 1), (9, 7), (13, 11), (14, 12), (15, 12), (16, 12), (23, 18)],
-    ids=["first step", "second epoch", "within", "last step of an epoch", "validation", "end of validation", "last epoch"],
-)  # fmt: skip
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+SIGNALS = [  # signal, the call of the step in which it comes, the step that is saved
+    (signal.SIGTERM, 9, 7),
+    (signal.SIGINT, 15, 12),  # in a validation
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (
+            (signal.SIGTERM, 1, 1), (signal.SIGTERM, 13, 11), (signal.SIGTERM, 14, 12), (signal.SIGTERM, 15, 12),
+            (signal.SIGTERM, 16, 12), (signal.SIGTERM, 23, 18), (signal.SIGINT, 9, 7),
+        )
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "call", "step"), SIGNALS)
 def test_a_signal_saves_behind_the_step_and_the_run_goes_on_there(
     tmp_path, uninterrupted, at_call, monkeypatch, call, step, number
 ):
-    if number == signal.SIGINT and call not in (9, 15):
-        pytest.skip("tried with SIGTERM")
     at_call(call, lambda task: os.kill(os.getpid(), number))
     with pytest.raises(RunStopped) as stop:
         train.run(config(), RunFolder(tmp_path))
@@ -124,6 +131,7 @@ def test_two_workers_resume_in_the_same_epoch(tmp_path, uninterrupted, at_call, 
     assert_equal_outcome(uninterrupted, tmp_path)
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_are_finished_before_a_stop(tmp_path, at_call, monkeypatch):
     accumulate = "trainer.accumulate_grad_batches=4"  # 2 steps an epoch, of 4 and of 2 batches
     whole = tmp_path / "whole"
@@ -163,6 +171,7 @@ def test_max_steps_within_an_epoch_goes_on_in_it(tmp_path):
     assert all(torch.equal(value, second["state_dict"][key]) for key, value in first["state_dict"].items())
 
 
+@pytest.mark.slow
 def test_a_run_stopped_by_max_time_goes_on_when_it_is_given_more(tmp_path, uninterrupted, at_call, monkeypatch):
     at_call(9, lambda task: setattr(task.trainer, "should_stop", True))  # what Lightning's timer does
     limited = "trainer.max_time=00:00:10:00"
@@ -188,6 +197,10 @@ def test_last_is_the_last_also_where_the_metric_only_falls(tmp_path, monkeypatch
     train.run(config(), RunFolder(tmp_path))
     best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     assert best["epoch"] == 0 and last(tmp_path)["epoch"] == 2 and last(tmp_path)["global_step"] == 18
+    results = json.loads((tmp_path / "metrics.json").read_text())
+    first = next(row for row in rows(tmp_path) if row["val/loss"])
+    assert results["checkpoint"].endswith("best.ckpt")
+    assert results["metrics"]["val/loss"] == float(first["val/loss"])  # the result is that of the best
 
 
 def test_a_run_that_is_never_validated_has_its_last_weights_evaluated(tmp_path):

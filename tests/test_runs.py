@@ -268,7 +268,7 @@ def test_every_task_overfits_eight_images(tmp_path, task):
     if task in ("pose", "mae"):
         config["augment"]["train"] = config["augment"]["eval"]
     module, data = building.build(config)
-    data.split("val").data.key = data.split("train").data.key  # the same pictures
+    data.split("val").key = data.split("train").key  # the same pictures
     trainer = building.build_trainer(config, tmp_path, module)
     trainer.fit(module, data)
     metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}

@@ -187,7 +187,10 @@ def _evaluate_best(config: dict[str, Any], trainer: pl.Trainer, task: Task, data
 
 def _best_path(trainer: pl.Trainer) -> str:
     """The best checkpoint, the empty string where no validation came to one."""
-    return getattr(trainer.checkpoint_callback, "best_model_path", "")
+    from spine.training.checkpoints import BestCheckpoint
+
+    found = [callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)]  # type: ignore[attr-defined]
+    return found[0].best_model_path if found else ""
 
 
 def _write_results(
