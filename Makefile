@@ -4,7 +4,7 @@ test:        ## the default tests, under five minutes
 	pytest
 
 all:         ## slow ones too, with coverage
-	pytest -m "not gpu" -n 2 --dist loadfile --cov --cov-report=term
+	pytest -m "not gpu" --cov --cov-report=term
 
 grid:        ## every backbone under every head; writes the README's table
 	SPINE_WRITE_GRID=1 pytest tests/test_runs.py -k grid

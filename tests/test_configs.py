@@ -210,8 +210,8 @@ def test_jobs_of_a_sweep_never_share_a_folder(override):
     [
         ("tiny", (), (256, 16)),
         ("base", (), (512, 64)),
-        ("large", (), (1024, 64)),
-        ("large", ("head.rank=16",), (1024, 16)),
+        pytest.param("large", (), (1024, 64), marks=pytest.mark.slow),
+        pytest.param("large", ("head.rank=16",), (1024, 16), marks=pytest.mark.slow),
         ("base", ("head.channels=64", "head.rank=8"), (64, 8)),
     ],
 )

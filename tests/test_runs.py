@@ -36,7 +36,10 @@ COLUMNS = [  # of the grid: every task and head that a person would train togeth
 TRAINED: dict[str, dict[tuple[str, str], str]] = {}  # cells that passed: parameters of the network
 
 
-@pytest.mark.parametrize(("task", "head"), COLUMNS)
+@pytest.mark.parametrize(
+    ("task", "head"),
+    [(t, h) if h == TASKS[t].head else pytest.param(t, h, marks=pytest.mark.slow) for t, h in COLUMNS],
+)
 @pytest.mark.parametrize("backbone", spine.list_backbones())
 def test_the_grid_trains_a_step_and_evaluates(tmp_path, caplog, backbone, task, head):
     caplog.set_level("INFO")
