@@ -7,7 +7,7 @@ all:         ## slow ones too, with coverage
 	pytest -m "not gpu" --cov --cov-report=term
 
 grid:        ## every backbone under every head; writes the README's table
-	SPINE_WRITE_GRID=1 pytest tests/test_runs.py -k grid
+	SPINE_WRITE_GRID=1 pytest tests/test_runs.py -k grid -m "not gpu"
 
 lint:        ## style, types, import rules
 	ruff check . && ruff format --check . && mypy && lint-imports
