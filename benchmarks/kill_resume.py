@@ -3,7 +3,7 @@
     python benchmarks/kill_resume.py --kills 12
 
 Every kill is SIGKILL, SIGTERM or SIGINT at a random moment after training has begun; the same command is then typed again
-until the run is finished. Weights, optimizer and schedule in last.ckpt, and every value of metrics.csv but the timings, must
+until the run is finished. Weights, optimizer and schedule in last.ckpt, and every value of metrics.csv but the timings and metrics.json's results, must
 be bit-identical to those of the uninterrupted run. Prints a Markdown table; exits with 1 where anything differs.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import random
 import signal
@@ -51,8 +52,6 @@ def start(task: str, workers: int, folder: Path) -> subprocess.Popen[str]:
 
 def wait_for_training(run: subprocess.Popen[str], folder: Path, starts: int) -> None:
     """Returns once the process has begun to train, which adds a start to the folder's record, or has ended."""
-    import json
-
     record = folder / "starts.json"
     while run.poll() is None:
         if record.is_file() and len(json.loads(record.read_text())["starts"]) > starts:
@@ -65,8 +64,9 @@ def outcome(folder: Path) -> dict[str, Any]:
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     with (folder / "metrics.csv").open(newline="") as file:
         rows = [{k: v for k, v in row.items() if k not in TIMINGS} for row in csv.DictReader(file)]
+    results = json.loads((folder / "metrics.json").read_text())["metrics"]
     kept = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "random_states")
-    return {**{key: state[key] for key in kept}, "metrics": rows}
+    return {**{key: state[key] for key in kept}, "metrics": rows, "results": results}
 
 
 def difference(one: Any, two: Any, path: str = "") -> str | None:

@@ -48,8 +48,13 @@ class StopOnSignal(pl.Callback):
         self.previous = {}
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Gives the signals back after an error too."""
+        """Gives the signals back after an error too. An error in a validation, such as a broken image, loses no trained epoch.
+
+        Several processes need not meet the same error, and saving would wait for the others.
+        """
         self.on_train_end(trainer, pl_module)
+        if self.random_state.before_validation is not None and trainer.world_size == 1 and not isinstance(exception, RunStopped):
+            self.last.save(trainer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stops behind an optimizer step within an epoch."""

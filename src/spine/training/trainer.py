@@ -56,10 +56,10 @@ def make_trainer(
         RunProgress(sys.stdout.isatty(), statistics),
         random_state,
         StopOnSignal(last, random_state),
-        last,
     ]
     if config["trainer"]["limit_val_batches"] != 0:
         own.append(BestCheckpoint(folder / "checkpoints", task.monitor, task.mode))
+    own.append(last)  # behind the best: last.ckpt holds what was the best when it was written
     return pl.Trainer(
         default_root_dir=str(folder),
         logger=[metrics, *loggers],
