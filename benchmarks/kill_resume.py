@@ -3,8 +3,9 @@
     python benchmarks/kill_resume.py --kills 12
 
 Every kill is SIGKILL, SIGTERM or SIGINT at a random moment after training has begun; the same command is then typed again
-until the run is finished. Weights, optimizer and schedule in last.ckpt, and every value of metrics.csv but the timings and metrics.json's results, must
-be bit-identical to those of the uninterrupted run. Prints a Markdown table; exits with 1 where anything differs.
+until the run is finished. Weights, optimizer, schedule and random state in last.ckpt, every value of metrics.csv but the
+timings, and the results in metrics.json must be bit-identical to those of the uninterrupted run. Prints a Markdown table;
+exits with 1 where anything differs.
 """
 
 from __future__ import annotations
