@@ -282,6 +282,7 @@ def test_every_task_overfits_eight_images(tmp_path, task):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # two minutes on two idle cores; another test runs beside it, with coverage
 def test_the_bare_command_reaches_its_promise(tmp_path):
     """README: a ConvNeXt with a segmentation head on the embedded data set, val/mIoU >= 0.80."""
     call("train.py", "backbone=convnext", "task=seg", "trainer.accelerator=cpu", folder=tmp_path)
