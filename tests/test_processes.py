@@ -101,11 +101,12 @@ def test_two_processes_leave_one_set_of_files_and_validate_a_single_sample(tmp_p
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_in_where_the_run_stands_and_the_command_that_goes_on(tmp_path, number, code, devices):
     command = ("task=cls", "dataset.length={train: 64, val: 8, test: 4}", "trainer.max_epochs=40", *SMALL, *devices)
-    run = start(tmp_path, *command)
+    run = start(tmp_path, *command, "restart=true")
     wait_for(run, steps_logged(tmp_path))
     run.send_signal(number)
     _, errors = run.communicate(timeout=120)
     assert run.returncode == code, errors
+    assert "restart" not in errors.partition("Go on with:")[2]  # it would start over
     name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
     assert f"Stopped by {name} in epoch " in errors and "Go on with:\n    python " in errors and "Traceback" not in errors
     (folder,) = (tmp_path / "logs/train/runs").iterdir()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import math
 import os
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from spine.config.resolving import plain
 from spine.config.resume import read_checkpoint
 from spine.config.targets import strip_untrusted, target_of
 from spine.errors import InputError, RunStopped, stop_behind
-from spine.training.run_folder import RunFolder
+from spine.training.run_folder import RunFolder, without_nan
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -113,7 +112,7 @@ def _evaluate(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
     if trainer.is_global_zero:
         monitor, seconds = task.monitor.replace("val/", f"{split}/"), time.perf_counter() - start
         content = {
-            "metrics": {key: value if math.isfinite(value) else None for key, value in values.items()},
+            "metrics": without_nan(values),
             "monitor": monitor,
             "seconds": seconds,
             "checkpoint": checkpoint,

@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from spine.config.resume import changed_on_resume, read_checkpoint
 from spine.config.source import keep_interpolations
 from spine.config.targets import named
 from spine.errors import InputError, RunStopped, stop_behind
-from spine.training.run_folder import RunFolder, command
+from spine.training.run_folder import RunFolder, command, without_nan
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -201,7 +202,7 @@ def _write_results(
     limits = (trainer.max_epochs, trainer.max_steps)
     reached = trainer.current_epoch >= (limits[0] or 0) > 0 or trainer.global_step >= limits[1] > 0
     content = {
-        "metrics": {key: value if math.isfinite(value) else None for key, value in values.items()},  # JSON knows no NaN
+        "metrics": without_nan(values),
         "monitor": task.monitor,
         "seconds": seconds,
         "checkpoint": best or (str(folder.last) if folder.last.is_file() else ""),
@@ -232,7 +233,7 @@ def _report_stop(stop: RunStopped, trainer: pl.Trainer, folder: RunFolder) -> st
             "signal": signal.Signals(number).name,
             "epoch": epoch,
             "steps": step,
-            "metrics": {key: value if math.isfinite(value) else None for key, value in values.items()},
+            "metrics": without_nan(values),
             "command": resume_command(folder.path),
         }
         folder.write_json(folder.stopped, content)
@@ -243,14 +244,12 @@ def _report_stop(stop: RunStopped, trainer: pl.Trainer, folder: RunFolder) -> st
 
 
 def resume_command(folder: Path) -> str:
-    """The command that goes on with a run; one job of a sweep is named by its folder."""
+    """The command that goes on with a run, without `restart=true`, which would start it over. A job of a sweep is named by its folder."""
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        import shlex
-        import sys
-
-        overrides = [str(override) for override in HydraConfig.get().overrides.task]
-        return shlex.join(["python", sys.argv[0], *overrides, f"hydra.run.dir={folder}"])
-    return command()
+        arguments = [*map(str, HydraConfig.get().overrides.task), f"hydra.run.dir={folder}"]
+    else:
+        arguments = sys.argv[1:]
+    return command(argument for argument in arguments if not argument.startswith("restart="))
 
 
 def _announce(config: dict[str, Any], task: Task, data: Any, folder: Path) -> None:

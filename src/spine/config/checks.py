@@ -30,7 +30,7 @@ def check(config: dict[str, Any]) -> None:
 def check_paths(config: dict[str, Any]) -> None:
     """InputError where the folder of the data set or the checkpoint to go on from is not there."""
     checkpoint = config.get("ckpt_path")
-    if config["dataset"].get("root") is not None:  # one that is missing is told once it is known that data set and task fit
+    if config["dataset"].get("root") is not None:  # a root that is not set is reported later, if data set and task fit
         check_root(config["dataset"])
     if checkpoint not in (None, "last") and not Path(checkpoint).is_file():
         raise InputError(f"There is no checkpoint '{checkpoint}'. Give ckpt_path=logs/.../checkpoints/last.ckpt.")

@@ -97,6 +97,6 @@ def _keys_beside(parent: str, bad: str) -> list[str]:
         with initialize_config_dir(str(script.parent / "conf"), version_base="1.3"):
             config = compose(script.stem, overrides)
     except Exception:
-        return []  # a second mistake on the same line: the first is still told
+        return []  # the command line has a second mistake; the first is reported without the list of keys
     node = OmegaConf.select(config, parent) if parent else config
     return sorted(map(str, node)) if node is not None else []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -107,9 +108,14 @@ class RunFolder:
         self.write_json(path, {"starts": [*starts, provenance()]})
 
 
-def command() -> str:
-    """The command line of this process, as it can be typed into a shell."""
-    return shlex.join(["python", *sys.argv])
+def command(arguments: Iterable[str]) -> str:
+    """A command line of this script with `arguments`, as it can be typed into a shell."""
+    return shlex.join(["python", sys.argv[0], *arguments])
+
+
+def without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Metric values for JSON, which knows neither NaN nor infinity: these become null."""
+    return {key: value if math.isfinite(value) else None for key, value in values.items()}
 
 
 def provenance() -> dict[str, Any]:
@@ -123,7 +129,7 @@ def provenance() -> dict[str, Any]:
             continue
     return {
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": command(),
+        "command": command(sys.argv[1:]),
         "commit": commit,
         "uncommitted_changes": None if changed is None else bool(changed),
         "host": platform.node(),
