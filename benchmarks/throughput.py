@@ -28,7 +28,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import spine
-from spine.precision import resolve_precision
+from spine.training.precision import resolve_precision
 
 CLASSES = 10
 PAIRS = {  # backbone: variant, and timm's name; None where the authors' network is that of tests/references

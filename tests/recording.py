@@ -63,7 +63,7 @@ class Case:
         """Tensors under our names, strictly."""
         layouts = importlib.import_module(f"spine.backbones.{self.backbone}").LAYOUTS
         own = (layout for layout in layouts if layout.publisher == self.publisher)
-        layout = max(own, key=lambda layout: layout.claimed(state))  # the first of equals
+        layout = max(own, key=lambda layout: layout.match_fraction(state))  # the first of equals
         found, unknown = layout.to_ours(state)
         assert not unknown, unknown
         return found

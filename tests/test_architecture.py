@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 import spine
+from spine.components import list_heads
 from spine.config import checks
-from spine.model import TASKS, list_heads
+from spine.task_spec import TASKS
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src" / "spine").rglob("*.py"))

@@ -8,7 +8,7 @@ from torch import nn
 from torchmetrics import Metric
 
 from spine.interfaces import Labels
-from spine.tasks.cls import Classification
+from spine.tasks.cls.task import Classification
 
 
 def task_of(count):

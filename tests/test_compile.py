@@ -7,7 +7,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import spine
-from spine.model import MaskedModel
+from spine.models.masked import MaskedModel
 
 COUNTED = ("linear", "conv2d", "scaled_dot_product_attention")
 

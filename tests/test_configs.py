@@ -190,7 +190,7 @@ def test_the_run_id_follows_the_configuration():
 
 NEUTRAL = (
     "logger=tensorboard", "tags=[a]", "ckpt_path=a.ckpt", "restart=true", "dataset.num_workers=5", "trainer.max_time=00:01:00:00",
-    "trainer.log_every_n_steps=1", "callbacks.picture_every_n_epochs=3", "optimized_metric=val/mIoU",
+    "trainer.log_every_n_steps=1", "callbacks.figure_every_n_epochs=3", "optimized_metric=val/mIoU",
 )  # fmt: skip
 
 
@@ -251,7 +251,7 @@ def test_published_head_options_are_options_of_heads():
     import inspect
 
     import spine
-    from spine.model import backbone_module, head_class
+    from spine.components import backbone_module, head_class
 
     for backbone in spine.list_backbones():
         for head, variants in getattr(backbone_module(backbone), "HEAD_OPTIONS", {}).items():

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import spine
+from spine.components import backbone_module, head_class, list_heads
 from spine.errors import InputError
 from spine.interfaces import Features
-from spine.model import TASKS, MaskedModel, backbone_module, head_class, list_heads
+from spine.models.masked import MaskedModel
+from spine.task_spec import TASKS
 
 BACKBONES, HEADS = spine.list_backbones(), list_heads()
 OUTPUTS = {"cls": 7, "pose": 5, "seg": 6, "mae": None, "beit": None}
@@ -70,7 +72,7 @@ def test_stem_to_top_names_every_parameter_once(backbone, use):
         pytest.skip(f"it cannot {use} patches")
     net = micro(backbone, use=use)
     for name, _ in net.named_parameters():
-        assert sum(name.startswith(group) for group in net.stem_to_top()) == 1, name
+        assert sum(name.startswith(group) for group in net.layer_groups()) == 1, name
 
 
 @pytest.mark.parametrize(("backbone", "task", "head"), FITTING)
@@ -162,7 +164,7 @@ def test_a_use_that_it_was_not_written_for_is_refused(backbone):
 def test_hybrids_are_masked_by_painting():
     with torch.device("meta"):
         net = spine.create_model("vit", variant="tiny_r_s16_p8", task="mae", image_size=64)
-    assert net.painted_pixel is not None and net.patch_size == 32
+    assert net.mask_pixel is not None and net.patch_size == 32
 
 
 def test_there_is_no_fifth_level():

@@ -14,7 +14,7 @@ from test_datasets import coco, picture, write_mask
 
 from spine.commands import train
 from spine.config import building
-from spine.datasets.sampler import Draw
+from spine.data.sampler import Draw
 from spine.errors import InputError
 from spine.training.run_folder import RunFolder
 

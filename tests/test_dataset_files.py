@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spine.datasets.files import PackedNames, check_images, image_names, read_image
+from spine.data.image_files import PackedNames, check_images, image_names, read_image
 from spine.errors import InputError
 
 ROTATED = 6  # EXIF: the stored image is to be turned by 90 degrees

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from test_datasets import picture, write_mask
 
-from spine.datasets.image_folder import ImageFolder
-from spine.datasets.mask_folder import MaskFolder
-from spine.datasets.masks import read_mask
-from spine.datasets.splits import divide
+from spine.data.formats.image_folder import ImageFolder
+from spine.data.formats.mask_folder import MaskFolder
+from spine.data.masks import read_mask
+from spine.data.splits import divide
 from spine.errors import InputError
 
 NEEDS = frozenset({"image", "mask"})
@@ -273,7 +273,7 @@ def test_a_class_that_never_occurs_is_reported(tmp_path, caplog):
 
 def test_a_limited_scan_says_how_many_masks_it_read(tmp_path, caplog, monkeypatch):
     write_pairs(tmp_path, [[0, 0]] * 4, names=tuple("abcdef"))
-    monkeypatch.setattr("spine.datasets.mask_folder.SCANNED", 4)
+    monkeypatch.setattr("spine.data.formats.mask_folder.SCANNED", 4)
     MaskFolder("val", root=str(tmp_path)).check(NEEDS)
     assert "In none of 4 masks that were checked, of 6, of split 'val' is a pixel of class road." in caplog.text
 

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spine.datasets.coco_keypoints import COCO_SIGMAS, COCOKeypoints
-from spine.datasets.fashion_mnist import FashionMNIST
-from spine.datasets.flips import find_flip_pairs
-from spine.datasets.image_folder import ImageFolder
-from spine.datasets.mask_folder import MaskFolder
-from spine.datasets.shapes import CLASSES, Shapes
-from spine.datasets.transforms import TopDownAffine, Transform
+from spine.data.formats.coco_keypoints import COCO_SIGMAS, COCOKeypoints
+from spine.data.formats.fashion_mnist import FashionMNIST
+from spine.data.formats.image_folder import ImageFolder
+from spine.data.formats.mask_folder import MaskFolder
+from spine.data.formats.shapes import CLASSES, Shapes
+from spine.data.keypoint_flips import find_flip_pairs
+from spine.data.transforms import TopDownAffine, Transform
 from spine.errors import InputError
 
 
-def picture(path, colour=(200, 100, 50), size=(20, 30)):
-    """An RGB picture of one colour, without loss where the suffix allows it."""
+def picture(path, color=(200, 100, 50), size=(20, 30)):
+    """An RGB picture of one color, without loss where the suffix allows it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.full((*size, 3), colour[::-1], np.uint8))
+    cv2.imwrite(str(path), np.full((*size, 3), color[::-1], np.uint8))
 
 
 def write_mask(path, values):
@@ -57,10 +57,10 @@ def test_shapes_give_what_they_promise(size):
 
 
 def test_shapes_cannot_be_told_by_the_colour_of_a_pixel():
-    """The best answer per colour (8 steps a channel), learnt on 600 pictures, stays below 0.4 mIoU."""
+    """The best answer per color (8 steps a channel), learnt on 600 pictures, stays below 0.4 mIoU."""
     steps = 8
 
-    def colours(image):
+    def colors(image):
         r, g, b = np.moveaxis(image.astype(int) // (256 // steps), -1, 0)
         return ((r * steps + g) * steps + b).ravel()
 
@@ -68,12 +68,12 @@ def test_shapes_cannot_be_told_by_the_colour_of_a_pixel():
     counts = np.zeros((steps**3, len(CLASSES) + 1))
     for index in range(600):
         sample = train.load(index)
-        np.add.at(counts, (colours(sample["image"]), sample["mask"].ravel()), 1)
+        np.add.at(counts, (colors(sample["image"]), sample["mask"].ravel()), 1)
     for table in (counts, counts / counts.sum(0)):  # as often as they are, and each class alike
         answer, confusion = table.argmax(1), np.zeros((len(CLASSES) + 1,) * 2)
         for index in range(200):
             sample = val.load(index)
-            np.add.at(confusion, (sample["mask"].ravel(), answer[colours(sample["image"])]), 1)
+            np.add.at(confusion, (sample["mask"].ravel(), answer[colors(sample["image"])]), 1)
         hits = np.diag(confusion)
         assert np.mean(hits / (confusion.sum(0) + confusion.sum(1) - hits)) < 0.4
 

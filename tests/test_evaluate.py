@@ -8,13 +8,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from spine.config.targets import strip_untrusted
 from test_configs import CONF, composed
 
 from spine.commands import evaluate, train
 from spine.config import building, resolving
 from spine.config.source import keep_interpolations
-from spine.config.targets import strip_untrusted
-from spine.datasets.relabel import Relabeled, labels_from
+from spine.data.relabeling import Relabeled, labels_from
 from spine.errors import InputError
 from spine.interfaces import DataSet, Labels
 from spine.training.run_folder import RunFolder

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 import spine
+from spine.components import head_class, list_heads
 from spine.heads.parsenet import L2Norm
-from spine.model import TASKS, MaskedModel, head_class, list_heads
+from spine.models.masked import MaskedModel
+from spine.task_spec import TASKS
 
 MAPS = ("fcn", "hamburger", "heatmap", "parsenet")
 CASES = [

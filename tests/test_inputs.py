@@ -7,14 +7,14 @@ from recording import draw, shapes_of
 from test_configs import composed
 
 import spine
-from spine import inputs
 from spine.backbones import vit
+from spine.checkpoints import input_settings as inputs
+from spine.checkpoints.formats.vit import google
+from spine.checkpoints.input_settings import HALF, IMAGENET, InputSettings
+from spine.components import backbone_module
 from spine.config import building, checks
-from spine.inputs import HALF, IMAGENET, InputSettings
-from spine.layouts.vit import google
-from spine.model import backbone_module
 
-CROP = {"_target_": "spine.datasets.transforms.CenterCrop", "size": None, "crop_pct": None, "interpolation": None}
+CROP = {"_target_": "spine.data.transforms.CenterCrop", "size": None, "crop_pct": None, "interpolation": None}
 AT_384 = InputSettings((384, 384), 1.0, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
@@ -29,18 +29,18 @@ def plain_config(image_size=None, mean=None, eval_steps=(CROP,), task="cls"):
 
 def test_null_takes_what_the_weights_were_evaluated_on():
     config = plain_config()
-    changes, differences = inputs.settle_input(config, AT_384)
+    changes, differences = inputs.input_changes(config, AT_384)
     assert not differences and config == plain_config()  # nothing is changed before it is applied
     inputs.apply_changes(config, changes)
     assert config["image_size"] == config["dataset"]["image_size"] == config["augment"]["train"][0]["size"] == [384, 384]
     assert config["augment"]["eval"][0] == {**CROP, "size": [384, 384], "crop_pct": 1.0, "interpolation": "bicubic"}
     assert config["dataset"]["mean"] == config["dataset"]["std"] == [0.5, 0.5, 0.5]
-    assert inputs.settle_input(config, AT_384) == ({}, [])
+    assert inputs.input_changes(config, AT_384) == ({}, [])
 
 
 def test_null_without_weights_is_the_usual():
     config = plain_config()
-    inputs.apply_changes(config, inputs.settle_input(config, InputSettings())[0])
+    inputs.apply_changes(config, inputs.input_changes(config, InputSettings())[0])
     assert config["image_size"] == [224, 224] and config["dataset"]["mean"] == [0.485, 0.456, 0.406]
     assert (config["augment"]["eval"][0]["crop_pct"], config["augment"]["eval"][0]["interpolation"]) == (0.875, "auto")
 
@@ -48,7 +48,7 @@ def test_null_without_weights_is_the_usual():
 def test_what_the_user_sets_stays_and_is_told():
     crop = {**CROP, "size": [64, 48], "crop_pct": 0.875, "interpolation": "bilinear"}
     config = plain_config(image_size=[64, 48], mean=[0.4, 0.4, 0.4], eval_steps=[crop])
-    changes, differences = inputs.settle_input(config, AT_384)
+    changes, differences = inputs.input_changes(config, AT_384)
     assert changes == {"dataset.std": [0.5, 0.5, 0.5]}
     assert differences == [
         "evaluated at 384x384 pixels; image_size is 64x48.",
@@ -60,11 +60,11 @@ def test_what_the_user_sets_stays_and_is_told():
 
 def test_an_evaluation_without_a_crop_and_another_order_of_channels_are_told():
     settings = InputSettings(crop_pct=0.9, note="made for images in BGR order (blue first); spine's are RGB.")
-    resize = {"_target_": "spine.datasets.transforms.Resize", "size": [64, 64]}
-    differences = inputs.settle_input(plain_config([64, 64], eval_steps=[resize]), settings)[1]
+    resize = {"_target_": "spine.data.transforms.Resize", "size": [64, 64]}
+    differences = inputs.input_changes(plain_config([64, 64], eval_steps=[resize]), settings)[1]
     assert differences[0] == "evaluated on a center crop (crop_pct 0.9); augment.eval has no CenterCrop."
     assert differences[1] == settings.note
-    assert inputs.settle_input(plain_config([64, 64], eval_steps=[resize], task="seg"), settings)[1] == [settings.note]
+    assert inputs.input_changes(plain_config([64, 64], eval_steps=[resize], task="seg"), settings)[1] == [settings.note]
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from spine import loggers, pictures
-from spine.callbacks import render
+from spine.training.figures import render
 
 
 def test_wandb_without_a_key_stays_offline_and_asks_nothing(tmp_path, monkeypatch, caplog):
@@ -22,9 +22,9 @@ def test_wandb_without_a_key_stays_offline_and_asks_nothing(tmp_path, monkeypatc
 
 
 def test_ignored_pixels_are_white_in_truth_and_prediction():
-    colours = pictures.palette(5)
-    assert colours[255].tolist() == [1, 1, 1]
-    assert len({tuple(colour) for colour in colours[:5].tolist()}) == 5
+    colors = pictures.palette(5)
+    assert colors[255].tolist() == [1, 1, 1]
+    assert len({tuple(color) for color in colors[:5].tolist()}) == 5
 
 
 @pytest.mark.parametrize("count", [1, 3, 9])

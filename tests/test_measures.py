@@ -7,9 +7,12 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
-from spine.losses import heatmap_loss, masked_pixel_loss, normalise_patches
-from spine.metrics import KeypointScores, segmentation_scores
-from spine.targets import apply_affine, decode_heatmaps, gaussian_heatmaps, invert_affine, patchify, unpatchify
+from spine.tasks.mae.losses import masked_pixel_loss, normalize_patches
+from spine.tasks.mae.patches import patchify, unpatchify
+from spine.tasks.pose.heatmaps import apply_affine, decode_heatmaps, gaussian_heatmaps, invert_affine
+from spine.tasks.pose.losses import heatmap_loss
+from spine.tasks.pose.metrics import KeypointScores
+from spine.tasks.seg.metrics import segmentation_scores
 
 
 def test_a_gaussian_peaks_where_the_keypoint_is():
@@ -66,7 +69,7 @@ def test_heatmap_loss_counts_visible_keypoints():
 def test_masked_loss_counts_hidden_patches():
     prediction, target, hidden = torch.rand(1, 4, 12), torch.rand(1, 4, 12), torch.tensor([[True, False, False, True]])
     torch.testing.assert_close(masked_pixel_loss(prediction, target, hidden), (prediction - target).square()[:, [0, 3]].mean())
-    patches = normalise_patches(torch.rand(2, 5, 48) * 7)
+    patches = normalize_patches(torch.rand(2, 5, 48) * 7)
     torch.testing.assert_close(patches.mean(-1), torch.zeros(2, 5), atol=1e-5, rtol=0)
     torch.testing.assert_close(patches.var(-1, correction=1), torch.ones(2, 5), atol=1e-4, rtol=0)
 

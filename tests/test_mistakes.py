@@ -76,7 +76,7 @@ VALUES = [  # known without torch
     (["seed=-1"], "seed is -1; it must be a whole number from 0"),
     (["tags=abc"], "tags is 'abc'; it must be a list of words"),
     (["compile=1"], "compile is 1; it must be true or false."),
-    (["callbacks.picture_every_n_epochs=-1"], "callbacks.picture_every_n_epochs is -1; it must be a whole number of epochs"),
+    (["callbacks.figure_every_n_epochs=-1"], "callbacks.figure_every_n_epochs is -1; it must be a whole number of epochs"),
     (["logger=wandb", "logger.wandb.timeout=soon"], "logger.wandb.timeout is 'soon'; it must be a whole number of seconds"),
     (["+foo=1"], "Unknown key 'foo'. Keys there: augment, backbone"),
     (["ckpt_path=typo.ckpt"], "There is no checkpoint 'typo.ckpt'."),
@@ -298,7 +298,7 @@ def test_a_checkpoint_that_cannot_be_resumed_is_named(tmp_path):
         ),
         (
             ["task=seg", f"ckpt_path={whole}"],
-            "was trained with task spine.tasks.cls.Classification, this run has spine.tasks.seg.Segmentation.",
+            "was trained with task spine.tasks.cls.task.Classification, this run has spine.tasks.seg.task.Segmentation.",
         ),
         (["backbone.variant=tiny", f"ckpt_path={whole}"], "Its backbone is the variant micro, this run's tiny."),
     ]
@@ -316,7 +316,7 @@ def test_what_a_resumed_run_does_not_follow_is_listed():
     assert resume.changed_on_resume(saved, new) == [
         "optimizer.betas ([0.9, 0.999] in the checkpoint, [0.8, 0.9] now)",
         "optimizer.lr (0.002 in the checkpoint, 1e-05 now)",
-        "schedule._target_ ('spine.optim.cosine' in the checkpoint, 'spine.optim.poly' now)",
+        "schedule._target_ ('spine.training.schedules.cosine' in the checkpoint, 'spine.training.schedules.poly' now)",
         "schedule.min_lr_ratio (0.0 in the checkpoint, not set now)",
         "schedule.power (not set in the checkpoint, 1.0 now)",
         "schedule.warmup (0.05 in the checkpoint, 0.01 now)",

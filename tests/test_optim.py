@@ -39,7 +39,7 @@ def test_lower_layers_learn_slower():
     assert rates["head.linear.weight"] == 1.0
     assert rates["backbone.pooling.norm.weight"] == 1.0  # the last norm learns with the head
     assert rates["backbone.stages.3.0.dwconv.weight"] == 0.5
-    groups = len(net.backbone.stem_to_top())
+    groups = len(net.backbone.layer_groups())
     assert rates["backbone.downsample_layers.0.0.weight"] == pytest.approx(0.5 ** (groups - 1))
     assert rates["backbone.stages.3.0.dwconv.weight"] > rates["backbone.stages.1.0.dwconv.weight"]
 
@@ -47,7 +47,7 @@ def test_lower_layers_learn_slower():
 def test_convnext_groups_are_the_authors():
     with torch.device("meta"):
         net = spine.create_model("convnext", variant="base", num_outputs=3)
-    assert len(net.backbone.stem_to_top()) == 14  # 0 to 12 of their code, and 13: the last norm, with the head
+    assert len(net.backbone.layer_groups()) == 14  # 0 to 12 of their code, and 13: the last norm, with the head
 
 
 def test_frozen_parameters_are_left_out():

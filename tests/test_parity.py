@@ -14,8 +14,8 @@ from torch import nn
 
 import spine
 from spine.backbones import beit, vit
-from spine.blocks import positions
 from spine.interfaces import Features
+from spine.layers import positions
 
 CASES = {case.name: case for case in cases()}
 FIRST = {case.backbone: name for name, case in reversed(CASES.items()) if not case.slow}  # of each backbone; CI runs all
@@ -106,8 +106,8 @@ def test_mae_equals_transformers(tmp_path, double):
     """The encoder drops the patches that theirs drops, the decoder restores their places, and the loss is theirs."""
     from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
-    from spine.losses import masked_pixel_loss, normalise_patches
-    from spine.targets import patchify
+    from spine.tasks.mae.losses import masked_pixel_loss, normalize_patches
+    from spine.tasks.mae.patches import patchify
 
     config = ViTMAEConfig(
         hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=512, image_size=64, norm_pix_loss=True,
@@ -128,7 +128,7 @@ def test_mae_equals_transformers(tmp_path, double):
     # their encoder sees the visible patches in the order of the noise; ours in raster order: attention does not mind
     prediction = ours(image, expected.mask.bool())
     assert_equal(prediction, expected.logits)
-    loss = masked_pixel_loss(prediction, normalise_patches(patchify(image, 16)), expected.mask.bool())
+    loss = masked_pixel_loss(prediction, normalize_patches(patchify(image, 16)), expected.mask.bool())
     assert abs(loss - expected.loss) < TOLERANCE * expected.loss
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spine import precision
+from spine.training import precision
 
 NO_BF16 = {"avx2": True, "avx512_bf16": False, "amx_bf16": False, "architecture": "x86_64"}
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from spine.datasets.sampler import EpochBatches
-from spine.metrics import KeypointScores
+from spine.data.sampler import EpochBatches
+from spine.tasks.pose.metrics import KeypointScores
 from spine.training import random_state
 
 ROOT = Path(__file__).parents[1]

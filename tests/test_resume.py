@@ -13,7 +13,7 @@ from test_configs import composed
 
 from spine.commands import train
 from spine.errors import InputError, RunStopped
-from spine.tasks.cls import Classification
+from spine.tasks.cls.task import Classification
 from spine.training import run_folder
 from spine.training.run_folder import RunFolder
 

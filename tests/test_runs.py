@@ -16,9 +16,10 @@ from test_configs import choices, composed
 
 import spine
 from spine.commands import evaluate, train
+from spine.components import head_class, list_heads
 from spine.config import building
 from spine.errors import InputError
-from spine.model import TASKS, head_class, list_heads
+from spine.task_spec import TASKS
 from spine.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -170,7 +171,7 @@ def test_a_checkpoint_of_other_classes_is_refused(tmp_path):
             cv2.imwrite(str(tmp_path / "data" / split / name / "x.png"), np.zeros((70, 70, 3), np.uint8))
     config = evaluate.checkpoint_config(str(checkpoint))
     config["dataset"] = {key: config["dataset"][key] for key in ("batch_size", "num_workers", "mean", "std", "image_size")} | {
-        "_target_": "spine.datasets.image_folder.ImageFolder",
+        "_target_": "spine.data.formats.image_folder.ImageFolder",
         "root": str(tmp_path / "data"),
     }
     with pytest.raises(InputError, match="head has 5 outputs, but the data set has 2"):

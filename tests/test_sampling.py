@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from spine.datasets.module import DataModule, Samples, collate
-from spine.datasets.sampler import Draw, EpochBatches
-from spine.datasets.shapes import Shapes
-from spine.datasets.transforms import RandomScaleCrop, TopDownAffine, Transform
+from spine.data.data_module import DataModule, Samples, collate
+from spine.data.formats.shapes import Shapes
+from spine.data.sampler import Draw, EpochBatches
+from spine.data.transforms import RandomScaleCrop, TopDownAffine, Transform
 from spine.errors import InputError
 
 STATS = {"mean": [0.5] * 3, "std": [0.25] * 3}

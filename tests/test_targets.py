@@ -29,19 +29,19 @@ HOSTILE = [
     ("head", "spine.heads.linear.__builtins__"),
     ("head", "spine.heads.nothing.Linear"),
     ("head", "spine.heads.linear.Nothing"),
-    ("dataset", "spine.datasets.module.DataModule"),
-    ("dataset", "spine.datasets.files.read_image"),
-    ("dataset", "spine.datasets.image_folder.DataSet"),
+    ("dataset", "spine.data.data_module.DataModule"),
+    ("dataset", "spine.data.image_files.read_image"),
+    ("dataset", "spine.data.formats.image_folder.DataSet"),
     ("dataset", "torch.utils.data.Dataset"),
     ("task", "spine.tasks.base.Task"),
     ("task", "spine.tasks.cls.Task"),
     ("optimizer", "torch.optim.AdamW"),
-    ("optimizer", "spine.optim.parameter_groups"),
-    ("optimizer", "spine.optim.cosine"),
-    ("schedule", "spine.optim._scaled"),
-    ("schedule", "spine.optim.LambdaLR"),
+    ("optimizer", "spine.training.optimizers.parameter_groups"),
+    ("optimizer", "spine.training.schedules.cosine"),
+    ("schedule", "spine.training.schedules._scaled"),
+    ("schedule", "spine.training.schedules.LambdaLR"),
     ("logger.x", "pytorch_lightning.loggers.WandbLogger"),
-    ("logger.x", "spine.loggers.os.system"),
+    ("logger.x", "spine.training.loggers.wandb.os.system"),
     ("augment.train[0]", "builtins.open"),
     ("augment.train[0]", "subprocess.run"),
     ("augment.train[0]", "albumentations.core.hub_mixin.hf_hub_download"),
@@ -57,16 +57,16 @@ HOSTILE = [
     ("augment.train[0]", "albumentations.ToTensorV2"),
     ("augment.train[0]", "albumentations.augmentations.crops.functional.crop"),
     ("augment.train[0]", "albumentations.augmentations.crops.transforms.np.load"),
-    ("augment.train[0]", "spine.datasets.transforms.resize"),
-    ("augment.train[0]", "spine.datasets.transforms.cv2.imread"),
-    ("augment.train[0]", "spine.datasets.transforms.Transform"),
+    ("augment.train[0]", "spine.data.transforms.resize"),
+    ("augment.train[0]", "spine.data.transforms.cv2.imread"),
+    ("augment.train[0]", "spine.data.transforms.Transform"),
     ("callbacks.more.x", "pytorch_lightning.strategies.fsdp._lazy_load"),
     ("callbacks.more.x", "pytorch_lightning.strategies.FSDPStrategy"),
     ("callbacks.more.x", "pytorch_lightning.callbacks.model_checkpoint.shutil.rmtree"),
     ("callbacks.more.x", "pytorch_lightning.callbacks.model_checkpoint.torch.load"),
     ("callbacks.more.x", "pytorch_lightning.callbacks.LambdaCallback"),
     ("callbacks.more.x", "pytorch_lightning.callbacks.Callback"),
-    ("callbacks.more.x", "spine.callbacks.render"),
+    ("callbacks.more.x", "spine.training.figures.render"),
     ("trainer.strategy", "pytorch_lightning.strategies.FSDPStrategy"),
     ("hydra.callbacks.x", "spine.backbones.vit.vit"),
     ("backbone.variant", "spine.backbones.vit.vit"),
@@ -98,11 +98,11 @@ def test_names_that_are_no_part_of_their_place_are_refused(path, target):
     [
         ("augment.eval[0]", "albumentations.RandomResizedCrop"),
         ("augment.train[0]", "albumentations.augmentations.crops.transforms.RandomResizedCrop"),
-        ("augment.train[0]", "spine.datasets.transforms.TopDownAffine"),
+        ("augment.train[0]", "spine.data.transforms.TopDownAffine"),
         ("callbacks.more.stop", "pytorch_lightning.callbacks.EarlyStopping"),
         ("callbacks.more.stop", "pytorch_lightning.callbacks.early_stopping.EarlyStopping"),
         ("backbone", "spine.backbones.vit.vit"),
-        ("dataset", "spine.datasets.shapes.Shapes"),
+        ("dataset", "spine.data.formats.shapes.Shapes"),
     ],
 )
 def test_parts_of_their_place_are_taken(path, target):
@@ -146,7 +146,7 @@ def exploits(beside):
     """Changes to a checkpoint's configuration that would unpickle the file `beside` it, or run something else of its choice."""
     evil = {"_target_": "pytorch_lightning.strategies.fsdp._lazy_load", "filename": str(beside)}
     return {
-        "callback": {"callbacks": {"picture_every_n_epochs": 0, "more": {"x": evil}}},
+        "callback": {"callbacks": {"figure_every_n_epochs": 0, "more": {"x": evil}}},
         "logger": {"logger": {"x": evil}},
         "hydra callback": {"hydra": {"callbacks": {"x": evil}}},
         "hydra logging": {
@@ -228,7 +228,7 @@ def test_the_exploit_on_the_command_line_is_refused(tmp_path):
 def test_what_a_checkpoint_brings_is_stripped(trained):
     config = torch.load(trained, weights_only=True)["config"]
     config["backbone"]["weights"] = "imagenet1k"
-    config["logger"] = {"wandb": {"_target_": "spine.loggers.wandb", "online": True}}
+    config["logger"] = {"wandb": {"_target_": "spine.training.loggers.wandb.wandb", "online": True}}
     config["callbacks"]["more"] = {"stop": {"_target_": "pytorch_lightning.callbacks.EarlyStopping", "monitor": "val/loss"}}
     kept = targets.strip_untrusted(config)
     assert kept["callbacks"]["more"] == {} and kept["logger"] == {} and kept["backbone"]["weights"] is None
@@ -250,7 +250,7 @@ def test_values_that_a_transform_of_albumentations_refuses_are_told():
     node = {"_target_": "albumentations.RandomResizedCrop", "size": [64, 64], "scale": [2, 3]}
     with pytest.raises(InputError, match=r"augment.train\[0\]: RandomResizedCrop does not take these values \(scale"):
         targets.instantiate("augment.train[0]", node)
-    node = {"_target_": "spine.datasets.transforms.Resize", "size": [64]}
+    node = {"_target_": "spine.data.transforms.Resize", "size": [64]}
     with pytest.raises(InputError, match=r"augment.eval\[0\]: Resize does not take these values"):
         targets.instantiate("augment.eval[0]", node)
     node = {"_target_": "pytorch_lightning.callbacks.EarlyStopping", "monitor": "val/top1", "mode": "up"}

@@ -11,11 +11,11 @@ import torch
 from test_configs import composed
 
 from spine import console
-from spine.callbacks import Pictures
 from spine.commands import train
 from spine.errors import InputError
-from spine.loggers import MetricsFile
 from spine.training import checkpoints, progress, random_state
+from spine.training.figures import Pictures
+from spine.training.loggers.metrics_file import MetricsFile
 from spine.training.run_folder import RunFolder, provenance
 
 SMALL = (
@@ -35,7 +35,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_sentence(tmp_path):
 
 
 def test_checkpoints_written_before_a_nan_are_kept(tmp_path, monkeypatch):
-    from spine.tasks.cls import Classification
+    from spine.tasks.cls.task import Classification
 
     original = Classification.measure
 

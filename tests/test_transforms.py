@@ -1,4 +1,4 @@
-"""Crops, flips and colours: geometry to a fraction of a pixel, randomness from the sample's generator alone."""
+"""Crops, flips and colors: geometry to a fraction of a pixel, randomness from the sample's generator alone."""
 
 import albumentations
 import cv2
@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from spine.datasets.module import Samples
-from spine.datasets.shapes import Shapes
-from spine.datasets.transforms import Albumentations, CenterCrop, RandomScaleCrop, Resize, TopDownAffine, Transform
+from spine.data.data_module import Samples
+from spine.data.formats.shapes import Shapes
+from spine.data.transforms import Albumentations, CenterCrop, RandomScaleCrop, Resize, TopDownAffine, Transform
 from spine.errors import InputError
 
 

@@ -17,11 +17,13 @@ from safetensors.torch import save_file
 from test_configs import composed
 
 import spine
-from spine import names, weights
-from spine.blocks import positions
+from spine import weights
+from spine.checkpoints import mapping as names
+from spine.components import backbone_module
 from spine.config import building, checks
 from spine.errors import InputError
-from spine.model import MaskedModel, backbone_module
+from spine.layers import positions
+from spine.models.masked import MaskedModel
 
 WRITABLE = sorted(
     {(backbone, layout.publisher) for backbone in spine.list_backbones() for layout in backbone_module(backbone).LAYOUTS}
@@ -117,7 +119,7 @@ def test_tables_of_offsets_are_resized_to_the_image_or_the_window(tmp_path):
         torch.nn.init.normal_(parameter)
     torch.save(small.state_dict(), tmp_path / "beit.pth")
     large = spine.create_model("beit", variant="micro", num_outputs=3, image_size=96)
-    report = weights.load(large, weights.understand(tmp_path / "beit.pth", ()), "beit micro")
+    report = weights.load(large, weights.read_weight_file(tmp_path / "beit.pth", ()), "beit micro")
     assert len(report.resized) == 6 and not report.new and not report.unused
     key = "backbone.blocks.0.attn.rel_pos_bias.relative_position_bias_table"
     torch.testing.assert_close(large.state_dict()[key][-3:], small.state_dict()[key][-3:])
@@ -128,7 +130,7 @@ def test_tables_of_offsets_are_resized_to_the_image_or_the_window(tmp_path):
     tables = {name: value for name, value in net.state_dict().items() if name.endswith("bias_table")}
     wider = {name: torch.randn(13 * 13, value.shape[1]) for name, value in tables.items()}  # of windows of 7
     torch.save({**net.state_dict(), **wider}, tmp_path / "swin.pth")
-    report = weights.load(net, weights.understand(tmp_path / "swin.pth", ()), "swin micro")
+    report = weights.load(net, weights.read_weight_file(tmp_path / "swin.pth", ()), "swin micro")
     assert len(report.resized) == len(tables)
     inner = wider[key].view(13, 13, -1)[3:10, 3:10].flatten(0, 1)  # offsets that a window of 4 knows
     torch.testing.assert_close(net.state_dict()[key], inner)
@@ -148,7 +150,7 @@ def test_positions_of_a_size_that_is_not_square_are_resized(tmp_path, backbone, 
     one = spine.create_model(backbone, variant="micro", task="mae", image_size=(176, 240))
     path = checkpoint_of(one, tmp_path / "last.ckpt", image_size=[176, 240])
     two = spine.create_model(backbone, variant="micro", num_outputs=3, image_size=after)
-    report = weights.load(two, weights.understand(path, backbone_module(backbone).LAYOUTS), backbone)
+    report = weights.load(two, weights.read_weight_file(path, backbone_module(backbone).LAYOUTS), backbone)
     grid = (after[0] // 16, after[1] // 16)
     expected = positions.resize_positions(one.backbone.pos_embed, (11, 15), grid)
     assert torch.equal(two.backbone.pos_embed, expected)
@@ -162,7 +164,7 @@ def test_offsets_of_a_size_that_is_not_square_are_resized(tmp_path):
     path = checkpoint_of(one, tmp_path / "last.ckpt", image_size=[32, 96])
     for size in ((96, 32), (64, 96)):
         two = spine.create_model("beit", variant="micro", num_outputs=3, image_size=size)
-        report = weights.load(two, weights.understand(path, ()), "beit micro")
+        report = weights.load(two, weights.read_weight_file(path, ()), "beit micro")
         assert len(report.resized) == 6 and not report.new
         key = "backbone.blocks.0.attn.rel_pos_bias.relative_position_bias_table"
         new = (size[0] // 16, size[1] // 16)
@@ -174,7 +176,7 @@ def test_a_decoder_behind_a_painted_network_meets_another_size(tmp_path):
     one = spine.create_model("convnext", variant="micro", task="mae", image_size=(64, 96))
     path = checkpoint_of(one, tmp_path / "last.ckpt", image_size=[64, 96])
     two = spine.create_model("convnext", variant="micro", task="mae", image_size=(96, 96))
-    report = weights.load(two, weights.understand(path, ()), "convnext micro")
+    report = weights.load(two, weights.read_weight_file(path, ()), "convnext micro")
     assert report.resized == ["head.decoder_pos_embed"] and not report.new
 
 
@@ -188,7 +190,7 @@ def test_a_dense_run_pads_to_whole_patches_before_its_grid_is_counted(tmp_path):
 def test_an_export_carries_its_size_and_what_else_it_is_given(tmp_path):
     one = spine.create_model("vit", variant="micro", num_outputs=3, image_size=(32, 96))
     metadata = {"spine": "0.1.0", "backbone": "vit", "image_size": "[32, 96]", "class_names": '["a", "b", "c"]'}
-    for layout in (names.OWN, next(x for x in backbone_module("vit").LAYOUTS if x.publisher == "timm")):
+    for layout in (names.SPINE_LAYOUT, next(x for x in backbone_module("vit").LAYOUTS if x.publisher == "timm")):
         weights.write(one.state_dict(), layout, tmp_path / "a.safetensors", metadata)
         with safe_open(tmp_path / "a.safetensors", "pt") as file:
             assert metadata.items() <= file.metadata().items()
@@ -201,10 +203,10 @@ def test_written_files_have_the_permissions_of_any_new_file(tmp_path, suffix):
     state, path = {"backbone.a": torch.ones(3)}, tmp_path / f"a.{suffix}"
     before = os.umask(0o022)
     try:
-        weights.write(state, names.OWN, path)
+        weights.write(state, names.SPINE_LAYOUT, path)
         assert path.stat().st_mode & 0o777 == 0o644
         os.umask(0o027)
-        weights.write(state, names.OWN, path)
+        weights.write(state, names.SPINE_LAYOUT, path)
         assert path.stat().st_mode & 0o777 == 0o640
     finally:
         os.umask(before)
@@ -214,7 +216,7 @@ def test_written_files_have_the_permissions_of_any_new_file(tmp_path, suffix):
 def test_a_file_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
-        weights.write({"backbone.a": torch.ones(3)}, names.OWN, tmp_path / "file" / "a.safetensors")
+        weights.write({"backbone.a": torch.ones(3)}, names.SPINE_LAYOUT, tmp_path / "file" / "a.safetensors")
 
 
 def test_a_file_is_read_once_from_the_check_to_the_network_and_then_forgotten(tmp_path, monkeypatch):
@@ -303,7 +305,7 @@ def test_a_file_says_whether_its_classifier_has_a_bias(tmp_path, bias):
     one = random_network("shufflenet_v1", variant="micro", head_options={"bias": bias}, paper_shuffle=True)
     layout = next(x for x in backbone_module("shufflenet_v1").LAYOUTS if x.publisher == "openmmlab")
     weights.write(one.state_dict(), layout, tmp_path / "theirs.pth")
-    weights.write(one.state_dict(), names.OWN, tmp_path / "own.safetensors")
+    weights.write(one.state_dict(), names.SPINE_LAYOUT, tmp_path / "own.safetensors")
     for file in ("theirs.pth", "own.safetensors"):
         two = spine.create_model("shufflenet_v1", weights=tmp_path / file, num_outputs=3)
         assert (two.head.linear.bias is not None) == bias
@@ -366,7 +368,7 @@ def test_names_of_the_weight_table(monkeypatch, tmp_path):
         module = backbone_module(backbone)
         assert set(module.WEIGHTS) <= set(module.VARIANTS)
         rows = [row for rows in module.WEIGHTS.values() for row in rows.values()]
-        assert rows and all(row.address.startswith("https://") and row.licence and row.metric for row in rows)
+        assert rows and all(row.address.startswith("https://") and row.license and row.metric for row in rows)
     torch.save(random_network("convnext", variant="tiny").state_dict(), tmp_path / "convnext_tiny_1k_224_ema.pth")
     monkeypatch.setenv("SPINE_CACHE", str(tmp_path))  # as if it had been fetched
     assert spine.create_model("convnext", weights="imagenet1k", num_outputs=3) is not None
@@ -429,7 +431,9 @@ def test_damaged_files_are_refused_or_told(valid, tmp_path, capsys, kind):
         net.load_state_dict(start)
         path = edit(kind, dice, folder, state, tmp_path / f"{i}")
         try:
-            report = weights.load(net, weights.understand(path, backbone_module("shufflenet_v2").LAYOUTS), "shufflenet_v2 micro")
+            report = weights.load(
+                net, weights.read_weight_file(path, backbone_module("shufflenet_v2").LAYOUTS), "shufflenet_v2 micro"
+            )
         except InputError as error:
             refused += 1
             assert len(str(error)) > 40

@@ -15,10 +15,10 @@ import torch
 from recording import CLASSES, RECORDS, cases, draw, measure
 
 import spine
-from spine.model import backbone_module
+from spine.components import backbone_module
 
 KINDS = {"cls": "classifier", "seg": "segmenter", "pose": "pose network", "mae": "pre-training", "beit": "pre-training"}
-HEAD = """# Published weights
+HEAD = """# PublishedWeights weights
 
     python tests/weights_table.py > docs/weights.md
 
@@ -73,14 +73,14 @@ def main() -> None:
         source = json.loads((RECORDS / f"{case.name}.json").read_text())["source"]
         print(f"| {case.backbone} | {case.publisher} | {what} | {tensors} | {outputs} | {step} | {source} |", flush=True)
     print(NAMES)
-    print("| backbone | variant | name | pixels | licence | as published |")
+    print("| backbone | variant | name | pixels | license | as published |")
     print("|---|---|---|---|---|---|")
     for backbone in spine.list_backbones():
         for variant, rows in backbone_module(backbone).WEIGHTS.items():
             for name, row in rows.items():
                 link, size = f"[{name}]({row.address})", row.image_size or ""
                 size = "x".join(map(str, size)) if isinstance(size, tuple) else size
-                print(f"| {backbone} | {variant} | {link} | {size} | {row.licence} | {row.metric} |")
+                print(f"| {backbone} | {variant} | {link} | {size} | {row.license} | {row.metric} |")
 
 
 if __name__ == "__main__":

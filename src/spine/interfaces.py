@@ -5,15 +5,17 @@ Shape letters, used everywhere: B batch, C channels, H W image, h w map, N token
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
 
+import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from spine.errors import InputError
+from spine.task_spec import HeadInput
 
-Reads = Literal["pooled", "maps", "tokens"]
 Use = Literal["pooled", "maps", "drop", "replace"]
 IGNORE_INDEX = 255  # value of a mask pixel that neither loss nor metric counts
 
@@ -69,7 +71,7 @@ class Backbone(nn.Module):
         """Encodes images (B, 3, H, W) whose patches are hidden where patch_mask (B, N) is True; only where spec.masking offers it."""
         raise TypeError(f"{type(self).__name__} has no masked form; MaskedModel paints the hidden patches over instead.")
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """Groups of parameter-name prefixes in forward order, each parameter in exactly one: for layer decay and freezing."""
         raise TypeError(f"{type(self).__name__} does not state the order of its layers.")
 
@@ -77,9 +79,11 @@ class Backbone(nn.Module):
 class Head(nn.Module):
     """What turns features into a task's answer."""
 
-    reads: ClassVar[Reads]
+    reads: ClassVar[HeadInput]
     levels: ClassVar[tuple[int, ...] | None] = None  # which maps it reads, None for all
-    masking: ClassVar[tuple[str, ...]] = ()  # heads of tokens: the ways of masking that they understand, the preferred one first
+    masking: ClassVar[
+        tuple[str, ...]
+    ] = ()  # heads of tokens: the ways of masking that they read_weight_file, the preferred one first
 
     @classmethod
     def choose_levels(cls, spec: FeatureSpec) -> tuple[int, ...] | None:
@@ -99,6 +103,16 @@ class Labels:
     sigmas: tuple[float, ...] = ()  # per keypoint, of the object keypoint similarity (COCO)
     can_flip: bool = True  # False: which keypoints change places is not known, so that images must not be mirrored
 
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, object]) -> Labels:
+        """Labels as a checkpoint holds them: lists and tuples of plain values. Unknown keys are ignored."""
+
+        def frozen(value: object) -> object:
+            return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
+
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: frozen(value) for key, value in saved.items() if key in known})  # type: ignore[arg-type]
+
 
 class Sample(TypedDict, total=False):
     """What a data set's samples may hold once transformed; every sample of a data set holds the same keys."""
@@ -115,6 +129,9 @@ class Sample(TypedDict, total=False):
     image_id: Tensor  # () int64: objects of one picture share it; with keypoints
 
 
+SampleExtra = Callable[[np.random.Generator], Tensor]  # what a task adds to every sample, drawn from the sample's generator
+
+
 class DataSet(Dataset):
     """One split of a data set on disk or rendered. `load` reads; cropping, augmenting and normalising come after it."""
 
@@ -127,7 +144,7 @@ class DataSet(Dataset):
 
     def check(self, needs: frozenset[str]) -> None:
         """Called before the first sample is read, with the sample keys that will be used. Raises InputError for what can be known before
-        training, and reports the rest as warnings of the logger `spine.datasets`. `load` may leave out other keys afterwards.
+        training, and reports the rest as warnings of the logger `spine.data`. `load` may leave out other keys afterwards.
         """
 
     def load(self, index: int) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def torchvision():
     return VisionTransformer(224, 16, num_layers=4, num_heads=4, hidden_dim=128, mlp_dim=512, num_classes=CLASSES)
 
 
-class Published(nn.Module):
+class PublishedWeights(nn.Module):
     """torchvision's network with the names of its files, in which the layers of an MLP are called linear_1 and linear_2."""
 
     def __init__(self):
@@ -236,7 +236,7 @@ CASES = [
         **ONE,
     ),
     Case("vit-torchvision", "torchvision VisionTransformer", torchvision, "micro", **ONE),
-    Case("vit-torchvision-file", "torchvision VisionTransformer, named as in its files", Published, "micro", **ONE),
+    Case("vit-torchvision-file", "torchvision VisionTransformer, named as in its files", PublishedWeights, "micro", **ONE),
     Case("vit-hf", "transformers ViT, as its files name it", lambda: Written(hugging_face()), "micro", theirs=resized),
     Case("vit-hf-memory", "transformers ViTForImageClassification", hugging_face, "micro", theirs=resized),
     Case("vit-hf-hybrid", "transformers' BiT in its ViT, as ViTHybrid", hugging_face_hybrid, "small_r26_s32", **READ),

@@ -9,7 +9,6 @@ One thing differs from the authors' code: a table meets another image size in th
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from typing import Any
@@ -18,17 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spine.blocks.checkpointing import checkpointed
-from spine.blocks.conv import PoolNorm
-from spine.blocks.positions import Grid, resize_relative_positions
-from spine.blocks.residual import DropPath, drop_path_rates
-from spine.blocks.transformer import MLP, PatchEmbed, attend, patch_grid
-from spine.downloads import Published
 from spine.errors import InputError
-from spine.inputs import HALF
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
-from spine.layouts.beit import LAYOUTS as ELSEWHERE
-from spine.names import Layout, Row
+from spine.layers.checkpointing import checkpointed
+from spine.layers.conv import PoolNorm
+from spine.layers.drop_path import DropPath, drop_path_rates
+from spine.layers.positions import Grid, resize_relative_positions
+from spine.layers.transformer import MLP, PatchEmbed, attend, patch_grid
 
 EPS = 1e-6  # of every norm (Hugging Face's is 1e-12)
 
@@ -147,9 +142,9 @@ class BEiT(Backbone):
         level = Level(embed_dim, patch_size)
         self.spec = FeatureSpec((level,) * len(self.levels), embed_dim, patch_size, self.grid, frozenset({"replace"}))
         self._indices: dict[tuple[Grid, torch.device], Tensor] = {}
-        self._initialise()
+        self._initialize()
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         """Truncated normal of std 0.02; the last layer of either branch of block l is divided by sqrt(2 l) (the authors')."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
@@ -200,7 +195,7 @@ class BEiT(Backbone):
         x = self.norm(self._encode(image, patch_mask)[0][-1])
         return Tokens(x[:, 1:], x[:, 0])
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """The tokens and patch embedding; each block; everything else, the shared table too (the authors' `optim_factory.py`)."""
         blocks = ((f"blocks.{i}.",) for i in range(len(self.blocks)))
         return [("cls_token", "mask_token", "patch_embed."), *blocks, ("rel_pos_bias.", "norm.", "pooling.")]
@@ -212,67 +207,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "base_patch16": {"embed_dim": 768, "depth": 12, "num_heads": 12, "patch_size": 16, "layer_scale": 0.1},
     "large_patch16": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "patch_size": 16, "layer_scale": 1e-5},
 }
-
-BEIT = "https://github.com/addf400/files/releases/download/v1.0/beit_"
-
-
-def published_row(size: str, own: float, tuned: dict[int, float]) -> dict[str, Published]:
-    """`own`: top-1 of what was tuned on ImageNet-1k alone; `tuned`: by image size, of what was tuned on ImageNet-22k before it.
-
-    All were pre-trained on ImageNet-22k without its labels, with mean and std 0.5 (README of the authors). Their file of a pre-training
-    on ImageNet-1k is of another network, with absolute positions and without layer scale.
-    """
-
-    def row(file: str, metric: str, image_size: int = 224) -> Published:
-        crop_pct = 0.875 if image_size < 384 else 1.0
-        half = (0.5, 0.5, 0.5)
-        return Published(
-            f"{BEIT}{size}_patch16_{image_size}_pt22k{file}.pth",
-            "MIT",
-            metric,
-            "",
-            image_size,
-            crop_pct,
-            half,
-            half,
-            interpolation="bicubic",
-        )
-
-    rows = {"imagenet1k": row("_ft1k", f"ImageNet-1k top-1 {own}")}
-    for pixels, top1 in tuned.items():
-        name = "imagenet22k_1k" if pixels == 224 else f"imagenet22k_1k_{pixels}"
-        rows[name] = row("_ft22kto1k", f"ImageNet-1k top-1 {top1}", pixels)
-    rows["imagenet22k"] = row("_ft22k", "a start for fine-tuning, 21841 classes")
-    return {**rows, "pretrained": row("", "a start for fine-tuning, self-supervised on ImageNet-22k")}
-
-
-WEIGHTS: dict[str, dict[str, Published]] = {
-    "base_patch16": published_row("base", 83.7, {224: 85.2, 384: 86.8}),
-    "large_patch16": published_row("large", 86.0, {224: 87.4, 384: 88.4, 512: 88.6}),
-}
-
-# The authors' files hold `model`, and in it these names: pre-training has `norm`, one table of offsets and `lm_head`, fine-tuning a
-# table a block, `fc_norm` and `head`.
-OFFICIAL = Layout(
-    "official",
-    (
-        Row("cls_token", "backbone.cls_token"),
-        Row("mask_token", "backbone.mask_token"),
-        Row("patch_embed.**", "backbone.patch_embed.**"),
-        Row("rel_pos_bias.relative_position_index", None),
-        Row("rel_pos_bias.**", "backbone.rel_pos_bias.**"),
-        Row("blocks.*.attn.relative_position_index", None),
-        Row("blocks.*.attn.relative_position_bias_table", "backbone.blocks.*.attn.rel_pos_bias.relative_position_bias_table"),
-        Row("blocks.**", "backbone.blocks.**"),
-        Row("norm.*", "backbone.norm.*"),
-        Row("fc_norm.*", "backbone.pooling.norm.*"),
-        Row("head.*", "head.linear.*"),
-        Row("lm_head.*", "head.lm_head.*"),
-    ),
-    wrapper="model",
-    input=dataclasses.replace(HALF, interpolation="bicubic"),
-)
-LAYOUTS = (OFFICIAL, dataclasses.replace(OFFICIAL, publisher="timm", wrapper=None), *ELSEWHERE)
 
 
 def beit(

@@ -7,20 +7,15 @@ bottleneck of two linear layers, one norm and one activation a block, separate d
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spine.blocks.checkpointing import checkpointed
-from spine.blocks.conv import LayerNorm2d, PoolNorm
-from spine.blocks.residual import DropPath, drop_path_rates
-from spine.downloads import SQUASHED, Published
-from spine.inputs import IMAGENET, IMAGENET_BICUBIC
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layouts.convnext import LAYOUTS as ELSEWHERE
-from spine.names import Layout, Row, with_input
+from spine.layers.checkpointing import checkpointed
+from spine.layers.conv import LayerNorm2d, PoolNorm
+from spine.layers.drop_path import DropPath, drop_path_rates
 
 EPS = 1e-6  # of every norm
 
@@ -47,7 +42,7 @@ class Block(nn.Module):
         return x + self.drop_path(branch.permute(0, 3, 1, 2))
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Truncated normal of std 0.02 for convolutions and linear layers, biases zero (the authors' `_init_weights`)."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
@@ -89,7 +84,7 @@ class ConvNeXt(Backbone):
         self.norms = nn.ModuleDict(norms)
         self.pooling = PoolNorm(dims[-1], pool_norm_eps) if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec(tuple(Level(dims[i], 4 * 2**i) for i in self.levels), embed_dim=dims[-1])
-        self.apply(initialise)
+        self.apply(initialize)
 
     def forward(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
@@ -103,7 +98,7 @@ class ConvNeXt(Backbone):
                 maps.append(self.norms[str(i)](x) if self.norms else x)
         return Features(tuple(maps))
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """The authors' 12 groups for a third stage of 27 blocks: its blocks go in threes (`optim_factory.py`)."""
         groups: list[tuple[str, ...]] = [("downsample_layers.0.",)]
         stage: Any
@@ -143,7 +138,7 @@ class IsotropicConvNeXt(Backbone):
         self.norms = nn.ModuleDict(norms)
         self.pooling = PoolNorm(dim, pool_norm_eps) if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec((Level(dim, 16),) * len(self.levels), embed_dim=dim)
-        self.apply(initialise)
+        self.apply(initialize)
 
     def forward(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> maps (B, C, H / 16, W / 16) of the levels it was built for."""
@@ -156,7 +151,7 @@ class IsotropicConvNeXt(Backbone):
             maps = [norm(x) for norm, x in zip(self.norms.values(), maps, strict=True)]
         return Features(tuple(maps))
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """The stem, each block, the norms."""
         return [("stem.",), *((f"blocks.{i}.",) for i in range(len(self.blocks))), ("norms.", "pooling.")]
 
@@ -177,53 +172,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "isotropic_base": {"depth": 18, "dim": 768},
     "isotropic_large": {"depth": 36, "dim": 1024, "layer_scale": 1e-6},
 }
-
-FACEBOOK = "https://dl.fbaipublicfiles.com/convnext/convnext_"
-
-
-def published_row(variant: str, top1: tuple[float | None, ...], ema: str = "") -> dict[str, Published]:
-    """ImageNet-1k at 224 and 384 px, from ImageNet-22k at 224 and 384 px, and ImageNet-22k alone (README of the authors)."""
-    names = ("imagenet1k", "imagenet1k_384", "imagenet22k_1k", "imagenet22k_1k_384")
-    files = ("1k_224_ema", "1k_384", f"22k_1k_224{ema}", f"22k_1k_384{ema}")
-    rows = {
-        name: Published(
-            f"{FACEBOOK}{variant}_{file}.pth",
-            "MIT",
-            f"ImageNet-1k top-1 {score}",
-            interpolation="bicubic",
-            **(LARGE if "384" in name else {}),
-        )
-        for name, file, score in zip(names, files, top1, strict=True)
-        if score is not None
-    }
-    start = "a start for fine-tuning, 21841 classes"
-    return {**rows, "imagenet22k": Published(f"{FACEBOOK}{variant}_22k_224.pth", "MIT", start, interpolation="bicubic")}
-
-
-LARGE: dict[str, Any] = {"image_size": 384, "crop_pct": 1.0, "note": SQUASHED}
-WEIGHTS = {
-    "tiny": published_row("tiny", (82.1, None, 82.9, 84.1)),
-    "small": published_row("small", (83.1, None, 84.6, 85.8)),
-    "base": published_row("base", (83.8, 85.1, 85.8, 86.8)),
-    "large": published_row("large", (84.3, 85.5, 86.6, 87.5)),
-    "xlarge": published_row("xlarge", (None, None, 87.0, 87.8), ema="_ema"),
-}
-
-# The authors' files hold `model`, and in it these names; those of dense tasks have a norm a level.
-OFFICIAL = Layout(
-    "official",
-    (
-        Row("downsample_layers.**", "backbone.downsample_layers.**"),
-        Row("stages.**", "backbone.stages.**"),
-        Row("stem.*", "backbone.stem.*"),
-        Row("blocks.**", "backbone.blocks.**"),
-        Row("norm.*", "backbone.pooling.norm.*"),
-        Row("norm*.*", "backbone.norms.*.*"),
-        Row("head.*", "head.linear.*"),
-    ),
-    wrapper="model",
-)
-LAYOUTS = with_input(IMAGENET, (replace(OFFICIAL, input=IMAGENET_BICUBIC), *ELSEWHERE))
 
 
 def convnext(

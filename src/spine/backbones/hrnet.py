@@ -7,7 +7,6 @@ image size works; where the size is a multiple of 32 that is the same.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import operator
@@ -15,14 +14,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from spine.blocks.checkpointing import checkpointed
-from spine.blocks.conv import conv_norm, conv_norm_act, resize_map
-from spine.downloads import Published
-from spine.inputs import IMAGENET
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layouts.hrnet import LAYOUTS as ELSEWHERE
-from spine.layouts.hrnet import TRUNK
-from spine.names import Layout, Row, with_input
+from spine.layers.checkpointing import checkpointed
+from spine.layers.conv import conv_norm, conv_norm_act, resize_map
 
 
 class BasicBlock(nn.Module):
@@ -175,7 +169,7 @@ class HRNet(Backbone):
             embed_dim=embed_dim if use == "pooled" else channels[self.levels[-1]],
             fused=True,
         )
-        self.apply(initialise)
+        self.apply(initialize)
 
     @staticmethod
     def _stage(channels: tuple[int, ...], modules: int, blocks: int, rows: tuple[int, ...] | None = None) -> nn.Sequential:
@@ -198,7 +192,7 @@ class HRNet(Backbone):
             maps = checkpointed(module, maps) if self.grad_checkpointing and self.training else module(maps)
         return maps
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """The stem, layer1, each module with the transition before it, the classification branch."""
         groups: list[tuple[str, ...]] = [("conv1.", "bn1.", "conv2.", "bn2."), ("layer1.",)]
         for number, stage in ((1, self.stage2), (2, self.stage3), (3, self.stage4)):
@@ -207,7 +201,7 @@ class HRNet(Backbone):
         return [*groups, ("pooling.",)]
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Kaiming normal over the fan out (the classification code; the pose code starts from ImageNet weights)."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -227,86 +221,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "w48": {"width": 48},
     "w64": {"width": 64},
 }  # fmt: skip
-
-RELEASES = "https://github.com/HRNet/HRNet-Image-Classification/releases/download/PretrainedWeights/HRNet_"
-OPENMMLAB = "https://download.openmmlab.com/"
-
-
-def official(file: str, top1: float) -> Published:
-    """Of the authors' classification code; the files of their paper lie on drives alone, and so do those of their pose networks."""
-    return Published(f"{RELEASES}{file}", "MIT", f"ImageNet-1k top-1 {top1}")
-
-
-def converted(width: int, sha256: str, top1: float) -> Published:
-    """A file of the authors' paper, rewritten and measured by OpenMMLab."""
-    address = f"{OPENMMLAB}mmclassification/v0/hrnet/hrnet-w{width}_3rdparty_8xb32_in1k_20220120-{sha256}.pth"
-    return Published(address, "Apache-2.0", f"ImageNet-1k top-1 {top1}", sha256)
-
-
-def timm(file: str, licence: str, top1: str) -> Published:
-    """Of timm: ms, the authors' own file; gluon, trained anew by GluonCV."""
-    interpolation = "bicubic" if "gluon" in file else "bilinear"
-    address = f"https://huggingface.co/timm/{file}/resolve/main/model.safetensors"
-    return Published(address, licence, f"ImageNet-1k top-1 {top1}", interpolation=interpolation)
-
-
-def pose(width: int, height: int, sha256: str, ap: float) -> Published:
-    """Trained anew by OpenMMLab on persons of 256x192 or 384x288 pixels, their height first; AP with detected boxes."""
-    width_of_image = height * 3 // 4
-    size = f"{height}x{width_of_image}"
-    address = f"{OPENMMLAB}mmpose/top_down/hrnet/hrnet_w{width}_coco_{size}-{sha256}_20200708.pth"
-    return Published(address, "Apache-2.0", f"COCO val2017 AP {ap} at {size}", sha256, (height, width_of_image), None)
-
-
-WEIGHTS: dict[str, dict[str, Published]] = {
-    "w18_small_v1": {
-        "imagenet1k": timm("hrnet_w18_small.ms_in1k", "MIT", "72.3"),
-        "timm": timm("hrnet_w18_small.gluon_in1k", "Apache-2.0", "73.934 (timm)"),
-    },
-    "w18_small_v2": {
-        "imagenet1k": timm("hrnet_w18_small_v2.ms_in1k", "MIT", "75.1"),
-        "timm": timm("hrnet_w18_small_v2.gluon_in1k", "Apache-2.0", "78.202 (timm)"),
-    },
-    "w18": {
-        "imagenet1k": official("W18_C_cosinelr_cutmix_300epoch.pth.tar", 77.9),
-        "imagenet1k_ssld": official("W18_C_ssld_pretrained.pth", 81.2),
-        "openmmlab": converted(18, "0c10b180", 76.75),
-    },
-    "w30": {"imagenet1k": converted(30, "8aa3832f", 78.19)},
-    "w32": {
-        "imagenet1k": converted(32, "c394f1ab", 78.44),
-        "coco": pose(32, 256, "c78dce93", 0.746),
-        "coco_384": pose(32, 384, "d9f0d786", 0.760),
-    },
-    "w40": {"imagenet1k": converted(40, "9a2dbfc5", 78.94)},
-    "w44": {"imagenet1k": converted(44, "35d07f73", 78.88)},
-    "w48": {
-        "imagenet1k": official("W48_C_cosinelr_cutmix_300epoch.pth.tar", 81.1),
-        "imagenet1k_ssld": official("W48_C_ssld_pretrained.pth", 83.6),
-        "openmmlab": converted(48, "e555ef50", 79.32),
-        "coco": pose(48, 256, "b9e0b3ab", 0.756),
-        "coco_384": pose(48, 384, "314c8528", 0.767),
-    },
-    "w64": {"imagenet1k": converted(64, "19126642", 79.46)},
-}
-
-# The authors' names: classification (a branch of its own and `classifier`) and pose (`final_layer` with one 1x1 convolution).
-OFFICIAL = Layout(
-    "official",
-    (
-        Row("incre_modules.**", "backbone.pooling.incre_modules.**"),
-        Row("downsamp_modules.**", "backbone.pooling.downsamp_modules.**"),
-        Row("final_layer.*.*", "backbone.pooling.final_layer.*.*"),
-        Row("final_layer.*", "head.final_layer.*"),
-        Row("classifier.*", "head.linear.*"),
-        *(Row(part, f"backbone.{part}") for part in TRUNK),
-    ),
-)
-TIMM = dataclasses.replace(OFFICIAL, publisher="timm")
-SSLD = dataclasses.replace(
-    TIMM, options={"head_conv_bias": False}, needs=("final_layer.0.weight",), lacks=("final_layer.0.bias",)
-)
-LAYOUTS = with_input(IMAGENET, (SSLD, OFFICIAL, TIMM, *ELSEWHERE))
 
 
 def hrnet(

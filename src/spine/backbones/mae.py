@@ -7,24 +7,18 @@ patches. Built for maps it emits the tokens after each quarter of the depth, wit
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from spine.blocks.checkpointing import checkpointed
-from spine.blocks.conv import PoolNorm
-from spine.blocks.positions import resize_positions, sincos_positions
-from spine.blocks.residual import drop_path_rates
-from spine.blocks.transformer import ClassTokenNorm, PatchEmbed, TransformerBlock, patch_grid, xavier_linear
-from spine.downloads import Published
 from spine.errors import InputError
-from spine.inputs import IMAGENET_BICUBIC
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
-from spine.layouts.mae import LAYOUTS as ELSEWHERE
-from spine.layouts.mae import by_pooling
-from spine.names import Layout, Row, with_input
+from spine.layers.checkpointing import checkpointed
+from spine.layers.conv import PoolNorm
+from spine.layers.drop_path import drop_path_rates
+from spine.layers.positions import resize_positions, sincos_positions
+from spine.layers.transformer import ClassTokenNorm, PatchEmbed, TransformerBlock, patch_grid, xavier_linear
 
 EPS = 1e-6  # of every norm (Hugging Face's is 1e-12)
 Pooling = Literal[
@@ -107,7 +101,7 @@ class MAE(Backbone):
         x = self.norm(x)
         return Tokens(x[:, 1:], x[:, 0])
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """The tokens, positions and patch embedding; each block; the last norm (the authors' `lr_decay.py`)."""
         blocks = ((f"blocks.{i}.",) for i in range(len(self.blocks)))
         return [("cls_token", "pos_embed", "patch_embed."), *blocks, ("norm.", "pooling.")]
@@ -120,61 +114,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "large_patch16": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "patch_size": 16},
     "huge_patch14": {"embed_dim": 1280, "depth": 32, "num_heads": 16, "patch_size": 14},
 }
-
-FACEBOOK, LICENCE = "https://dl.fbaipublicfiles.com/mae/", "CC-BY-NC-4.0"
-
-
-def bicubic(address: str, metric: str) -> Published:
-    """A file of the authors, who evaluate on the middle 224 of 256 pixels."""
-    return Published(address, LICENCE, metric, interpolation="bicubic")
-
-
-def published_row(size: str, top1: float) -> dict[str, Published]:
-    """Fine-tuned, and the encoder of the pre-training (the authors' README and FINETUNE.md)."""
-    pretrained = f"{FACEBOOK}pretrain/mae_pretrain_vit_{size}.pth"
-    return {
-        "imagenet1k": bicubic(f"{FACEBOOK}finetune/mae_finetuned_vit_{size}.pth", f"ImageNet-1k top-1 {top1}"),
-        "pretrained": bicubic(pretrained, "a start for fine-tuning, self-supervised on ImageNet-1k"),
-    }
-
-
-def with_decoder(file: str, how: str) -> Published:
-    """Encoder and decoder, of the authors' demo, where it paints the hidden patches."""
-    return bicubic(f"{FACEBOOK}visualize/mae_visualize_vit_{file}.pth", f"encoder and decoder, trained on plain pixels{how}")
-
-
-WEIGHTS: dict[str, dict[str, Published]] = {
-    "base_patch16": published_row("base", 83.664),
-    "large_patch16": {
-        **published_row("large", 85.952),
-        "visualize": with_decoder("large", ""),
-        "visualize_gan": with_decoder("large_ganloss", " and with a GAN loss"),
-    },
-    "huge_patch14": published_row("huge", 86.928),
-}
-
-# The authors' files hold `model`, and in it these names: pre-training has `norm` and maybe the decoder, fine-tuning `fc_norm` and
-# `head`, linear probing `norm` and `head.1` behind the batch norm `head.0`.
-OFFICIAL = Layout(
-    "official",
-    (
-        Row("cls_token", "backbone.cls_token"),
-        Row("pos_embed", "backbone.pos_embed"),
-        Row("patch_embed.**", "backbone.patch_embed.**"),
-        Row("blocks.**", "backbone.blocks.**"),
-        Row("norm.*", "backbone.norm.*"),
-        Row("fc_norm.*", "backbone.pooling.norm.*"),
-        Row("head.*", "head.linear.*"),
-        Row("mask_token", "head.mask_token"),
-        Row("decoder_**", "head.decoder_**"),
-    ),
-    wrapper="model",
-)
-PROBE = (Row("head.0.*", "head.norm.*"), Row("head.1.*", "head.linear.*"))
-TIMM = dataclasses.replace(OFFICIAL, publisher="timm", wrapper=None)
-LAYOUTS = with_input(
-    IMAGENET_BICUBIC, (*by_pooling(OFFICIAL, "norm", "head", PROBE), *by_pooling(TIMM, "norm", "head"), *ELSEWHERE)
-)
 
 
 def mae(

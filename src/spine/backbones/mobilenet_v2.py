@@ -12,12 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from spine.blocks.conv import conv_norm, conv_norm_act, round_channels
-from spine.downloads import Published, hashed
-from spine.inputs import IMAGENET
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layouts.mobilenet_v2 import LAYOUTS as ELSEWHERE
-from spine.names import Layout, Row, with_input
+from spine.layers.conv import conv_norm, conv_norm_act, round_channels
 
 # Paper table 2: expansion, channels, repeats, stride
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -89,7 +85,7 @@ class MobileNetV2(Backbone):
             embed_dim=wide if use == "pooled" else widths[self.last_blocks[-1]],
         )
         self.norm_eps = norm_eps
-        self.apply(self._initialise)
+        self.apply(self._initialize)
 
     def forward(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
@@ -100,11 +96,11 @@ class MobileNetV2(Backbone):
                 maps.append(x)
         return Features(tuple(maps))
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """The stem, each block, the last convolution."""
         return [*((f"features.{i}.",) for i in range(len(self.features))), ("pooling.",)]
 
-    def _initialise(self, module: nn.Module) -> None:
+    def _initialize(self, module: nn.Module) -> None:
         """Kaiming normal over the fan out (torchvision); the norms' number."""
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
@@ -122,38 +118,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "w130": {"width": 1.3},
     "w140": {"width": 1.4},
 }
-
-PYTORCH = "https://download.pytorch.org/models/mobilenet_v2-"
-WIGHTMAN = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/mobilenetv2_"
-MMLAB = "https://download.openmmlab.com/mmclassification/v0/mobilenet_v2/mobilenet_v2_batch256_imagenet_20200708-"
-
-# The authors' files are TensorFlow's alone. Of torchvision's two the first is what it takes by default.
-WEIGHTS: dict[str, dict[str, Published]] = {
-    "w050": {
-        "imagenet1k": hashed(f"{WIGHTMAN}050-3d30d450.pth", "Apache-2.0", "ImageNet-1k top-1 65.95", interpolation="bicubic")
-    },
-    "w100": {
-        "imagenet1k": hashed(f"{PYTORCH}7ebf99e0.pth", "BSD-3-Clause", "ImageNet-1k top-1 72.154", crop_pct=224 / 232),
-        "torchvision_v1": hashed(f"{PYTORCH}b0353104.pth", "BSD-3-Clause", "ImageNet-1k top-1 71.878"),
-        "timm": hashed(f"{WIGHTMAN}100_ra-b33bc2c4.pth", "Apache-2.0", "ImageNet-1k top-1 72.91", interpolation="bicubic"),
-        "openmmlab": hashed(f"{MMLAB}3b2dc3af.pth", "Apache-2.0", "ImageNet-1k top-1 71.86"),
-    },
-    "w140": {
-        "imagenet1k": hashed(f"{WIGHTMAN}140_ra-21a4e913.pth", "Apache-2.0", "ImageNet-1k top-1 76.52", interpolation="bicubic")
-    },
-}
-
-# torchvision's names; the authors published TensorFlow's checkpoints, which Hugging Face has converted.
-TORCHVISION = Layout(
-    "torchvision",
-    (
-        Row("features.18.**", "backbone.pooling.conv.**"),
-        Row("features.**", "backbone.features.**"),
-        Row("classifier.1.*", "head.linear.*"),
-    ),
-    lacks=("features.1.conv.0.weight",),  # d_li14's blocks are not nested
-)
-LAYOUTS = with_input(IMAGENET, (TORCHVISION, *ELSEWHERE))
 
 
 def mobilenet_v2(

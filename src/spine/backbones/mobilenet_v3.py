@@ -13,12 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from spine.blocks.conv import conv_norm, conv_norm_act, round_channels
-from spine.downloads import Published, hashed
-from spine.inputs import IMAGENET
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layouts.mobilenet_v3 import LAYOUTS as ELSEWHERE
-from spine.names import Layout, Row, with_input
+from spine.layers.conv import conv_norm, conv_norm_act, round_channels
 
 # Paper tables 1 and 2: kernel, expansion, channels, squeeze-and-excitation, hard swish, stride
 Rows = tuple[tuple[int, float, int, bool, bool, int], ...]
@@ -166,7 +162,7 @@ class MobileNetV3(Backbone):
             tuple(Level(widths[ends[i]], 4 * 2**i) for i in self.levels),
             embed_dim=embed_dim if use == "pooled" else widths[self.last_blocks[-1]],
         )
-        self.apply(self._initialise)
+        self.apply(self._initialize)
 
     def forward(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
@@ -177,11 +173,11 @@ class MobileNetV3(Backbone):
                 maps.append(x)
         return Features(tuple(maps))
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """The stem, each block, the last convolution with the hidden layer."""
         return [*((f"features.{i}.",) for i in range(len(self.features))), ("pooling.",)]
 
-    def _initialise(self, module: nn.Module) -> None:
+    def _initialize(self, module: nn.Module) -> None:
         """Kaiming normal over the fan out for convolutions, std 0.01 for the hidden layer (torchvision); the norms' numbers."""
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
@@ -204,81 +200,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "small_050": {"rows": SMALL, "embed_dim": 1024, "width": 0.5, "stem": 16},
     "small_minimal_100": {"rows": SMALL, "embed_dim": 1024, "minimal": True},
 }
-
-PYTORCH = "https://download.pytorch.org/models/mobilenet_v3_"
-WIGHTMAN = "https://github.com/rwightman/pytorch-image-models/releases/download/"
-MMLAB = "https://download.openmmlab.com/mmclassification/v0/mobilenet_v3/mobilenet-v3-"
-HUB = "https://huggingface.co/timm/mobilenetv3_large_100.ra4_e3600_r224_in1k/resolve/main/model.safetensors"
-HALF: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-
-
-def of_torchvision(file: str, top1: float, **facts: Any) -> Published:
-    """A row of torchvision's."""
-    return hashed(f"{PYTORCH}{file}.pth", "BSD-3-Clause", f"ImageNet-1k top-1 {top1}", **facts)
-
-
-def of_timm(file: str, top1: float, **facts: Any) -> Published:
-    """A row of timm's own trainings."""
-    facts.setdefault("interpolation", "bicubic")
-    return hashed(f"{WIGHTMAN}v0.1-weights/{file}.pth", "Apache-2.0", f"ImageNet-1k top-1 {top1}", **facts)
-
-
-def of_authors(file: str, top1: float) -> Published:
-    """The authors' TensorFlow weights, as timm has converted them."""
-    return of_timm(f"tf_mobilenetv3_{file}", top1, layout="timm_tf", interpolation="bilinear", **HALF)
-
-
-def of_miil(file: str, metric: str) -> Published:
-    """Alibaba's from ImageNet-21k, in timm's release; their images are not normalised."""
-    address = f"{WIGHTMAN}v0.1-tresnet/mobilenetv3_large_100_{file}.pth"
-    return hashed(address, "Apache-2.0", metric, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-
-
-# The authors' own files are TensorFlow's. Of torchvision's two for Large the first is what it takes by default.
-WEIGHTS: dict[str, dict[str, Published]] = {
-    "large_100": {
-        "imagenet1k": of_torchvision("large-5c1a4163", 75.274, crop_pct=224 / 232),
-        "torchvision_v1": of_torchvision("large-8738ca79", 74.042),
-        "timm": of_timm("mobilenetv3_large_100_ra-f55367f5", 75.78),
-        "timm_ra4": Published(HUB, "Apache-2.0", "ImageNet-1k top-1 76.31", crop_pct=0.95, interpolation="bicubic", **HALF),
-        "timm_tf": of_authors("large_100-427764d5", 75.51),
-        "imagenet22k_1k": of_miil("1k_miil_78_0-66471c13", "ImageNet-1k top-1 77.92"),
-        "imagenet22k": of_miil("in21k_miil-d71cc17b", "a start for fine-tuning, 11221 classes of ImageNet-21k-P"),
-        "openmmlab": hashed(f"{MMLAB}large_8xb128_in1k_20221114-0ed9ed9a.pth", "Apache-2.0", "ImageNet-1k top-1 73.49"),
-    },
-    "large_075": {"imagenet1k": of_authors("large_075-150ee8b0", 73.44)},
-    "large_minimal_100": {"imagenet1k": of_authors("large_minimal_100-8596ae28", 72.27)},
-    "small_100": {
-        "imagenet1k": of_torchvision("small-047dcff4", 67.668),
-        "timm": of_timm("mobilenetv3_small_100_lamb-266a294c", 67.66),
-        "timm_tf": of_authors("small_100-37f49e2b", 67.92),
-        "openmmlab": hashed(f"{MMLAB}small_8xb128_in1k_20221114-bd1bfcde.pth", "Apache-2.0", "ImageNet-1k top-1 66.68"),
-    },
-    "small_075": {
-        "imagenet1k": of_authors("small_075-da427f52", 65.71),
-        "timm": of_timm("mobilenetv3_small_075_lambc-384766db", 65.23),
-    },
-    "small_050": {"imagenet1k": of_timm("mobilenetv3_small_050_lambc-4b7bbe87", 57.91)},
-    "small_minimal_100": {"imagenet1k": of_authors("small_minimal_100-922a7843", 62.89)},
-}
-
-# torchvision's names; the last convolution is number 16 of Large and 12 of Small.
-BEYOND_SMALL = ("features.13.block.0.0.weight",)
-TORCHVISION_LARGE, TORCHVISION_SMALL = (
-    Layout(
-        "torchvision",
-        (
-            Row(f"features.{last}.*.*", "backbone.pooling.conv.*.*"),
-            Row("features.**", "backbone.features.**"),
-            Row("classifier.0.*", "backbone.pooling.hidden.*"),
-            Row("classifier.3.*", "head.linear.*"),
-        ),
-        needs=needs,
-        lacks=lacks,
-    )
-    for last, needs, lacks in ((16, BEYOND_SMALL, ()), (12, (), BEYOND_SMALL))
-)
-LAYOUTS = (*with_input(IMAGENET, (TORCHVISION_LARGE, TORCHVISION_SMALL)), *ELSEWHERE)
 
 
 def mobilenet_v3(

@@ -7,20 +7,15 @@ PyTorch code; the dropout of 0.2 before the classifier of the two largest networ
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import operator
 from typing import Any
 
 from torch import Tensor, nn
 
-from spine.blocks.checkpointing import checkpointed
-from spine.blocks.conv import GlobalAveragePool
-from spine.downloads import Published, hashed
-from spine.inputs import IMAGENET
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layouts.resnest import LAYOUTS as ELSEWHERE
-from spine.names import Layout, Row, with_input
+from spine.layers.checkpointing import checkpointed
+from spine.layers.conv import GlobalAveragePool
 
 
 class SplitAttention(nn.Module):
@@ -135,7 +130,7 @@ class ResNeSt(Backbone):
         self.spec = FeatureSpec(
             tuple(Level(width * 2**i * Bottleneck.expansion, 4 * 2**i) for i in self.levels), embed_dim=channels
         )
-        self.apply(initialise)
+        self.apply(initialize)
         if zero_init_last:  # every block starts as its shortcut (paper section 5.1)
             for block in self.modules():
                 if isinstance(block, Bottleneck):
@@ -153,7 +148,7 @@ class ResNeSt(Backbone):
                 maps.append(x)
         return Features(tuple(maps))
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """The stem, then each block."""
         stage: Any
         groups: list[tuple[str, ...]] = [("conv1.", "bn1.")]
@@ -162,7 +157,7 @@ class ResNeSt(Backbone):
         return groups
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Normal of variance 2 / (kernel area * out channels) for convolutions, in groups or not (the authors' code)."""
     if isinstance(module, nn.Conv2d):
         area = module.kernel_size[0] * module.kernel_size[1]
@@ -192,58 +187,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "resnest50_fast_4s2x40d": fast(4, 2, 40),
     "resnest50_fast_1s4x24d": fast(1, 4, 24),
 }
-
-RELEASE = "https://github.com/zhanghang1989/ResNeSt/releases/download/weights_step1/"
-# GluonCV's, which timm has converted
-WEIGHTS: dict[str, dict[str, Published]] = {
-    f"resnest{depth}": {
-        "imagenet1k": Published(
-            f"https://huggingface.co/timm/resnest{depth}d.gluon_in1k/resolve/main/model.safetensors",
-            "Apache-2.0",
-            f"ImageNet-1k top-1 {top1}",
-        )
-    }
-    for depth, top1 in ((14, 75.51), (26, 78.48))
-}
-# The authors'; they evaluate on all but 32 of size + 32 pixels.
-WEIGHTS |= {
-    variant: {
-        "imagenet1k": hashed(
-            f"{RELEASE}{variant}-{digits}.pth",
-            "Apache-2.0",
-            f"ImageNet-1k top-1 {top1}",
-            image_size=size,
-            crop_pct=size / (size + 32),
-            interpolation="bicubic" if size >= 320 else "bilinear",
-        )
-    }
-    for variant, digits, size, top1 in (
-        ("resnest50", "528c19ca", 224, 81.03),
-        ("resnest101", "22405ba7", 256, 82.83),
-        ("resnest200", "75117900", 320, 83.84),
-        ("resnest269", "0cc87c48", 416, 84.54),
-        ("resnest50_fast_1s1x64d", "d8fbf808", 224, 80.33),
-        ("resnest50_fast_2s1x64d", "44938639", 224, 80.53),
-        ("resnest50_fast_4s1x64d", "f74f3fc3", 224, 80.76),
-        ("resnest50_fast_1s2x40d", "32830b84", 224, 80.59),
-        ("resnest50_fast_2s2x40d", "9d126481", 224, 80.61),
-        ("resnest50_fast_4s2x40d", "41d14ed0", 224, 81.14),
-        ("resnest50_fast_1s4x24d", "d4a4f76f", 224, 80.99),
-    )
-}
-
-# The authors' names. Those of resnest50_fast_2s1x64d and resnest50 are the same, in the same shapes: the first must be asked for.
-OFFICIAL = Layout(
-    "official",
-    (
-        Row("conv1.**", "backbone.conv1.**"),
-        Row("bn1.*", "backbone.bn1.*"),
-        Row("layer*.**", "backbone.stages.layer*.**"),
-        Row("fc.*", "head.linear.*"),
-    ),
-)
-TIMM = dataclasses.replace(OFFICIAL, publisher="timm")
-LAYOUTS = with_input(IMAGENET, (OFFICIAL, TIMM, *ELSEWHERE))
 
 
 def resnest(

@@ -13,15 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spine.blocks.checkpointing import checkpointed
-from spine.blocks.conv import GlobalAveragePool, LayerNorm2d
-from spine.blocks.residual import DropPath, drop_path_rates
-from spine.downloads import Published, hashed
-from spine.inputs import IMAGENET
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layouts.segnext import LAYOUTS as ELSEWHERE
-from spine.layouts.segnext import encoder
-from spine.names import Layout, Row, with_input
+from spine.layers.checkpointing import checkpointed
+from spine.layers.conv import GlobalAveragePool, LayerNorm2d
+from spine.layers.drop_path import DropPath, drop_path_rates
 
 
 def depthwise(dim: int, height: int, width: int) -> nn.Conv2d:
@@ -116,7 +111,7 @@ def downsample(narrow: int, wide: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(proj=nn.Conv2d(narrow, wide, 3, 2, 1), norm=nn.BatchNorm2d(wide)))
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Normal of std sqrt(2 / fan out) for convolutions, the fan out divided by the groups; biases zero (the authors' `init_weights`)."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, std=(2 * module.groups / (module.out_channels * module.weight[0, 0].numel())) ** 0.5)
@@ -154,7 +149,7 @@ class MSCAN(Backbone):
             self.norm[str(i + 1)] = LayerNorm2d(dims[i])
         self.pooling = GlobalAveragePool() if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec(tuple(Level(dims[i], 4 * 2**i) for i in self.levels), embed_dim=dims[self.levels[-1]])
-        self.apply(initialise)
+        self.apply(initialize)
 
     def forward(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> maps (B, C_i, H / stride_i, W / stride_i), sides rounded up, of the levels it was built for."""
@@ -169,7 +164,7 @@ class MSCAN(Backbone):
                 maps.append(x)
         return Features(tuple(maps))
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """The stem; each block, with what stands between the stages; the last norm."""
         groups: list[tuple[str, ...]] = [("patch_embed.1.",)]
         for i, depth in enumerate(self.depths, start=1):
@@ -194,44 +189,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 HEAD_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "hamburger": {"base": {"channels": 512, "rank": 64}, "large": {"channels": 1024, "rank": 64}}
 }
-
-MMLAB = "https://download.openmmlab.com/mmsegmentation/v0.5/"
-
-
-def published_row(letter: str, encoder_file: str, segmenter_file: str, miou: float) -> dict[str, Published]:
-    """The authors' encoder as OpenMMLab has converted it, and the segmenter that OpenMMLab trained from it."""
-    encoder_address = f"{MMLAB}pretrain/segnext/mscan_{letter}_20230227-{encoder_file}.pth"
-    run = f"segnext_mscan-{letter}_1x16_512x512_adamw_160k_ade20k"
-    return {
-        "imagenet1k": hashed(
-            encoder_address,
-            "Apache-2.0",
-            "a start for segmenters, trained on ImageNet-1k",
-            image_size=None,  # how it was evaluated as a classifier is not published
-            crop_pct=None,
-            interpolation=None,
-        ),
-        "ade20k": hashed(
-            f"{MMLAB}segnext/{run}/{run}_{segmenter_file}.pth",
-            "Apache-2.0",
-            f"ADE20K mIoU {miou}",
-            image_size=512,
-            crop_pct=1.0,
-        ),
-    }
-
-
-# The authors' files lie in a cloud folder of their university alone.
-WEIGHTS: dict[str, dict[str, Published]] = {
-    "tiny": published_row("t", "119e8c9f", "20230210_140244-05bd8466", 41.5),
-    "small": published_row("s", "f33ccdf2", "20230214_113014-43013668", 44.16),
-    "base": published_row("b", "3ab7d230", "20230209_172053-b6f6c70c", 48.03),
-    "large": published_row("l", "cef260d4", "20230209_172055-19b14b63", 50.99),
-}
-
-# The authors' names of classifiers; those of whole segmenters stand in `spine.layouts.segnext`.
-OFFICIAL = Layout("official", (*encoder("", "dwconv.dwconv"), Row("head.*", "head.linear.*")), wrapper="state_dict")
-LAYOUTS = with_input(IMAGENET, (OFFICIAL, *ELSEWHERE))
 
 
 def segnext(

@@ -15,12 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spine.blocks.conv import GlobalAveragePool, conv_norm, conv_norm_act, initialise_by_inputs, initialise_stem
-from spine.downloads import Published, hashed
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layouts.shufflenet_v1 import BGR_TO_255
-from spine.layouts.shufflenet_v1 import LAYOUTS as ELSEWHERE
-from spine.names import Layout, Row, bias_of_classifier
+from spine.layers.conv import GlobalAveragePool, conv_norm, conv_norm_act, initialise_by_inputs, initialize_stem
 
 DEPTHS = (4, 8, 4)  # units of stages 2, 3, 4
 
@@ -81,7 +77,7 @@ class ShuffleNetV1(Backbone):
         self.pooling = GlobalAveragePool() if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec(tuple(Level(widths[i], 4 * 2**i) for i in self.levels), embed_dim=widths[self.levels[-1]])
         self.apply(initialise_by_inputs)
-        self.first_conv.apply(initialise_stem)
+        self.first_conv.apply(initialize_stem)
 
     def forward(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
@@ -93,7 +89,7 @@ class ShuffleNetV1(Backbone):
                 maps.append(x)
         return Features(tuple(maps))
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """The stem, each unit."""
         return [("first_conv.",), *((f"features.{i}.",) for i in range(len(self.features)))]
 
@@ -126,27 +122,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 # Options of heads that belong to the published networks: head -> variant -> options. A key that the user gives wins.
 HEAD_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {"linear": {variant: {"bias": False} for variant in VARIANTS}}
-
-MMLAB = "https://download.openmmlab.com/mmclassification/v0/shufflenet_v1/shufflenet_v1_batch1024_imagenet_20200804-"
-
-# The authors' files lie on OneDrive and BaiduYun alone, without an address of their own; OpenMMLab trained one size.
-WEIGHTS: dict[str, dict[str, Published]] = {
-    "x1_0_g3": {"imagenet1k": hashed(f"{MMLAB}5d6cec73.pth", "Apache-2.0", "ImageNet-1k top-1 68.13")},
-}
-
-# The authors' names
-OFFICIAL = Layout(
-    "official",
-    (
-        Row("first_conv.**", "backbone.first_conv.**"),
-        Row("features.**", "backbone.features.**"),
-        Row("classifier.0.*", "head.linear.*"),
-    ),
-    head_options=bias_of_classifier,
-    wrapper="state_dict",
-    input=BGR_TO_255,
-)
-LAYOUTS = (OFFICIAL, *ELSEWHERE)
 
 
 def shufflenet_v1(

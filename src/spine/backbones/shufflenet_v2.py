@@ -22,13 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spine.blocks.checkpointing import checkpointed
-from spine.blocks.conv import conv_norm, conv_norm_act, initialise_by_inputs, initialise_stem
-from spine.downloads import Published, hashed
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layouts.shufflenet_v2 import BGR_TO_255
-from spine.layouts.shufflenet_v2 import LAYOUTS as ELSEWHERE
-from spine.names import Layout, Row, Transform, bias_of_classifier
+from spine.layers.checkpointing import checkpointed
+from spine.layers.conv import conv_norm, conv_norm_act, initialise_by_inputs, initialize_stem
 
 
 def split_channels(x: Tensor) -> tuple[Tensor, ...]:
@@ -159,7 +155,7 @@ class ShuffleNetV2(Backbone):
             embed_dim=embed_dim if use == "pooled" else widths[self.levels[-1] + above],
         )
         self.apply(initialise_by_inputs)
-        self.first_conv.apply(initialise_stem)
+        self.first_conv.apply(initialize_stem)
 
     def forward(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
@@ -171,7 +167,7 @@ class ShuffleNetV2(Backbone):
                 maps.append(x)
         return Features(tuple(maps))
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """The stem, each unit, the last convolution."""
         return [("first_conv.",), *((f"features.{i}.",) for i in range(len(self.features))), ("pooling.",)]
 
@@ -211,8 +207,8 @@ class LargeShuffleNetV2(Backbone):
             tuple(Level(channels[i], 4 * 2**i) for i in self.levels),
             embed_dim=embed_dim if use == "pooled" else channels[self.levels[-1]],
         )
-        self.apply(initialise_large)
-        self.first_conv.apply(initialise_stem)
+        self.apply(initialize_large)
+        self.first_conv.apply(initialize_stem)
 
     def forward(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
@@ -225,13 +221,13 @@ class LargeShuffleNetV2(Backbone):
                 maps.append(x)
         return Features(tuple(maps))
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """The stem, each unit, the last convolution."""
         units = [(f"features.{i}.{name}.",) for i, stage in enumerate(self.features) for name, _ in stage.named_children()]
         return [("first_conv.",), *units, ("pooling.",)]
 
 
-def initialise_large(module: nn.Module) -> None:
+def initialize_large(module: nn.Module) -> None:
     """As the small networks; linear layers normal of std 0.01, and 1e-9 in every norm."""
     initialise_by_inputs(module)
     if isinstance(module, nn.Linear):
@@ -261,57 +257,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 HEAD_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "linear": {variant: {"bias": False} for variant in VARIANTS if variant != "large_164_se"}
 }
-
-PYTORCH = "https://download.pytorch.org/models/shufflenetv2_"
-MMLAB = "https://download.openmmlab.com/mmclassification/v0/shufflenet_v2/shufflenet_v2_batch1024_imagenet_20200812-"
-
-# The authors' files, those of the large networks too, lie on OneDrive and BaiduYun alone, without an address of their own.
-WEIGHTS: dict[str, dict[str, Published]] = {
-    variant: {"imagenet1k": hashed(f"{PYTORCH}{file}.pth", "BSD-3-Clause", f"ImageNet-1k top-1 {top1}", crop_pct=224 / resize)}
-    for variant, file, top1, resize in (
-        ("x0_5", "x0.5-f707e7126e", 60.552, 256),
-        ("x1_0", "x1-5666bf0f80", 69.362, 256),
-        ("x1_5", "x1_5-3c479a10", 72.996, 232),
-        ("x2_0", "x2_0-8be3c8ee", 76.23, 232),
-    )
-}
-WEIGHTS["x1_0"]["openmmlab"] = hashed(f"{MMLAB}5bf4721e.pth", "Apache-2.0", "ImageNet-1k top-1 69.55")
-
-# The authors' names
-OFFICIAL = Layout(
-    "official",
-    (
-        Row("first_conv.*.*", "backbone.first_conv.*.*"),
-        Row("features.*.branch_main.*.*", "backbone.features.*.branch_main.*.*"),
-        Row("features.*.branch_proj.*.*", "backbone.features.*.branch_proj.*.*"),
-        Row("conv_last.*.*", "backbone.pooling.conv_last.*.*"),
-        Row("classifier.0.*", "head.linear.*"),
-    ),
-    head_options=bias_of_classifier,
-    lacks=("first_conv.0.conv.weight",),
-    wrapper="state_dict",
-    input=BGR_TO_255,
-)
-TWICE = Transform(lambda x, same: x, lambda x: (x, x))  # one tensor under two names
-OFFICIAL_LARGE = Layout(
-    "official",
-    (
-        *(Row(f"first_conv.*.{name}.*", f"backbone.first_conv.*.{k}.*") for k, name in enumerate(("conv", "bn"))),
-        *(Row(f"features.*.*.*.{name}.*", f"backbone.features.*.*.*.{k}.*") for k, name in enumerate(("conv", "bn"))),
-        *(Row(f"features.*.*.*.*.{name}.*", f"backbone.features.*.*.*.*.{k}.*") for k, name in enumerate(("conv", "bn"))),
-        *(
-            Row((f"features.*.*.se_block.{k}.*", f"features.*.*.se_fc{n}.*"), f"backbone.features.*.*.se_block.{k}.*", TWICE)
-            for n, k in ((1, 0), (2, 2))
-        ),
-        *(Row(f"conv_last.{name}.*", f"backbone.pooling.conv_last.{k}.*") for k, name in enumerate(("conv", "bn"))),
-        Row("fc.*", "head.linear.*"),
-        Row("predict_*.**", None),  # classifiers of the training alone
-    ),
-    needs=("first_conv.0.conv.weight",),
-    wrapper="state_dict",
-    input=BGR_TO_255,
-)
-LAYOUTS = (OFFICIAL, OFFICIAL_LARGE, *ELSEWHERE)
 
 
 def shufflenet_v2(

@@ -17,15 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spine.blocks.checkpointing import checkpointed
-from spine.blocks.residual import DropPath, drop_path_rates
-from spine.blocks.transformer import MLP, attend
-from spine.downloads import SQUASHED, Published
 from spine.errors import InputError
-from spine.inputs import IMAGENET_BICUBIC
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layouts.swin import LAYOUTS as ELSEWHERE
-from spine.names import Layout, Row, with_input
+from spine.layers.checkpointing import checkpointed
+from spine.layers.drop_path import DropPath, drop_path_rates
+from spine.layers.transformer import MLP, attend
 
 # Maps with a side no longer than the window: the window shrinks to it and nothing is shifted (the authors' classification code, Hugging
 # Face); such a side is padded and not shifted (torchvision), or padded and shifted as any other (the dense code of the authors, OpenMMLab).
@@ -176,7 +172,7 @@ class NormPool(nn.Module):
         return self.norm(features.maps[-1].permute(0, 2, 3, 1)).mean((1, 2))
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Truncated normal of std 0.02 for linear layers and tables, biases zero (the authors'); the convolution keeps PyTorch's."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
@@ -225,7 +221,7 @@ class Swin(Backbone):
         self.norms = nn.ModuleDict({str(i): nn.LayerNorm(dims[i]) for i in self.levels} if use == "maps" else {})
         self.pooling = NormPool(dims[-1]) if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec(tuple(Level(dims[i], 4 * 2**i) for i in self.levels), embed_dim=dims[-1])
-        self.apply(initialise)
+        self.apply(initialize)
 
     def forward(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> maps (B, C_i, H / stride_i, W / stride_i), sides rounded up, of the levels it was built for."""
@@ -240,7 +236,7 @@ class Swin(Backbone):
                 x = layer["downsample"](x)
         return Features(tuple(maps))
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """The patch embedding, each block, the last one of a stage with the merging behind it (the authors' `get_swin_layer`)."""
         groups: list[tuple[str, ...]] = [("patch_embed.",)]
         for i, depth in enumerate(self.depths):
@@ -261,69 +257,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "base_window12": {**BASE, "window_size": 12},
     "large_window12": {**LARGE, "window_size": 12},
 }
-
-SWIN = "https://github.com/SwinTransformer/storage/releases/download/v"
-BICUBIC: dict[str, Any] = {"interpolation": "bicubic"}
-LARGE_IMAGE: dict[str, Any] = {"image_size": 384, "crop_pct": 1.0, "note": SQUASHED, **BICUBIC}
-
-
-def published_row(file: str, own: float | None, tuned: float, release: str = "1.0.0") -> dict[str, Published]:
-    """Top-1 on ImageNet-1k of what was trained on it alone, and of what was tuned on it after ImageNet-22k (authors' MODELHUB.md)."""
-    end, facts = ("_384", LARGE_IMAGE) if file.endswith("384") else ("", BICUBIC)
-    start = f"{SWIN}{release}/swin_{file}_22k"
-    tuned_file = f"{start}to1k{'_finetune' if release == '1.0.8' else ''}.pth"
-    rows = {
-        f"imagenet1k{end}": Published(f"{SWIN}1.0.0/swin_{file}.pth", "MIT", f"ImageNet-1k top-1 {own}", **facts),
-        f"imagenet22k{end}": Published(f"{start}.pth", "MIT", "a start for fine-tuning, 21841 classes", **facts),
-        f"imagenet22k_1k{end}": Published(tuned_file, "MIT", f"ImageNet-1k top-1 {tuned}", **facts),
-    }
-    return {name: row for name, row in rows.items() if own is not None or "imagenet22k" in name}
-
-
-def further_rows(size: str, sha256: str, top1: float, resized: int, miou: float) -> dict[str, Published]:
-    """Trained anew by torchvision, which resizes to `resized` before it crops; the authors' segmenter, whose UPerNet is not read."""
-    address = f"https://download.pytorch.org/models/swin_{size[0]}-{sha256}.pth"
-    dense = f"{SWIN}1.0.1/upernet_swin_{size}_patch4_window7_512x512.pth"
-    metric = f"ADE20K mIoU {miou} with a UPerNet, of which only the backbone is read"
-    return {
-        "torchvision": Published(address, "BSD-3-Clause", f"ImageNet-1k top-1 {top1}", sha256, crop_pct=224 / resized, **BICUBIC),
-        "ade20k": Published(dense, "MIT", metric, image_size=512, crop_pct=1.0),
-    }
-
-
-WEIGHTS: dict[str, dict[str, Published]] = {
-    "tiny": {
-        **published_row("tiny_patch4_window7_224", 81.2, 80.9, "1.0.8"),
-        **further_rows("tiny", "704ceda3", 81.474, 232, 44.51),
-    },
-    "small": {
-        **published_row("small_patch4_window7_224", 83.2, 83.2, "1.0.8"),
-        **further_rows("small", "5e29d889", 83.196, 246, 47.64),
-    },
-    "base": {
-        **published_row("base_patch4_window7_224", 83.5, 85.2),
-        **further_rows("base", "68c6b09e", 83.582, 238, 48.13),
-    },
-    "large": published_row("large_patch4_window7_224", None, 86.3),
-    "base_window12": published_row("base_patch4_window12_384", 84.5, 86.4),
-    "large_window12": published_row("large_patch4_window12_384", None, 87.3),
-}
-
-# The authors' files hold `model`, and in it these names; the code for dense tasks has a norm a level (`spine.layouts.swin`).
-OFFICIAL = Layout(
-    "official",
-    (
-        Row("patch_embed.**", "backbone.patch_embed.**"),
-        Row("layers.*.blocks.*.attn_mask", None),
-        Row("layers.*.blocks.*.attn.relative_position_index", None),
-        Row("layers.*.blocks.**", "backbone.layers.*.blocks.**"),
-        *(Row(f"layers.{i}.downsample.**", f"backbone.layers.{i}.downsample.**") for i in range(3)),
-        Row("norm.*", "backbone.pooling.norm.*"),
-        Row("head.*", "head.linear.*"),
-    ),
-    wrapper="model",
-)
-LAYOUTS = with_input(IMAGENET_BICUBIC, (OFFICIAL, *ELSEWHERE))
 
 
 def swin(

@@ -13,12 +13,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spine.blocks.conv import GlobalAveragePool
-from spine.downloads import Published, hashed
-from spine.inputs import IMAGENET, InputSettings
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layouts.vgg16 import LAYOUTS as ELSEWHERE
-from spine.names import Layout, Row, Transform, with_input
+from spine.layers.conv import GlobalAveragePool
 
 DEPTHS = (2, 2, 3, 3, 3)  # paper table 1, column D
 
@@ -87,7 +83,7 @@ class VGG16(Backbone):
             tuple(Level(widths[1 + i], 4 * 2**i) for i in self.levels),
             embed_dim=hidden if use == "pooled" else widths[1 + self.levels[-1]],
         )
-        self.apply(initialise)
+        self.apply(initialize)
         for layer in self.pooling.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=hidden_std or (2.0 / layer.in_features) ** 0.5)
@@ -102,7 +98,7 @@ class VGG16(Backbone):
                 maps.append(x)
         return Features(tuple(maps))
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """Each convolution, each hidden layer."""
         convs = [(f"features.{i}.",) for i, layer in enumerate(self.features) if isinstance(layer, nn.Conv2d)]
         return [*convs, ("pooling.fc6.",), ("pooling.fc7.",)]
@@ -141,7 +137,7 @@ class LargeFOV(Backbone):
         self.pooling = GlobalAveragePool() if use == "pooled" else nn.Identity()
         offered = (Level(widths[2], 4), Level(widths[3], 8), Level(widths[4], 8), Level(hidden, 8))
         self.spec = FeatureSpec(tuple(offered[i] for i in self.levels), embed_dim=offered[self.levels[-1]].channels)
-        self.apply(initialise)
+        self.apply(initialize)
         for layer in (self.fc6, self.fc7) if self.dense else ():
             nn.init.xavier_uniform_(layer.weight)  # new layers of DeepLab and ParseNet
 
@@ -157,13 +153,13 @@ class LargeFOV(Backbone):
             maps.append(self.drop(self.relu(self.fc7(x))))
         return Features(tuple(maps))
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """Each convolution."""
         convs = [(f"features.{i}.",) for i, layer in enumerate(self.features) if isinstance(layer, nn.Conv2d)]
         return [*convs, ("fc6.",), ("fc7.",)]
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Kaiming normal over the fan out, biases zero (torchvision)."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -177,60 +173,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "largefov": {},
 }
-
-CAFFE_MEAN, CAFFE_STD = (123 / 255, 117 / 255, 104 / 255), (1 / 255, 1 / 255, 1 / 255)  # values of 0..255 less their mean
-PYTORCH = "https://download.pytorch.org/models/vgg16-"
-MMLAB = "https://download.openmmlab.com/mmclassification/v0/vgg/vgg16_batch256_imagenet_20210208-"
-# The authors' files are Caffe's. That of `largefov` is SSD's, where the hidden layers are reduced to 1024 channels.
-WEIGHTS: dict[str, dict[str, Published]] = {
-    "plain": {
-        "imagenet1k": hashed(f"{PYTORCH}397923af.pth", "BSD-3-Clause", "ImageNet-1k top-1 71.592"),
-        "openmmlab": hashed(f"{MMLAB}db26f1a5.pth", "Apache-2.0", "ImageNet-1k top-1 71.62"),
-    },
-    "largefov": {
-        "imagenet1k": Published(
-            "https://s3.amazonaws.com/amdegroot-models/vgg16_reducedfc.pth",
-            "MIT",
-            "a start for dense tasks, without a classifier",
-            image_size=None,
-            crop_pct=None,
-            mean=CAFFE_MEAN,
-            std=CAFFE_STD,
-            interpolation=None,
-        )
-    },
-}
-
-CAFFE = [f"conv{group}_{i}" for group, depth in enumerate(DEPTHS, 1) for i in range(1, depth + 1)]
-CONVS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # their numbers in `features`
-SCALE = Transform(lambda x: x[:, None, None], lambda x: (x.flatten(),))
-
-# Caffe's layers of DeepLab-LargeFOV and ParseNet, with ".weight" and ".bias" as converted files have them.
-OFFICIAL = Layout(
-    "official",
-    (
-        *(Row(f"{name}.*", f"backbone.features.{i}.*") for name, i in zip(CAFFE, CONVS, strict=True)),
-        Row("fc6.*", "backbone.fc6.*"),
-        Row("fc7.*", "backbone.fc7.*"),
-        Row("fc7_norm.weight", "head.local_norm.scale", SCALE),
-        Row("pool6_1x1_norm.weight", "head.global_norm.scale", SCALE),
-        Row("score.*", "head.score.*"),
-    ),
-    input=InputSettings(
-        mean=CAFFE_MEAN, std=CAFFE_STD, note="made for images in BGR order (blue first), if it is Caffe's; spine's are RGB."
-    ),
-)
-# VGG_ILSVRC_16_layers_fc_reduced, from which both started, as SSD's file for torch numbers its layers.
-REDUCED = Layout(
-    "official",
-    (
-        *(Row(f"{i}.*", f"backbone.features.{i}.*") for i in CONVS),
-        Row("31.*", "backbone.fc6.*"),
-        Row("33.*", "backbone.fc7.*"),
-    ),
-    input=InputSettings(mean=CAFFE_MEAN, std=CAFFE_STD),
-)
-LAYOUTS = (OFFICIAL, REDUCED, *with_input(IMAGENET, ELSEWHERE))
 
 
 def vgg16(

@@ -14,16 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spine.blocks.checkpointing import checkpointed
-from spine.blocks.positions import resize_positions
-from spine.blocks.residual import drop_path_rates
-from spine.blocks.transformer import ClassTokenNorm, PatchEmbed, TransformerBlock, patch_grid, xavier_linear
 from spine.errors import InputError
-from spine.inputs import HALF
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
-from spine.layouts.vit import LAYOUTS as ELSEWHERE
-from spine.layouts.vit import PUBLISHED
-from spine.names import Layout, Row, Transform
+from spine.layers.checkpointing import checkpointed
+from spine.layers.drop_path import drop_path_rates
+from spine.layers.positions import resize_positions
+from spine.layers.transformer import ClassTokenNorm, PatchEmbed, TransformerBlock, patch_grid, xavier_linear
 
 EPS = 1e-6  # of every norm
 
@@ -195,9 +191,9 @@ class ViT(Backbone):
         level = Level(embed_dim, self.patch_size)
         masking = frozenset({"drop"} if resnet is None else ())
         self.spec = FeatureSpec((level,) * len(self.levels), embed_dim, self.patch_size, self.grid, masking)
-        self._initialise()
+        self._initialize()
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         """Xavier-uniform kernels, MLP biases normal of std 1e-6, positions normal of std 0.02, class token zero (the authors')."""
         self.apply(xavier_linear)
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))  # as a linear layer
@@ -240,7 +236,7 @@ class ViT(Backbone):
         x = self.norm(x)
         return Tokens(x[:, 1:], x[:, 0])
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """The tokens, positions and patch embedding; each block; the last norm."""
         blocks = ((f"blocks.{i}.",) for i in range(len(self.blocks)))
         return [("cls_token", "pos_embed", "patch_embed."), *blocks, ("norm.", "pooling.")]
@@ -272,88 +268,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "large_r50_s32": {**LARGE, "patch_size": 1, "resnet": (3, 4, 6, 3)},
     "large_r50_s16": {**LARGE, "patch_size": 1, "resnet": (3, 4, 9)},
 }
-
-WEIGHTS = PUBLISHED  # a long list, which stands with the other layouts
-
-HEADS = {numbers["embed_dim"]: numbers["num_heads"] for numbers in VARIANTS.values()}
-
-
-def by_heads(x: Tensor) -> Tensor:
-    """(D, ...) -> (heads, D / heads, ...)."""
-    return x.unflatten(0, (HEADS[len(x)], -1))
-
-
-KERNEL = Transform(lambda x: x.permute(3, 2, 0, 1), lambda x: (x.permute(2, 3, 1, 0),))  # of convolutions: (h, w, in, out)
-DENSE = Transform(lambda x: x.T, lambda x: (x.T,))
-VECTOR = Transform(lambda x: x.flatten(), lambda x: (x,))  # older files have (1, 1, 1, C)
-QKV_KERNEL = Transform(  # each (in, heads, out of a head)
-    lambda *parts: torch.cat([x.flatten(1).T for x in parts]),
-    lambda x: tuple(part.T.unflatten(1, (HEADS[x.shape[1]], -1)) for part in x.chunk(3)),
-)
-QKV_BIAS = Transform(
-    lambda *parts: torch.cat([x.flatten() for x in parts]), lambda x: tuple(by_heads(part) for part in x.chunk(3))
-)
-OUT_KERNEL = Transform(lambda x: x.flatten(0, 1).T, lambda x: (by_heads(x.T),))
-BLOCK, ATTENTION = "Transformer.encoderblock_*", "Transformer.encoderblock_*.MultiHeadDotProductAttention_1"
-
-
-def norm_rows(theirs: str, ours: str) -> tuple[Row, Row]:
-    """Scale and bias of a norm."""
-    return Row(f"{theirs}.scale", f"{ours}.weight", VECTOR), Row(f"{theirs}.bias", f"{ours}.bias", VECTOR)
-
-
-def stem_rows(ours: str) -> tuple[Row, ...]:
-    """A hybrid's first layers."""
-    return Row("conv_root.kernel", f"{ours}.conv.weight", KERNEL), *norm_rows("gn_root", f"{ours}.norm")
-
-
-def unit_rows(theirs: str, ours: str) -> tuple[Row, ...]:
-    """A residual unit of a hybrid."""
-    return (
-        Row(f"{theirs}.conv_proj.kernel", f"{ours}.downsample.conv.weight", KERNEL),
-        *norm_rows(f"{theirs}.gn_proj", f"{ours}.downsample.norm"),
-        Row(f"{theirs}.conv*.kernel", f"{ours}.conv*.weight", KERNEL),
-        *norm_rows(f"{theirs}.gn*", f"{ours}.norm*"),
-    )
-
-
-# The authors' npz files, their "/" read as ".". Those of ImageNet-21k hold one more layer, pre_logits, which fine-tuning leaves out.
-ROWS = (
-    Row("cls", "backbone.cls_token"),
-    Row("Transformer.posembed_input.pos_embedding", "backbone.pos_embed"),
-    Row("embedding.kernel", "backbone.patch_embed.proj.weight", KERNEL),
-    Row("embedding.bias", "backbone.patch_embed.proj.bias"),
-    *norm_rows(f"{BLOCK}.LayerNorm_0", "backbone.blocks.*.norm1"),
-    *norm_rows(f"{BLOCK}.LayerNorm_2", "backbone.blocks.*.norm2"),
-    Row(tuple(f"{ATTENTION}.{x}.kernel" for x in ("query", "key", "value")), "backbone.blocks.*.attn.qkv.weight", QKV_KERNEL),
-    Row(tuple(f"{ATTENTION}.{x}.bias" for x in ("query", "key", "value")), "backbone.blocks.*.attn.qkv.bias", QKV_BIAS),
-    Row(f"{ATTENTION}.out.kernel", "backbone.blocks.*.attn.proj.weight", OUT_KERNEL),
-    Row(f"{ATTENTION}.out.bias", "backbone.blocks.*.attn.proj.bias"),
-    Row(f"{BLOCK}.MlpBlock_3.Dense_0.kernel", "backbone.blocks.*.mlp.fc1.weight", DENSE),
-    Row(f"{BLOCK}.MlpBlock_3.Dense_0.bias", "backbone.blocks.*.mlp.fc1.bias"),
-    Row(f"{BLOCK}.MlpBlock_3.Dense_1.kernel", "backbone.blocks.*.mlp.fc2.weight", DENSE),
-    Row(f"{BLOCK}.MlpBlock_3.Dense_1.bias", "backbone.blocks.*.mlp.fc2.bias"),
-    *norm_rows("Transformer.encoder_norm", "backbone.pooling.norm"),
-    Row("head.kernel", "head.linear.weight", DENSE),
-    Row("head.bias", "head.linear.bias"),
-    *stem_rows("backbone.patch_embed.backbone.stem"),
-    *(
-        row
-        for i in range(4)
-        for j in range(9)
-        for row in unit_rows(f"block{i + 1}.unit{j + 1}", f"backbone.patch_embed.backbone.stages.{i}.blocks.{j}")
-    ),
-)
-OFFICIAL = Layout("official", ROWS, {"gelu": "tanh"}, input=HALF)
-STEM_ONLY = Layout(  # the hybrid R-Ti/16
-    "official",
-    (*stem_rows("backbone.patch_embed.backbone"), *ROWS),
-    {"gelu": "tanh"},
-    needs=("conv_root.kernel",),
-    lacks=("block1.unit1.conv1.kernel",),
-    input=HALF,
-)
-LAYOUTS = (STEM_ONLY, OFFICIAL, *ELSEWHERE)
 
 
 def vit(

@@ -8,18 +8,14 @@ coarser maps have H / stride again where H is a multiple of 8. Dropout of 0.5 be
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spine.blocks.conv import GlobalAveragePool
-from spine.downloads import Published
-from spine.inputs import HALF, InputSettings
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.names import Layout, Row
+from spine.layers.conv import GlobalAveragePool
 
 
 class SeparableConv2d(nn.Module):
@@ -97,7 +93,7 @@ class Xception(Backbone):
         self.pooling = GlobalAveragePool() if use == "pooled" else nn.Identity()
         channels = (*entry, last)
         self.spec = FeatureSpec(tuple(Level(channels[i], 4 * 2**i) for i in self.levels), embed_dim=channels[self.levels[-1]])
-        self.apply(initialise)
+        self.apply(initialize)
 
     def forward(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
@@ -113,13 +109,13 @@ class Xception(Backbone):
             maps.append(self.relu(self.bn4(self.conv4(x))))
         return Features(tuple(maps))
 
-    def stem_to_top(self) -> list[tuple[str, ...]]:
+    def layer_groups(self) -> list[tuple[str, ...]]:
         """The stem, each block, the two last convolutions."""
         blocks = [(f"blocks.{name}.",) for name in self.blocks]
         return [("conv1.", "bn1.", "conv2.", "bn2."), *blocks, ("conv3.", "bn3.", "conv4.", "bn4.")]
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Kaiming normal over the fan out (timm; the paper does not say, Keras has Glorot's)."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -130,34 +126,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "micro": {"stem": (16, 32), "entry": (48, 96, 192), "middle_blocks": 2, "exit_flow": (256, 320, 448)},
     "standard": {},
 }
-
-# Keras's weights in Cadene's port, from timm's release; what the digits of its name are, nobody says.
-WEIGHTS: dict[str, dict[str, Published]] = {
-    "standard": {
-        "imagenet1k": Published(
-            "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/xception-43020ad28.pth",
-            "Apache-2.0",
-            "ImageNet-1k top-1 79.06",
-            image_size=299,
-            crop_pct=0.8975,
-            mean=(0.5, 0.5, 0.5),
-            std=(0.5, 0.5, 0.5),
-            interpolation="bicubic",
-        )
-    }
-}
-
-# The names of Cadene's port, which timm kept; the last layer is `fc` in the published file and `last_linear` in networks of his code.
-ROWS = (
-    Row("block*.**", "backbone.blocks.*.**"),
-    Row("conv*.**", "backbone.conv*.**"),
-    Row("bn*.*", "backbone.bn*.*"),
-)
-INPUT = InputSettings((299, 299), 0.8975, "bicubic", HALF.mean, HALF.std)
-OFFICIAL = Layout("official", (*ROWS, Row("fc.*", "head.linear.*")), lacks=("last_linear.weight",), input=INPUT)
-CADENE = Layout("official", (*ROWS, Row("last_linear.*", "head.linear.*")), needs=("last_linear.weight",), input=INPUT)
-TIMM = dataclasses.replace(OFFICIAL, publisher="timm")
-LAYOUTS = (OFFICIAL, CADENE, TIMM)
 
 
 def xception(

@@ -1,66 +1,71 @@
-"""Writes the weights of a checkpoint as others publish them."""
+"""Writes the weights of a checkpoint in the layout of a publisher."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import logging
 from importlib.metadata import version
 
 from omegaconf import DictConfig
 
-from spine.commands.evaluate import saved_labels
-from spine.config.building import build_model, parts, settle_head
+from spine.checkpoints.run_checkpoint import read_checkpoint
+from spine.commands.eval import register_checkpoint, saved_labels
+from spine.components import backbone_builder, component_name, defaults
 from spine.config.checks import check_network_options
+from spine.config.command_line import run_command
+from spine.config.places import check_targets
 from spine.config.resolving import plain
-from spine.config.targets import check_targets, named
+from spine.config.schemas import Config
 from spine.config.values import check_values
 
 log = logging.getLogger(__name__)
 
 
+def main() -> None:
+    """Runs the command with the arguments of the command line."""
+    run_command("export", export, register_checkpoint)
+
+
 def export(cfg: DictConfig) -> None:
-    """Writes the weights of a checkpoint under a publisher's names, or our own."""
-    import torch
-
-    from spine import names, weights
-    from spine.model import backbone_module
-
+    """Writes the weights of a checkpoint under the names of a publisher, or spine's own."""
     config = plain(cfg)
     checkpoint, publisher, out = config.pop("ckpt_path"), config.pop("format"), config.pop("out")
     config["backbone"]["weights"] = None
-    check_targets(config)  # data and devices are those of the training; nothing of them is needed here
+    check_targets(config)  # data and devices are those of the training; neither is needed here
     check_values(config)
     check_network_options(config)
-    settle_head(config)
-    labels = saved_labels(checkpoint)
-    model = build_model(config, config["num_outputs"])
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    from spine.checkpoints import mapping, reader  # imports torch
+    from spine.checkpoints.formats import layouts_of
+    from spine.models.assembly import NetworkConfig
+
+    network = NetworkConfig.from_config(config, config["num_outputs"])
+    model = network.build()
+    state = read_checkpoint(checkpoint)["state_dict"]
     model.load_state_dict({key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")})
-    backbone = named(config["backbone"])
-    module = backbone_module(backbone)
-    defaults = {name: p.default for name, p in inspect.signature(getattr(module, backbone)).parameters.items()}
-    options = {**defaults, **parts(config, config["num_outputs"])[1]}
-    layouts = (*module.LAYOUTS, names.OWN)
-    layout = names.layout_for(model.state_dict(), layouts, publisher, options, defaults)
+    standard = defaults(backbone_builder(network.backbone))
+    options = {**standard, **network.backbone_options}
+    layouts = (*layouts_of(network.backbone), mapping.SPINE_LAYOUT)
+    layout = mapping.layout_for(model.state_dict(), layouts, publisher, options, standard)
+    reader.write(model.state_dict(), layout, out, _metadata(config, network.variant, checkpoint))
+    log.info("%s: %s %s under the names of %s", out, network.backbone, network.variant, publisher)
+    if layout is not mapping.SPINE_LAYOUT:
+        for key, other in mapping.differing(layout, layouts, options, standard).items():
+            log.info(
+                "%s's network has %s %g by default. Build it with %g, the value of this training.",
+                publisher, key, other, options[key],
+            )  # fmt: skip
+
+
+def _metadata(config: Config, variant: str, checkpoint: str) -> dict[str, str]:
+    """What a safetensors file carries next to the tensors, as text."""
     written = {
         "spine": version("spine"),
-        "backbone": backbone,
-        "variant": config["backbone"]["variant"] or defaults["variant"],
+        "backbone": component_name("backbone", config["backbone"]["_target_"]),
+        "variant": variant,
         "image_size": json.dumps(config["image_size"]),
         **{key: json.dumps(config["dataset"][key]) for key in ("mean", "std")},
     }
-    if labels is not None:
+    if (labels := saved_labels(checkpoint)) is not None:
         written["labels"] = json.dumps({key: value for key, value in dataclasses.asdict(labels).items() if value})
-    weights.write(model.state_dict(), layout, out, written)
-    log.info("%s: %s %s under the names of %s", out, backbone, config["backbone"]["variant"], publisher)
-    if layout is not names.OWN:
-        for key, theirs in names.differing(layout, layouts, options, defaults).items():
-            log.info(
-                "%s's network has %s %g by default; build it with %g, as this one was trained.",
-                publisher,
-                key,
-                theirs,
-                options[key],
-            )
+    return written

@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from spine import console, report
-from spine.commands.evaluate import measure
+from spine import console
+from spine.checkpoints.run_checkpoint import read_checkpoint
+from spine.components import component_name
 from spine.config import messages
-from spine.config.building import build, build_trainer
-from spine.config.checks import check
+from spine.config.checks import prepare
+from spine.config.command_line import run_command
 from spine.config.resolving import plain
-from spine.config.resume import changed_on_resume, read_checkpoint
+from spine.config.resume import changed_on_resume
+from spine.config.schemas import Config
 from spine.config.source import keep_interpolations
-from spine.config.targets import named
 from spine.errors import InputError, RunStopped, stop_behind
+from spine.reporting.tables import print_results
 from spine.training.run_folder import RunFolder, command, without_nan
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
+    from spine.config.building import Run
     from spine.tasks.base import Task
 
 log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Runs the command with the arguments of the command line."""
+    run_command("train", train)
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -41,16 +48,16 @@ def train(cfg: DictConfig) -> float | None:
     A finished run prints its results; an unfinished one goes on from its last checkpoint; `restart=true` starts over.
     """
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
-    source: dict[str, Any] = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
+    source: Config = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
     with folder.locked():
         if cfg.restart and console.process_rank() == 0 and (beside := folder.set_aside()) is not None:
             log.info("Starting over; the earlier run was moved to %s", beside)
         with console.kept_in(folder.path / "train.log"):
             folder.error.unlink(missing_ok=True)
             try:
-                return run(plain(cfg), folder, source)
+                return train_run(plain(cfg), folder, source)
             except Exception as error:
-                reason = messages.sentence(error) or f"{type(error).__name__}: {error}"
+                reason = messages.user_message(error) or f"{type(error).__name__}: {error}"
                 if console.process_rank() == 0:
                     _write_error(folder, reason)
                 raise
@@ -63,7 +70,7 @@ def _write_error(folder: RunFolder, reason: str) -> None:
         log.warning("'%s' could not be written.", folder.error)
 
 
-def run(config: dict[str, Any], folder: RunFolder, source: dict[str, Any] | None = None) -> float | None:
+def train_run(config: Config, folder: RunFolder, source: Config | None = None) -> float | None:
     """Trains or resumes one run of a plain configuration in `folder`; returns the value of optimized_metric, if one is named.
 
     `source` is the configuration with its interpolations, kept in checkpoints. Raises InputError for a user's mistake and
@@ -72,48 +79,55 @@ def run(config: dict[str, Any], folder: RunFolder, source: dict[str, Any] | None
     start = time.perf_counter()
     if (done := _finished(config, folder)) is not None:
         return _optimized(config, done)
-    resume = _checkpoint_to_resume(config, folder)
-    before = copy.deepcopy(config)  # checks and building add what they find out
-    given, config["ckpt_path"] = config["ckpt_path"], resume
-    check(config)  # before Lightning, which takes seconds to import
-    config["ckpt_path"] = given
-    rows = rows_of(config, resume) if resume is not None else 0
+    checkpoint = _checkpoint_to_resume(config, folder)
+    complete = {**prepare({**config, "ckpt_path": checkpoint}), "ckpt_path": config["ckpt_path"]}
+    rows = rows_of(complete, checkpoint) if checkpoint is not None else 0
     import pytorch_lightning as pl
 
+    from spine.config.building import build_run, build_trainer  # imports Lightning, which takes seconds
     from spine.training.trainer import silence_libraries
 
     silence_libraries()
     pl.seed_everything(config["seed"], verbose=False)
-    task, data = build(config)
-    task.config_source = keep_interpolations(source or before, before, config)
-    in_place = resume is not None and Path(resume).resolve().parent == folder.last.parent.resolve()
-    trainer = build_trainer(config, folder.path, task, kept_rows=rows if in_place else 0)
+    run = build_run(complete)
+    run.task.config_source = keep_interpolations(source or config, config, run.config)
+    in_place = checkpoint is not None and Path(checkpoint).resolve().parent == folder.last.parent.resolve()
+    trainer = build_trainer(run.config, folder.path, run.task, kept_rows=rows if in_place else 0)
     if trainer.is_global_zero:
-        folder.write_json(folder.path / "config.json", config)
-        folder.write_provenance()
-        if task.weights is not None:
-            log.info("%s", task.weights)
-            (folder.path / "weights.txt").write_text(task.weights.full())
-        _announce(config, task, data, folder.path)
-    if config["trainer"]["limit_val_batches"] != 0:
-        data.transformed("val")  # what is wrong with the validation data is found before an epoch was trained
+        _write_start(run, folder)
+    values = _fit_and_evaluate(run, trainer, folder, checkpoint)
+    if trainer.is_global_zero:
+        _write_results(run.config, trainer, run.task, folder, values, time.perf_counter() - start)
+    return _optimized(config, values)
+
+
+def _fit_and_evaluate(run: Run, trainer: pl.Trainer, folder: RunFolder, checkpoint: str | None) -> dict[str, float]:
+    """Trains, and returns the metrics of the best checkpoint. Raises RunStopped after a signal."""
+    if run.config["trainer"]["limit_val_batches"] != 0:
+        run.data.transformed("val")  # mistakes in the validation data are found before an epoch is trained
     try:
-        trainer.fit(task, data, ckpt_path=resume, weights_only=True if resume else None)
+        trainer.fit(run.task, run.data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
         _raise_if_signalled(trainer)
-        values = _evaluate_best(config, trainer, task, data, folder)
+        return _evaluate_best(run, trainer, folder)
     except BaseException as error:
         if (stop := stop_behind(error)) is None:
             raise
         raise RunStopped(stop.signal_number, _report_stop(stop, trainer, folder)) from None
-    if trainer.is_global_zero:
-        _write_results(config, trainer, task, folder, values, time.perf_counter() - start)
-    return _optimized(config, values)
+
+
+def _write_start(run: Run, folder: RunFolder) -> None:
+    folder.write_json(folder.path / "config.json", run.config)
+    folder.write_provenance()
+    if run.load_report is not None:
+        log.info("%s", run.load_report)
+        (folder.path / "weights.txt").write_text(run.load_report.full())
+    _announce(run, folder.path)
 
 
 # ---- what an earlier start left --------------------------------------------------------------------------------------
 
 
-def _finished(config: dict[str, Any], folder: RunFolder) -> dict[str, float] | None:
+def _finished(config: Config, folder: RunFolder) -> dict[str, float] | None:
     """Prints and returns the results of a run that is finished; None where there is something to train."""
     content = folder.read_results()
     if content is None or config["trainer"]["fast_dev_run"]:
@@ -122,12 +136,12 @@ def _finished(config: dict[str, Any], folder: RunFolder) -> dict[str, float] | N
         return None  # it was stopped by another max_time: there is time again
     values = {key: math.nan if value is None else value for key, value in content["metrics"].items()}
     if console.process_rank() == 0:
-        report.print_results(folder.path, content["monitor"], values, content["seconds"])
+        print_results(folder.path, content["monitor"], values, content["seconds"])
         log.info("This run is finished; nothing was done. restart=true trains it again and keeps this folder beside.")
     return values
 
 
-def _checkpoint_to_resume(config: dict[str, Any], folder: RunFolder) -> str | None:
+def _checkpoint_to_resume(config: Config, folder: RunFolder) -> str | None:
     """last.ckpt of the folder, else the ckpt_path of the configuration, else None."""
     given = config["ckpt_path"]
     if config["trainer"]["fast_dev_run"]:
@@ -144,7 +158,7 @@ def _checkpoint_to_resume(config: dict[str, Any], folder: RunFolder) -> str | No
     return given
 
 
-def rows_of(config: dict[str, Any], path: str) -> int:
+def rows_of(config: Config, path: str) -> int:
     """How many rows of metrics.csv belong to a checkpoint that training goes on from.
 
     InputError where it cannot be resumed: it holds weights only, or it was made with other settings of optimizer or schedule,
@@ -173,16 +187,21 @@ def _raise_if_signalled(trainer: pl.Trainer) -> None:
             raise RunStopped(callback.received)
 
 
-def _evaluate_best(config: dict[str, Any], trainer: pl.Trainer, task: Task, data: Any, folder: RunFolder) -> dict[str, float]:
-    """Metrics of the best checkpoint on the validation split. Where no epoch was validated, those of the last."""
+def _evaluate_best(run: Run, trainer: pl.Trainer, folder: RunFolder) -> dict[str, float]:
+    """Metrics of the best checkpoint on the validation split. If no epoch was validated, those of the last epoch."""
+    from spine.evaluation.evaluate import evaluate_checkpoint
+
+    config = run.config
     logged = {key: float(value) for key, value in trainer.callback_metrics.items() if "/" in key}
     if config["trainer"]["fast_dev_run"] or config["trainer"]["limit_val_batches"] == 0:
         return logged
     loggers, trainer.loggers = trainer.loggers, []  # the curves end with training; what follows is the result
-    values = measure(trainer, task, data, "val", _best_path(trainer) or str(folder.last))
+    values = evaluate_checkpoint(trainer, run.task, run.data, "val", _best_path(trainer) or str(folder.last))
     trainer.loggers = loggers
     if trainer.is_global_zero:
-        report.log_summary(loggers, values)
+        from spine.training.loggers.media import log_summary
+
+        log_summary(loggers, values)
     return values
 
 
@@ -195,9 +214,11 @@ def _best_path(trainer: pl.Trainer) -> str:
 
 
 def _write_results(
-    config: dict[str, Any], trainer: pl.Trainer, task: Task, folder: RunFolder, values: dict[str, float], seconds: float
+    config: Config, trainer: pl.Trainer, task: Task, folder: RunFolder, values: dict[str, float], seconds: float
 ) -> None:
-    report.draw_curves(folder.path)
+    from spine.reporting.curves import draw_curves  # matplotlib takes a second
+
+    draw_curves(folder.path)
     best = _best_path(trainer)
     limits = (trainer.max_epochs, trainer.max_steps)
     reached = trainer.current_epoch >= (limits[0] or 0) > 0 or trainer.global_step >= limits[1] > 0
@@ -212,10 +233,10 @@ def _write_results(
     }
     folder.write_json(folder.results, content)
     folder.stopped.unlink(missing_ok=True)
-    report.print_results(folder.path, task.monitor, values, seconds)
+    print_results(folder.path, task.monitor, values, seconds)
 
 
-def _optimized(config: dict[str, Any], values: dict[str, float]) -> float | None:
+def _optimized(config: Config, values: dict[str, float]) -> float | None:
     metric = config["optimized_metric"]
     if metric is not None and metric not in values:
         raise InputError(f"optimized_metric '{metric}' was not measured. Choices: {', '.join(sorted(values))}.")
@@ -227,7 +248,9 @@ def _report_stop(stop: RunStopped, trainer: pl.Trainer, folder: RunFolder) -> st
     number = stop.signal_number
     step, epoch = trainer.global_step, trainer.current_epoch + 1
     if trainer.is_global_zero:
-        report.draw_curves(folder.path)
+        from spine.reporting.curves import draw_curves
+
+        draw_curves(folder.path)
         values = {key: float(value) for key, value in trainer.callback_metrics.items() if "/" in key}
         content = {
             "signal": signal.Signals(number).name,
@@ -252,11 +275,11 @@ def resume_command(folder: Path) -> str:
     return command(argument for argument in arguments if not argument.startswith("restart="))
 
 
-def _announce(config: dict[str, Any], task: Task, data: Any, folder: Path) -> None:
-    parameters = sum(parameter.numel() for parameter in task.model.parameters())
-    backbone, size = config["backbone"], config["image_size"]
+def _announce(run: Run, folder: Path) -> None:
+    config, parameters = run.config, sum(parameter.numel() for parameter in run.task.model.parameters())
     log.info(
         "%s %s + %s, %.2f M parameters, task %s, %dx%d pixels, %d training samples, precision %s\n%s",
-        named(backbone), backbone.get("variant"), named(config["head"]), parameters / 1e6, task.name, *size,
-        len(data.split("train")), config["trainer"]["precision"], folder,
+        component_name("backbone", config["backbone"]["_target_"]), config["backbone"].get("variant"),
+        component_name("head", config["head"]["_target_"]), parameters / 1e6, run.task.name, *config["image_size"],
+        len(run.data.split("train")), config["trainer"]["precision"], folder,
     )  # fmt: skip

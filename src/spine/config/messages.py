@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
+from spine.config.conf_folder import conf_folder
 from spine.config.overrides import how_to_quote
 from spine.errors import InputError, nearest
 
+command = "train"  # the command that is running: the yaml file that its configuration is composed from
 
-def sentence(error: BaseException) -> str | None:
+
+def user_message(error: BaseException) -> str | None:
     """What to tell a user of an error that is theirs; None where it is not theirs, and the trace is due."""
     for link in _chain(error):
         if isinstance(link, InputError):
-            return worker_sentence(str(link))
+            return worker_message(str(link))
     return _of_hydra(error) or _of_lightning(error)
 
 
@@ -63,7 +65,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def worker_sentence(message: str) -> str:
+def worker_message(message: str) -> str:
     """The sentence alone, where a data worker wrapped it in its own trace."""
     found = re.search(r"Original Traceback.*InputError: (.*)", message, re.DOTALL)
     return found[1].strip() if found else message
@@ -89,13 +91,12 @@ def _keys_beside(parent: str, bad: str) -> list[str]:
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
-    script = Path(sys.argv[0]).resolve()
     overrides = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-") and "," not in a]
     overrides = [a for a in overrides if not a.lstrip("+~").startswith(bad)]
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(script.parent / "conf"), version_base="1.3"):
-            config = compose(script.stem, overrides)
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            config = compose(command, overrides)
     except Exception:
         return []  # the command line has a second mistake; the first is reported without the list of keys
     node = OmegaConf.select(config, parent) if parent else config

@@ -21,13 +21,14 @@ NEUTRAL = (
     "restart",
     "task_name",
     "tags",
+    "plugins",
     "logger",
     "optimized_metric",
     "dataset.num_workers",
     "trainer.max_time",  # ends a run within an epoch; given more time, it goes on there
     "trainer.log_every_n_steps",
     "trainer.profiler",
-    "callbacks.picture_every_n_epochs",
+    "callbacks.figure_every_n_epochs",
 )
 PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "out")  # where `~` stands for the home folder
 EXAMPLES = {"out": "out=model.safetensors", "ckpt_path": "ckpt_path=logs/.../checkpoints/best.ckpt"}

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spine.config.values import shown
+from spine.checkpoints.run_checkpoint import read_checkpoint
+from spine.config.schemas import Config
+from spine.config.values import format_value
 from spine.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def read_checkpoint(path: str) -> dict[str, Any]:
-    """What a checkpoint of spine holds: `state_dict`, `config` and Lightning's states, read without running anything in it.
-
-    InputError where the file is missing, cut short, or not one of spine.
-    """
-    import torch
-
-    if not Path(path).is_file():
-        raise InputError(f"There is no checkpoint '{path}'. Give ckpt_path=logs/.../checkpoints/last.ckpt.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises a dozen kinds for files that are cut short, no zip files, or hold objects
-        raise InputError(f"'{path}' is not a checkpoint of spine, or it is cut short. Nothing in it was run.") from error
-    if not isinstance(content, dict) or not isinstance(content.get("config"), dict) or "state_dict" not in content:
-        raise InputError(f"'{path}' is not a checkpoint of spine: it holds no configuration. Nothing in it was run.")
-    return content
-
-
-def check_resume(path: str, config: dict[str, Any], model: nn.Module) -> None:
+def check_resume(path: str, config: Config, model: nn.Module) -> None:
     """InputError where the tensors of a checkpoint are not those of the network that is to go on from it.
 
     The head may differ in the number of outputs, which the data set decides; that is compared once the data is open.
@@ -58,7 +41,7 @@ def check_resume(path: str, config: dict[str, Any], model: nn.Module) -> None:
         )
 
 
-def changed_on_resume(saved: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def changed_on_resume(saved: Config, new: Config) -> list[str]:
     """Keys of optimizer and schedule in which a run differs from the checkpoint it goes on from, each with both values.
 
     The states of optimizer and schedule come from the checkpoint, so that these keys have no effect on a resumed run.
@@ -72,7 +55,7 @@ def changed_on_resume(saved: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
-def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(node: Config, path: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{path}{key}.")
@@ -80,5 +63,5 @@ def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{path}{key}", value
 
 
-def _value(leaves: dict[str, Any], key: str) -> str:
-    return shown(leaves[key]) if key in leaves else "not set"
+def _value(leaves: Config, key: str) -> str:
+    return format_value(leaves[key]) if key in leaves else "not set"

@@ -1,40 +1,37 @@
 """Types, ranges and units of the keys of a configuration. Imports neither torch nor Lightning, so that mistakes are answered fast.
 
-`Allowed.kind` is a type for pydantic; `Allowed.words` completes the sentence "<key> is <value>; it must be ...".
+`Allowed.kind` is a type for pydantic; `Allowed.description` completes the sentence "<key> is <value>; it must be ...".
 Tests compare these tables with the signatures of what they describe and with the yaml files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from spine.option_types import (
+    OPTIONAL_SWITCH,
+    SWITCH,
+    AboveZero,
+    Allowed,
+    BelowOne,
+    Channels,
+    Count,
+    Duration,
+    Fraction,
+    NotNegative,
+    Positive,
+    Schema,
+    Size,
+    Text,
+)
 
-class Allowed(NamedTuple):
-    """What one key may hold."""
-
-    kind: Any  # a type that pydantic checks, without conversion
-    words: str  # the same for users, with the unit
+Config = dict[str, Any]  # a plain configuration or a node of one: dictionaries, lists, text, numbers, booleans and None
 
 
-Schema = Mapping[str, Allowed]
-
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-AboveZero = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-BelowOne = Annotated[float, Field(ge=0, lt=1)]
-Text = Annotated[str, Field(min_length=1)]
-Size = Annotated[list[Positive], Field(min_length=2, max_length=2)]
-Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
-Duration = Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")]
-
-SWITCH = Allowed(bool, "true or false")
-OPTIONAL_SWITCH = Allowed(bool | None, "true, false or null")
-BATCHES = Allowed(Count | Share, "a whole number of batches, or a share of them with a decimal point, 0.0 to 1.0")
+BATCHES = Allowed(Count | Fraction, "a whole number of batches, or a share of them with a decimal point, 0.0 to 1.0")
 IMAGE_SIZE = Allowed(
     Size | None, "two numbers of pixels, [height, width], such as image_size=[180,240], or null for that of the weights"
 )
@@ -60,6 +57,7 @@ TOP: Schema = {
     "compile": SWITCH,
     "ckpt_path": Allowed(Text | None, "the path of a checkpoint, or null"),
     "restart": SWITCH,
+    "plugins": Allowed(Text | list[Text] | None, "a folder with parts of your own, a list of folders, or null"),
     "optimized_metric": Allowed(Text | None, "the name of a metric, such as val/top1, or null"),
     "tags": Allowed(list[str], "a list of words, such as tags=[first,baseline]"),
 }
@@ -91,7 +89,7 @@ TRAINER: Schema = {
     "limit_val_batches": BATCHES,
     "overfit_batches": BATCHES,
     "val_check_interval": Allowed(
-        Positive | Share | Duration | None,
+        Positive | Fraction | Duration | None,
         "a whole number of batches, a share of an epoch with a decimal point, a duration as days:hours:minutes:seconds, or null",
     ),
     "check_val_every_n_epoch": Allowed(Positive | None, "a whole number of epochs, 1 or more, or null"),
@@ -130,14 +128,14 @@ WEIGHT_DECAY = Allowed(NotNegative, "a factor, 0 or more")
 LAYER_DECAY = Allowed(Annotated[float, Field(gt=0, le=1)], "a factor for each layer, above 0 and at most 1")
 PARTS: Mapping[str, Mapping[str, Schema]] = {  # of each place, the targets that it may name
     "optimizer": {
-        "spine.optim.adamw": {
+        "spine.training.optimizers.adamw": {
             "lr": LR,
             "weight_decay": WEIGHT_DECAY,
             "betas": Allowed(Annotated[list[BelowOne], Field(min_length=2, max_length=2)], "two numbers, 0 or more and below 1"),
             "eps": Allowed(AboveZero, "a number above 0"),
             "layer_decay": LAYER_DECAY,
         },
-        "spine.optim.sgd": {
+        "spine.training.optimizers.sgd": {
             "lr": LR,
             "weight_decay": WEIGHT_DECAY,
             "momentum": Allowed(BelowOne, "a number, 0 or more and below 1"),
@@ -146,28 +144,16 @@ PARTS: Mapping[str, Mapping[str, Schema]] = {  # of each place, the targets that
         },
     },
     "schedule": {
-        "spine.optim.cosine": {
+        "spine.training.schedules.cosine": {
             "warmup": WARMUP,
-            "min_lr_ratio": Allowed(Share, "a share of optimizer.lr, 0 to 1"),
+            "min_lr_ratio": Allowed(Fraction, "a share of optimizer.lr, 0 to 1"),
         },
-        "spine.optim.poly": {"warmup": WARMUP, "power": Allowed(AboveZero, "an exponent above 0")},
-        "spine.optim.constant": {"warmup": WARMUP},
-    },
-    "task": {
-        "spine.tasks.cls.Classification": {"smoothing": Allowed(BelowOne, "a share of probability, 0 or more and below 1")},
-        "spine.tasks.seg.Segmentation": {},
-        "spine.tasks.pose.Pose": {
-            "sigma": Allowed(AboveZero, "a number of heatmap pixels above 0"),
-            "flip_test": SWITCH,
-        },
-        "spine.tasks.mae.MaskedAutoencoding": {
-            "mask_ratio": Allowed(Annotated[float, Field(gt=0, lt=1)], "the share of masked patches, above 0 and below 1"),
-            "norm_pix_loss": SWITCH,
-        },
+        "spine.training.schedules.poly": {"warmup": WARMUP, "power": Allowed(AboveZero, "an exponent above 0")},
+        "spine.training.schedules.constant": {"warmup": WARMUP},
     },
     "logger": {
-        "spine.loggers.tensorboard": {},
-        "spine.loggers.wandb": {
+        "spine.training.loggers.tensorboard.tensorboard": {},
+        "spine.training.loggers.wandb.wandb": {
             "project": Allowed(Text, "the name of a W&B project"),
             "name": Allowed(Text | None, "the name of the run, or null for that of its folder"),
             "entity": Allowed(Text | None, "the name of a W&B user or team, or null"),
@@ -190,8 +176,12 @@ LOADER: Schema = {  # what every data set has, whether its format reads it or no
         "three numbers above 0, one a channel of pixels in 0..1, or null",
     ),
 }
+TASK: Schema = {  # what every task has, next to the options of its TaskSpec
+    "loss": Allowed(dict[str, Any] | None, "a loss with its _target_, or null for the loss of the task's paper"),
+}
+LOADER_KEYS = tuple(key for key in LOADER if key != "root")  # keys of `dataset` that are not arguments of its format
 CALLBACKS: Schema = {
-    "picture_every_n_epochs": Allowed(Count, "a whole number of epochs, and 0 draws only those of the best checkpoint"),
+    "figure_every_n_epochs": Allowed(Count, "a whole number of epochs, and 0 draws only those of the best checkpoint"),
     "more": Allowed(dict[str, dict[str, Any]] | None, "named callbacks, each with its _target_"),
 }
 # Ranges of options; their types are those of the signatures, which are checked once torch is imported.

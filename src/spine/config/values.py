@@ -13,15 +13,18 @@ from typing import Any, Union
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
+from spine import components
 from spine.config import schemas
-from spine.config.schemas import Allowed, Schema
+from spine.config.schemas import Config
 from spine.errors import InputError, nearest
+from spine.option_types import Allowed, Schema
+from spine.task_spec import TaskSpec
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
-def check_values(config: dict[str, Any]) -> None:
-    """InputError for the first unknown key or value out of range that needs neither torch nor Lightning to be known as such."""
+def check_values(config: Config) -> None:
+    """Raises InputError for the first unknown key or value out of range that can be found without torch and Lightning."""
     sections = (*schemas.SECTIONS, *schemas.OPTIONAL_SECTIONS)
     check_keys(config, {**schemas.TOP, **dict.fromkeys(sections)}, "")
     check_schema({key: value for key, value in config.items() if key not in sections}, schemas.TOP, "")
@@ -29,7 +32,7 @@ def check_values(config: dict[str, Any]) -> None:
     for section in schemas.SECTIONS:
         if not isinstance(config.get(section), dict):
             raise InputError(
-                f"{section} is {shown(config.get(section))}; choose one: {section}=<name>. `--help` lists the names."
+                f"{section} is {format_value(config.get(section))}; choose one: {section}=<name>. `--help` lists the names."
             )
     for key, reason in schemas.TRAINER_FIXED.items():
         if key in config["trainer"]:
@@ -39,25 +42,30 @@ def check_values(config: dict[str, Any]) -> None:
     check_schema(config["callbacks"], schemas.CALLBACKS, "callbacks")
     for section, known in schemas.OPTIONS.items():
         check_schema({key: value for key, value in config[section].items() if key in known}, known, section)
+    check_schema(config["task"], {**schemas.TASK, **_task_spec(config["task"]["_target_"]).options}, "task")
     for path, node in _parts(config):
         place = path.split(".")[0]
         check_schema(node, schemas.PARTS[place][node["_target_"]], path)
 
 
-def _parts(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _task_spec(target: str) -> TaskSpec:
+    return components.task_spec(components.component_name("task", target))
+
+
+def _parts(config: Config) -> Iterator[tuple[str, Config]]:
     """Path and node of the parts whose targets have a schema each; `check_targets` has accepted the targets."""
-    for place in ("optimizer", "schedule", "task"):
+    for place in ("optimizer", "schedule"):
         yield place, config[place]
     for name, node in (config.get("logger") or {}).items():
         yield f"logger.{name}", node
 
 
-def _check_end(trainer: dict[str, Any]) -> None:
+def _check_end(trainer: Config) -> None:
     """Learning-rate schedules count steps, so that training must have an end."""
     epochs, steps = trainer.get("max_epochs", 1), trainer.get("max_steps", -1)
     if epochs in (None, -1) and steps == -1:
         raise InputError(
-            f"trainer.max_epochs is {shown(epochs)}, which has no end, and the schedule needs one: give it a whole number of epochs, "
+            f"trainer.max_epochs is {format_value(epochs)}, which has no end, and the schedule needs one: give it a whole number of epochs, "
             f"1 or more, or set +trainer.max_steps as well."
         )
 
@@ -67,7 +75,7 @@ def check_schema(node: Mapping[str, Any], schema: Schema, owner: str) -> None:
     check_keys(node, schema, owner)
     for key, value in node.items():
         if key != "_target_" and not fits(value, schema[key].kind):
-            raise InputError(f"{_joined(owner, key)} is {shown(value)}; it must be {schema[key].words}.")
+            raise InputError(f"{_joined(owner, key)} is {format_value(value)}; it must be {schema[key].description}.")
 
 
 def check_keys(node: Mapping[str, Any], allowed: Mapping[str, Allowed | None], owner: str) -> None:
@@ -102,7 +110,7 @@ def check_options(function: Callable, options: Mapping[str, Any], owner: str) ->
     hints = typing.get_type_hints(made)
     for key, value in options.items():
         if key in hints and not fits(value, hints[key]):
-            raise InputError(f"{owner}.{key} is {shown(value)}; it must be {in_words(hints[key])}.")
+            raise InputError(f"{owner}.{key} is {format_value(value)}; it must be {describe_type(hints[key])}.")
 
 
 def fits(value: Any, kind: Any) -> bool:
@@ -116,7 +124,7 @@ def fits(value: Any, kind: Any) -> bool:
     return True
 
 
-def in_words(kind: Any) -> str:
+def describe_type(kind: Any) -> str:
     """A type as users read it: `int | None` is "a whole number or null"."""
     plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
     if kind in plain:
@@ -125,17 +133,17 @@ def in_words(kind: Any) -> str:
     if origin is typing.Literal:
         return "one of " + ", ".join(map(str, arguments))
     if origin in (Union, types.UnionType):
-        return " or ".join(in_words(argument) for argument in arguments)
+        return " or ".join(describe_type(argument) for argument in arguments)
     if origin is tuple and arguments and Ellipsis not in arguments:
-        return f"a list of {len(arguments)}: " + ", ".join(in_words(argument) for argument in arguments)
+        return f"a list of {len(arguments)}: " + ", ".join(describe_type(argument) for argument in arguments)
     if origin in (list, tuple, Sequence):
-        return f"a list, each item {in_words(arguments[0])}"
+        return f"a list, each item {describe_type(arguments[0])}"
     if origin in (dict, Mapping):
-        return f"a dictionary of which each key is {in_words(arguments[0])}, and each value {in_words(arguments[1])}"
+        return f"a dictionary of which each key is {describe_type(arguments[0])}, and each value {describe_type(arguments[1])}"
     return getattr(kind, "__name__", str(kind))
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as it is typed: null, true, 'text', [1, 2]."""
     return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 

@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from spine.blocks.conv import conv_norm_act, resize_map
-from spine.blocks.pyramid import pyramid_for
-from spine.interfaces import Features, FeatureSpec, Head, Reads
+from spine.interfaces import Features, FeatureSpec, Head
+from spine.layers.conv import conv_norm_act, resize_map
+from spine.layers.pyramid import pyramid_for
+from spine.task_spec import HeadInput
 
 
 class FCN(Head):
@@ -20,7 +21,7 @@ class FCN(Head):
     which is the same linear map (bilinear weights sum to one) at a fraction of the cost.
     """
 
-    reads: ClassVar[Reads] = "maps"
+    reads: ClassVar[HeadInput] = "maps"
 
     def __init__(self, spec: FeatureSpec, num_outputs: int, *, channels: int = 128, dropout: float = 0.1):
         super().__init__()

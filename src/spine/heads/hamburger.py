@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spine.blocks.conv import resize_map
-from spine.blocks.precision import at_least_float32, without_autocast
-from spine.blocks.pyramid import pyramid_for
 from spine.errors import InputError
-from spine.interfaces import Features, FeatureSpec, Head, Reads
+from spine.interfaces import Features, FeatureSpec, Head
+from spine.layers.conv import resize_map
+from spine.layers.precision import at_least_float32, without_autocast
+from spine.layers.pyramid import pyramid_for
+from spine.task_spec import HeadInput
 
 GROUPS = 32  # of every group norm
 EPS = 1e-6  # in the denominators
@@ -89,7 +90,7 @@ class Hamburger(nn.Module):
 class HamburgerHead(Head):
     """Three coarsest maps, joined at the finest of them; squeeze, hamburger, align, classifier."""
 
-    reads: ClassVar[Reads] = "maps"
+    reads: ClassVar[HeadInput] = "maps"
     levels: ClassVar[tuple[int, ...] | None] = (1, 2, 3)
 
     def __init__(self, spec: FeatureSpec, num_outputs: int, *, channels: int = 256, rank: int = 16, dropout: float = 0.1):

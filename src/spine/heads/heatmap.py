@@ -7,7 +7,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from spine.errors import InputError
-from spine.interfaces import Features, FeatureSpec, Head, Reads
+from spine.interfaces import Features, FeatureSpec, Head
+from spine.task_spec import HeadInput
 
 STRIDE = 4  # of the heatmaps
 
@@ -15,7 +16,7 @@ STRIDE = 4  # of the heatmaps
 class Heatmap(Head):
     """One map a keypoint at stride 4: from the finest map of a fused backbone, else from the coarsest through deconvolutions."""
 
-    reads: ClassVar[Reads] = "maps"
+    reads: ClassVar[HeadInput] = "maps"
 
     @classmethod
     def choose_levels(cls, spec: FeatureSpec) -> tuple[int, ...]:

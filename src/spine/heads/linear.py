@@ -6,13 +6,14 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from spine.interfaces import FeatureSpec, Head, Reads
+from spine.interfaces import FeatureSpec, Head
+from spine.task_spec import HeadInput
 
 
 class Linear(Head):
     """Dropout and one linear layer on the pooled embedding."""
 
-    reads: ClassVar[Reads] = "pooled"
+    reads: ClassVar[HeadInput] = "pooled"
 
     def __init__(self, spec: FeatureSpec, num_outputs: int, *, dropout: float = 0.0, bias: bool = True, batch_norm: bool = False):
         """`bias` False is that of the authors' ShuffleNets, `batch_norm`, without scale and shift, of MAE's linear probes."""

@@ -7,10 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from spine.blocks.positions import sincos_positions
-from spine.blocks.transformer import TransformerBlock, xavier_linear
 from spine.errors import InputError
-from spine.interfaces import FeatureSpec, Head, Reads, Tokens
+from spine.interfaces import FeatureSpec, Head, Tokens
+from spine.layers.positions import sincos_positions
+from spine.layers.transformer import TransformerBlock, xavier_linear
+from spine.task_spec import HeadInput
 
 EPS = 1e-6  # of every norm (Hugging Face's is 1e-12)
 
@@ -18,7 +19,7 @@ EPS = 1e-6  # of every norm (Hugging Face's is 1e-12)
 class MAEDecoder(Head):
     """A light transformer that paints every patch from the visible ones; a shared token stands for each hidden one."""
 
-    reads: ClassVar[Reads] = "tokens"
+    reads: ClassVar[HeadInput] = "tokens"
     masking: ClassVar[tuple[str, ...]] = ("drop", "replace")
 
     def __init__(

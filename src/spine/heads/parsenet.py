@@ -11,9 +11,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from spine.blocks.precision import at_least_float32
 from spine.errors import InputError
-from spine.interfaces import Features, FeatureSpec, Head, Reads
+from spine.interfaces import Features, FeatureSpec, Head
+from spine.layers.precision import at_least_float32
+from spine.task_spec import HeadInput
 
 EPS = 1e-10  # added to the sum of squares, under the root
 SCALE = 10.0  # at the start; features of length one are too small to learn from
@@ -36,7 +37,7 @@ class L2Norm(nn.Module):
 class ParseNet(Head):
     """Local and global context of one map, joined before the classifier (early fusion) or as the sum of two classifiers (late)."""
 
-    reads: ClassVar[Reads] = "maps"
+    reads: ClassVar[HeadInput] = "maps"
 
     @classmethod
     def choose_levels(cls, spec: FeatureSpec) -> tuple[int, ...]:

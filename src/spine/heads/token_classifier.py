@@ -6,13 +6,14 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from spine.interfaces import FeatureSpec, Head, Reads, Tokens
+from spine.interfaces import FeatureSpec, Head, Tokens
+from spine.task_spec import HeadInput
 
 
 class TokenClassifier(Head):
     """What each patch is, seen or hidden; it reads encoders that hand over every patch."""
 
-    reads: ClassVar[Reads] = "tokens"
+    reads: ClassVar[HeadInput] = "tokens"
     masking: ClassVar[tuple[str, ...]] = ("replace",)
 
     def __init__(self, spec: FeatureSpec, num_outputs: int):

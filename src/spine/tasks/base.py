@@ -1,10 +1,11 @@
-"""What every task shares: one step for train, val and test, the optimizer, the names of logged values."""
+"""What every task shares: the steps of training, evaluation and prediction, the optimizer, and the content of checkpoints."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -14,110 +15,190 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
-from spine.interfaces import Labels
+from spine.checkpoints.run_checkpoint import read_checkpoint
+from spine.errors import InputError
+from spine.interfaces import Labels, SampleExtra
+from spine.models.assembly import NetworkConfig
 
 Batch = dict[str, Tensor]
-Show = Callable[[Tensor], np.ndarray]  # normalised images (B, 3, H, W) -> (B, H, W, 3) uint8
+ToPixels = Callable[[Tensor], np.ndarray]  # normalized images (B, 3, H, W) -> (B, H, W, 3) uint8
+MakeOptimizer = Callable[[nn.Module], Optimizer]
+MakeSchedule = Callable[[Optimizer, int], LRScheduler]  # optimizer, total number of steps
 
 
 class Task(pl.LightningModule):
-    """Trains and evaluates a network. A task states its loss, its metrics and its pictures; it is handed everything else."""
+    """Trains and evaluates a network. A subclass defines the loss, the metrics, the predictions and the figures.
+
+    Works with spine's commands and with a plain `pl.Trainer`.
+    """
 
     name: ClassVar[str]
-    monitor: ClassVar[str]  # the metric that chooses the best checkpoint
+    monitor: ClassVar[str]  # the metric that selects the best checkpoint
     mode: ClassVar[str] = "max"
 
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Callable[[nn.Module], Optimizer],
-        schedule: Callable[[Optimizer, int], LRScheduler],
         labels: Labels,
+        optimizer: MakeOptimizer | None = None,
+        schedule: MakeSchedule | None = None,
+        loss: nn.Module | None = None,
     ):
+        """`model`: a network of `spine.create_model`. `labels`: those of the data set.
+
+        `optimizer` makes the optimizer of a network, for example `partial(adamw, lr=1e-3)`; only training needs it. `schedule` makes its
+        learning rate schedule; None keeps the rate constant. `loss` replaces the loss of the task's paper; see `compute_loss`.
+        """
         super().__init__()
-        self.model, self.labels = model, labels
+        self.model, self.labels, self.loss = model, labels, loss
         self.make_optimizer, self.make_schedule = optimizer, schedule
-        self.split = "val"  # names what is evaluated
-        self.weights: Any = None  # what was loaded to start from (spine.weights.Report)
-        self.config: dict[str, Any] = {}  # the run's resolved configuration, as plain data; travels in every checkpoint
-        self.config_source: dict[str, Any] = {}  # the same with its interpolations: overrides reach what follows from them
-        self.train_loss = MeanMetric(nan_strategy="disable")  # of the epoch; checking for NaN would wait for the device
+        self.split = "val"  # the name of what is evaluated
+        self.config: dict[str, Any] = {}  # the complete configuration of the run; saved in every checkpoint
+        self.config_source: dict[str, Any] = {}  # the same with its interpolations, so that overrides reach what depends on them
+        self.train_loss = MeanMetric(nan_strategy="disable")  # of the epoch; a check for NaN would wait for the device
         self.split_loss = MeanMetric(nan_strategy="disable")
 
-    def measure(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss () and the network's answer for one batch: the one step that training and evaluation share."""
-        raise TypeError(f"{type(self).__name__} does not say how it measures a batch.")
+    def forward(self, image: Tensor, *more: Tensor) -> Tensor:
+        """The output of the network: normalized images (B, 3, H, W), and patch_mask (B, N) for masked networks."""
+        return self.model(image, *more)
 
-    def update_metrics(self, output: Tensor, batch: Batch) -> None:
-        """Takes one evaluated batch into the metrics."""
+    def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss () and the output of the network for one batch. Training and evaluation share this step."""
+        raise TypeError(f"{type(self).__name__} does not define evaluate_batch.")
 
-    def compute_metrics(self) -> dict[str, float]:
-        """Values by name, without the split, of all batches since the last call; starts the metrics anew."""
+    def predict_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """Predictions by name for one batch, which needs no ground truth."""
+        raise TypeError(f"{type(self).__name__} does not define predict_batch.")
+
+    def sample_extras(self) -> Mapping[str, SampleExtra]:
+        """What the data module adds to every sample for this task: functions of a random generator by sample key."""
         return {}
 
-    def draw(self, batch: Batch, output: Tensor, show: Show) -> dict[str, Figure]:
-        """Pictures by name of one evaluated batch; `show` turns normalised images into ones to look at."""
+    def update_metrics(self, output: Tensor, batch: Batch) -> None:
+        """Updates the metrics with one evaluated batch."""
+
+    def compute_metrics(self) -> dict[str, float]:
+        """Metric values by name, without the split, of all batches since the last call. Resets the metrics."""
+        return {}
+
+    def draw(self, batch: Batch, output: Tensor, to_pixels: ToPixels) -> dict[str, Figure]:
+        """Figures by name of one evaluated batch; `to_pixels` turns normalized images into pixels."""
         return {}
 
     def draw_summary(self) -> dict[str, Figure]:
-        """Pictures by name of the whole evaluation, drawn before its metrics start anew."""
+        """Figures by name of the whole evaluation, drawn before its metrics are reset."""
         return {}
 
+    # ---- training ----
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch."""
-        loss, _ = self.measure(batch)
+        """The loss of a batch."""
+        loss, _ = self.evaluate_batch(batch)
         self.train_loss.update(loss.detach(), len(batch["image"]))
         return loss
 
     def on_train_epoch_start(self) -> None:
-        """Starts the mean loss of the epoch; an epoch that is resumed within goes on with the mean of its checkpoint."""
+        """Resets the mean loss of the epoch; an epoch that is resumed continues with the mean of its checkpoint."""
         self.train_loss.reset()
 
     def on_train_epoch_end(self) -> None:
-        """Logs the mean loss of the epoch. It is handed to the loggers here, so that it is written before the epoch is saved."""
+        """Logs the mean loss of the epoch. It goes to the loggers here, so that it is written before the epoch is saved."""
         value = self.train_loss.compute()
         self.log("train/loss", value, logger=False)
         for logger in self.loggers:
             logger.log_metrics({"train/loss": float(value), "epoch": self.current_epoch}, step=self.global_step - 1)
 
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimizer of the network's parameters, and its schedule, which is stepped after every step."""
+        if self.make_optimizer is None:
+            raise InputError("The task has no optimizer, which training needs: give optimizer=partial(adamw, lr=1e-3).")
+        optimizer = self.make_optimizer(self.model)
+        if self.make_schedule is None:
+            return {"optimizer": optimizer}
+        schedule = self.make_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # ---- evaluation and prediction ----
+
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Takes a batch into loss and metrics; returns the network's answer for the pictures."""
-        loss, output = self.measure(batch)
-        sampler = getattr(self.trainer.val_dataloaders, "batch_sampler", None)
+        """Updates loss and metrics with a batch; returns the output of the network for the figures."""
+        loss, output = self.evaluate_batch(batch)
+        loaders = self.trainer.test_dataloaders if self.trainer.testing else self.trainer.val_dataloaders
+        sampler = getattr(loaders, "batch_sampler", None)
         if not getattr(sampler, "spare", False):  # a copy that only keeps this process in step with the others
             self.split_loss.update(loss, len(batch["image"]))
             self.update_metrics(output, batch)
         return output
 
     def on_validation_epoch_start(self) -> None:
-        """Starts the mean loss of the split."""
+        """Resets the mean loss of the split."""
         self.split_loss.reset()
 
     def on_validation_epoch_end(self) -> None:
-        """Logs what the metrics came to. Every process takes part, also one that had no sample."""
+        """Logs the metrics of the split. Every process takes part, also one that had no sample."""
         values = {f"{self.split}/loss": float(self.split_loss.compute())}
         values |= {f"{self.split}/{key}": value for key, value in self.compute_metrics().items()}
         shown = {key: value for key, value in values.items() if key == self.monitor}
         self.log_dict(shown, prog_bar=True)
         self.log_dict({key: value for key, value in values.items() if key not in shown})
 
-    def configure_optimizers(self) -> Any:
-        """The optimizer over the network's parameters, and its schedule, stepped every step."""
-        optimizer = self.make_optimizer(self.model)
-        schedule = self.make_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The same as `validation_step`, for `trainer.test`."""
+        return self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_start(self) -> None:
+        """Names the metrics after the test split."""
+        self.split = "test"
+        self.on_validation_epoch_start()
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the metrics of the test split."""
+        self.on_validation_epoch_end()
+        self.split = "val"
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Predictions by name for one batch, for `trainer.predict`."""
+        return self.predict_batch(batch)
+
+    # ---- checkpoints ----
+
+    def options(self) -> dict[str, Any]:
+        """The arguments of the constructor that belong to the task alone, such as `smoothing`. Saved in checkpoints."""
+        return {}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what `python eval.py ckpt_path=...` needs: the configuration and the names of classes and keypoints."""
+        """Adds what loading needs: the configuration, the parts of the network, and the names of classes and keypoints."""
         checkpoint["config"] = self.config
         checkpoint["config_source"] = self.config_source
         checkpoint["labels"] = dataclasses.asdict(self.labels)
+        checkpoint["task"] = {"name": self.name, "options": self.options()}
+        if (network := getattr(self.model, "config", None)) is not None:
+            checkpoint["network"] = network.to_dict()
         loss = self.train_loss
         checkpoint["train_loss"] = {"mean_value": loss.mean_value.cpu(), "weight": loss.weight.cpu()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the mean loss of an epoch that is resumed within."""
+        """Restores the mean loss of an epoch that is resumed."""
         if saved := checkpoint.get("train_loss"):
             self.train_loss.mean_value = saved["mean_value"].to(self.device)
             self.train_loss.weight = saved["weight"].to(self.device)
             self.train_loss._update_count = 1
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **changes: Any) -> Self:  # type: ignore[override]
+        """The task of a checkpoint, with its network and weights, in evaluation mode.
+
+        `changes`: arguments of the constructor, such as an optimizer for further training. A checkpoint of `train.py` and one of a plain
+        `pl.Trainer` both work. Nothing in the file is run. Raises InputError if the file is not a checkpoint of this task.
+        """
+        content = read_checkpoint(checkpoint_path)
+        if "network" not in content:
+            raise InputError(f"'{checkpoint_path}' was written by an older version of spine; evaluate it with eval.py.")
+        saved = content["task"]
+        if saved["name"] != cls.name:
+            raise InputError(f"'{checkpoint_path}' is of task '{saved['name']}'; load it with that task's class.")
+        network = NetworkConfig.from_dict(content["network"])
+        task = cls(model=network.build(), labels=Labels.from_dict(content["labels"]), **{**saved["options"], **changes})
+        task.load_state_dict(content["state_dict"])
+        task.config, task.config_source = content.get("config", {}), content.get("config_source", {})
+        return task.eval()

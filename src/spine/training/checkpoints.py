@@ -12,9 +12,10 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from torch import Tensor
 
+from spine.checkpoints.run_checkpoint import upgrade_checkpoint
 from spine.errors import InputError
-from spine.loggers import MetricsFile
 from spine.training.divergence import require_finite_weights
+from spine.training.loggers.metrics_file import MetricsFile
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -98,3 +99,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"The checkpoint '{path}' could not be written ({error}).{kept} Free some space on the disk, then run the "
                 f"same command again."
             ) from error
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Reads a checkpoint; names of older versions are translated."""
+        return upgrade_checkpoint(super().load_checkpoint(path, *args, **kwargs))

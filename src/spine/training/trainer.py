@@ -13,12 +13,12 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
-from spine.callbacks import Pictures
-from spine.loggers import MetricsFile
-from spine.model import check_arguments
+from spine.components import check_arguments
 from spine.tasks.base import Task
 from spine.training.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from spine.training.divergence import FiniteLoss
+from spine.training.figures import PredictionFigures
+from spine.training.loggers.metrics_file import MetricsFile
 from spine.training.progress import RunProgress, StepStatistics
 from spine.training.random_state import RandomState
 from spine.training.stopping import StopOnSignal
@@ -40,17 +40,17 @@ def make_trainer(
     for logger in loggers:
         logger.log_hyperparams(config)
     metrics = MetricsFile(folder / "metrics.csv", kept_rows)
-    pictures = Pictures(
-        str(folder / "pictures"),
+    figures = PredictionFigures(
+        str(folder / "figures"),
         config["dataset"]["mean"],
         config["dataset"]["std"],
         loggers,
-        config["callbacks"]["picture_every_n_epochs"],
+        config["callbacks"]["figure_every_n_epochs"],
     )
     statistics, random_state = StepStatistics(), RandomState(config["seed"])
     last = LastCheckpoint(folder / "checkpoints" / "last.ckpt", metrics)
     own: list[Callback] = [
-        pictures,
+        figures,
         FiniteLoss(config["trainer"]["log_every_n_steps"]),
         statistics,
         RunProgress(sys.stdout.isatty(), statistics),

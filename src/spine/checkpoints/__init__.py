@@ -1,0 +1,1 @@
+"""Weight files: reading, layouts of publishers, loading, downloads."""

@@ -1,0 +1,69 @@
+"""PublishedWeights weight files of hrnet."""
+
+from __future__ import annotations
+
+from spine.checkpoints.weight_table import PublishedWeights
+
+RELEASES = "https://github.com/HRNet/HRNet-Image-Classification/releases/download/PretrainedWeights/HRNet_"
+
+
+def official(file: str, top1: float) -> PublishedWeights:
+    """Of the authors' classification code; the files of their paper lie on drives alone, and so do those of their pose networks."""
+    return PublishedWeights(f"{RELEASES}{file}", "MIT", f"ImageNet-1k top-1 {top1}")
+
+
+def timm(file: str, license: str, top1: str) -> PublishedWeights:
+    """Of timm: ms, the authors' own file; gluon, trained anew by GluonCV."""
+    interpolation = "bicubic" if "gluon" in file else "bilinear"
+    address = f"https://huggingface.co/timm/{file}/resolve/main/model.safetensors"
+    return PublishedWeights(address, license, f"ImageNet-1k top-1 {top1}", interpolation=interpolation)
+
+
+OPENMMLAB = "https://download.openmmlab.com/"
+
+
+def converted(width: int, sha256: str, top1: float) -> PublishedWeights:
+    """A file of the authors' paper, rewritten and measured by OpenMMLab."""
+    address = f"{OPENMMLAB}mmclassification/v0/hrnet/hrnet-w{width}_3rdparty_8xb32_in1k_20220120-{sha256}.pth"
+    return PublishedWeights(address, "Apache-2.0", f"ImageNet-1k top-1 {top1}", sha256)
+
+
+def pose(width: int, height: int, sha256: str, ap: float) -> PublishedWeights:
+    """Trained anew by OpenMMLab on persons of 256x192 or 384x288 pixels, their height first; AP with detected boxes."""
+    width_of_image = height * 3 // 4
+    size = f"{height}x{width_of_image}"
+    address = f"{OPENMMLAB}mmpose/top_down/hrnet/hrnet_w{width}_coco_{size}-{sha256}_20200708.pth"
+    return PublishedWeights(address, "Apache-2.0", f"COCO val2017 AP {ap} at {size}", sha256, (height, width_of_image), None)
+
+
+WEIGHTS: dict[str, dict[str, PublishedWeights]] = {
+    "w18_small_v1": {
+        "imagenet1k": timm("hrnet_w18_small.ms_in1k", "MIT", "72.3"),
+        "timm": timm("hrnet_w18_small.gluon_in1k", "Apache-2.0", "73.934 (timm)"),
+    },
+    "w18_small_v2": {
+        "imagenet1k": timm("hrnet_w18_small_v2.ms_in1k", "MIT", "75.1"),
+        "timm": timm("hrnet_w18_small_v2.gluon_in1k", "Apache-2.0", "78.202 (timm)"),
+    },
+    "w18": {
+        "imagenet1k": official("W18_C_cosinelr_cutmix_300epoch.pth.tar", 77.9),
+        "imagenet1k_ssld": official("W18_C_ssld_pretrained.pth", 81.2),
+        "openmmlab": converted(18, "0c10b180", 76.75),
+    },
+    "w30": {"imagenet1k": converted(30, "8aa3832f", 78.19)},
+    "w32": {
+        "imagenet1k": converted(32, "c394f1ab", 78.44),
+        "coco": pose(32, 256, "c78dce93", 0.746),
+        "coco_384": pose(32, 384, "d9f0d786", 0.760),
+    },
+    "w40": {"imagenet1k": converted(40, "9a2dbfc5", 78.94)},
+    "w44": {"imagenet1k": converted(44, "35d07f73", 78.88)},
+    "w48": {
+        "imagenet1k": official("W48_C_cosinelr_cutmix_300epoch.pth.tar", 81.1),
+        "imagenet1k_ssld": official("W48_C_ssld_pretrained.pth", 83.6),
+        "openmmlab": converted(48, "e555ef50", 79.32),
+        "coco": pose(48, 256, "b9e0b3ab", 0.756),
+        "coco_384": pose(48, 384, "314c8528", 0.767),
+    },
+    "w64": {"imagenet1k": converted(64, "19126642", 79.46)},
+}

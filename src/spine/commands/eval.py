@@ -1,0 +1,135 @@
+"""Evaluates a checkpoint on a split."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from spine import console
+from spine.checkpoints.run_checkpoint import read_checkpoint
+from spine.config.checks import prepare
+from spine.config.command_line import run_command
+from spine.config.instantiate import target_of
+from spine.config.resolving import plain
+from spine.config.schemas import Config
+from spine.config.untrusted import strip_untrusted
+from spine.errors import InputError, RunStopped, stop_behind
+from spine.reporting.tables import print_results
+from spine.training.run_folder import RunFolder, without_nan
+
+if TYPE_CHECKING:
+    from spine.interfaces import Labels
+
+log = logging.getLogger(__name__)
+
+# of the training run only the precision is taken over: how it was limited and where it ran says nothing about an evaluation
+TRAINER = {
+    "max_epochs": 1, "max_time": None, "accelerator": "auto", "devices": 1, "strategy": "auto", "gradient_clip_val": None,
+    "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "num_sanity_val_steps": 0, "limit_train_batches": 1.0,
+    "limit_val_batches": 1.0, "fast_dev_run": False, "deterministic": False, "log_every_n_steps": 50,
+}  # fmt: skip
+
+HELP = {"--help", "-h", "--hydra-help", "--version"}  # answered by Hydra, without a checkpoint
+
+
+def main() -> None:
+    """Runs the command with the arguments of the command line."""
+    run_command("eval", evaluate, register_checkpoint)
+
+
+def checkpoint_config(path: str) -> Config:
+    """The configuration that a checkpoint carries, with its interpolations, without what is not to be trusted.
+
+    InputError where the file is no checkpoint of spine, or where its configuration names what it must not.
+    """
+    state = read_checkpoint(path)
+    config = strip_untrusted(state.get("config_source") or state["config"])
+    config["num_outputs"] = state["config"].get("num_outputs")
+    config["trainer"] = {**TRAINER, "precision": state["config"]["trainer"]["precision"]}
+    config["compile"] = False
+    config.pop("restart", None)
+    return strip_untrusted(config)
+
+
+def register_checkpoint(arguments: list[str]) -> None:
+    """Makes the configuration inside ckpt_path=... the base that eval.yaml is composed on, so that overrides are checked against it."""
+    from hydra.core.config_store import ConfigStore
+
+    paths = [argument.split("=", 1)[1] for argument in arguments if argument.startswith("ckpt_path=")]
+    if paths:
+        config = checkpoint_config(os.path.expanduser(paths[-1].strip("'\"")))
+    elif HELP & set(arguments):
+        config = {}
+    else:
+        raise InputError("Which checkpoint? Give ckpt_path=logs/.../checkpoints/best.ckpt.")
+    ConfigStore.instance().store("checkpoint", config)
+
+
+def evaluate(cfg: DictConfig) -> dict[str, float]:
+    """Evaluates a checkpoint on a split; prints its metrics, writes metrics.json and pictures."""
+    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    with console.kept_in(folder.path / "eval.log"):
+        try:
+            return _evaluate(plain(cfg), folder)
+        except BaseException as error:
+            if (stop := stop_behind(error)) is None:
+                raise
+            raise RunStopped(stop.signal_number, f"{stop.message} while evaluating; no result was written.") from None
+
+
+def _evaluate(config: Config, folder: RunFolder) -> dict[str, float]:
+    start = time.perf_counter()
+    checkpoint, split = config.pop("ckpt_path"), config.pop("split")
+    config["backbone"]["weights"] = None  # everything comes from the checkpoint
+    labels = saved_labels(checkpoint)
+    if labels is not None:
+        name_classes(config, labels)
+    config = prepare(config)
+    import pytorch_lightning as pl
+
+    from spine.config.building import build_run, build_trainer  # imports Lightning, which takes seconds
+    from spine.evaluation.evaluate import evaluate_checkpoint
+    from spine.training.trainer import silence_libraries
+
+    silence_libraries()
+    pl.seed_everything(config["seed"], verbose=False)
+    run = build_run(config, split, labels)
+    task = run.task
+    trainer = build_trainer(run.config, folder.path, task)
+    values = evaluate_checkpoint(trainer, task, run.data, split, checkpoint)
+    if trainer.is_global_zero:
+        monitor, seconds = task.monitor.replace("val/", f"{split}/"), time.perf_counter() - start
+        content = {
+            "metrics": without_nan(values),
+            "monitor": monitor,
+            "seconds": seconds,
+            "checkpoint": checkpoint,
+            "split": split,
+        }
+        folder.write_json(folder.results, content)
+        folder.write_json(folder.path / "config.json", run.config)
+        print_results(folder.path, monitor, values, seconds)
+    return values
+
+
+def saved_labels(checkpoint: str) -> Labels | None:
+    """Names of classes, mask classes and keypoints in a checkpoint; None in one that was written before they were kept."""
+    from spine.interfaces import Labels
+
+    saved = read_checkpoint(checkpoint).get("labels")
+    return Labels.from_dict(saved) if saved else None
+
+
+def name_classes(config: Config, labels: Labels) -> None:
+    """Lets a data set that finds its classes in the training split take them from the checkpoint: the split may be absent."""
+    dataset = config["dataset"]
+    takes = inspect.signature(target_of("dataset", dataset).__init__).parameters
+    if "classes" in takes and labels.classes and dataset.get("classes") is None:
+        dataset["classes"] = list(labels.classes)

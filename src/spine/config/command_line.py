@@ -1,0 +1,103 @@
+"""Runs a command with Hydra: mistakes end in one message, signals in a report of where the run stopped, sweeps in one table."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig
+
+from spine import console, plugins
+from spine.config import messages, overrides, resolving  # noqa: F401  (registers the run_id resolver)
+from spine.config.conf_folder import conf_folder
+from spine.errors import RunStopped
+from spine.reporting.tables import sweep_table
+
+
+class PluginConfigs(SearchPathPlugin):
+    """Adds the `conf` folders of plug-ins to Hydra's search path."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra before it composes a configuration."""
+        for folder in plugins.conf_folders():
+            search_path.append("spine-plugin", f"file://{folder}")
+
+
+def run_command(name: str, function: Callable[[DictConfig], Any], before: Callable[[list[str]], None] | None = None) -> None:
+    """Composes conf/<name>.yaml with the command line and calls `function` with it; `before` is called with the arguments first.
+
+    Exits with 0, with 1 after an error, with 130 after Ctrl-C or with 143 after SIGTERM.
+    """
+    traced = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes its errors on, and they are printed here
+    SweepTable.traced = traced
+    messages.command = name
+    console.show_messages()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    sys.argv[1:] = overrides.quote_for_hydra(sys.argv[1:])  # in place: the processes of ddp are started with it
+    try:
+        plugins.from_command_line(sys.argv[1:])
+        if PluginConfigs not in Plugins.instance().discover(SearchPathPlugin):
+            Plugins.instance().register(PluginConfigs)
+        if before is not None:
+            before(sys.argv[1:])
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(function)()
+    except RunStopped as stop:
+        if console.process_rank() == 0:
+            print(f"\n{stop.message}", file=sys.stderr)
+        sys.exit(stop.code)
+    except Exception as error:
+        message = messages.user_message(error)
+        if traced or message is None:
+            raise
+        if console.process_rank() == 0:
+            print(f"\n{message}\n(HYDRA_FULL_ERROR=1 shows the full trace.)", file=sys.stderr)
+        sys.exit(1)
+    finally:
+        SweepTable.show()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Ends the process while no training is running; a training handles the signals itself."""
+    raise RunStopped(number)
+
+
+class SweepTable(Callback):
+    """Remembers the folder of a sweep, and prints one table of its runs at the end."""
+
+    folder: Path | None = None
+    traced = False  # keep the traces of failed jobs, for HYDRA_FULL_ERROR=1
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra before the first job."""
+        SweepTable.folder = Path(config.hydra.sweep.dir)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Frees the memory of a failed job: Hydra keeps its error to the end, and with it every tensor of its frames."""
+        if reader := sys.modules.get("spine.checkpoints.reader"):
+            reader.release()  # a file that was read and not loaded
+        if job_return.status == JobStatus.FAILED and not self.traced:
+            error = job_return._return_value
+            while isinstance(error, BaseException):
+                error.__traceback__ = None
+                error = error.__cause__ or error.__context__
+
+    @classmethod
+    def show(cls) -> None:
+        """Prints the table if there was a sweep."""
+        if cls.folder is None or console.process_rank() > 0:
+            return
+        sweep_table(cls.folder)
+        cls.folder = None

@@ -1,1 +1,0 @@
-"""One file a format, and the one DataModule that serves them all."""

@@ -1,0 +1,18 @@
+"""Evaluates a checkpoint on a split. Training and eval.py both end in this function."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+
+from spine.checkpoints.run_checkpoint import read_checkpoint
+from spine.data.data_module import DataModule
+from spine.tasks.base import Task
+
+
+def evaluate_checkpoint(trainer: pl.Trainer, task: Task, data: DataModule, split: str, checkpoint: str) -> dict[str, float]:
+    """Loads a checkpoint into a task and evaluates it on a split: metric values by name."""
+    task.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+    task.split = split
+    data.trainer = trainer  # its number of processes
+    values = trainer.validate(task, dataloaders=data.loader(split), verbose=False)[0]
+    return {key: float(value) for key, value in values.items()}

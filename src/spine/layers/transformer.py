@@ -1,0 +1,127 @@
+"""The parts of a plain transformer: patches, attention, MLP, block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spine.errors import InputError
+from spine.layers.drop_path import DropPath
+
+
+def patch_grid(size: Sequence[int], patch_size: int) -> tuple[int, int]:
+    """Patches down and across an image of `size` (height, width); InputError with the sizes that fit where it is no multiple."""
+    height, width = size
+    if height % patch_size or width % patch_size:
+        whole = {side // patch_size + more for side in (height, width) if side % patch_size for more in (0, 1)}
+        sides = sorted({max(count, 1) * patch_size for count in whole})
+        raise InputError(
+            f"ViT cuts images into {patch_size}x{patch_size} patches; {height}x{width} is not a multiple. "
+            f"Nearest sizes that fit: {', '.join(map(str, sides))}."
+        )
+    return height // patch_size, width // patch_size
+
+
+class PatchEmbed(nn.Module):
+    """One token a patch: a convolution whose stride is its kernel."""
+
+    def __init__(self, in_chans: int, embed_dim: int, patch_size: int):
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, patch_size)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, D, H / P, W / P)."""
+        return self.proj(image)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention (Vaswani et al., arXiv 1706.03762)."""
+
+    def __init__(self, dim: int, num_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if dim % num_heads:
+            raise InputError(f"A width of {dim} cannot be split among {num_heads} heads; it must be a multiple.")
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        B, N, D = x.shape
+        q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.drop(self.proj(x.transpose(1, 2).reshape(B, N, D)))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v with a learned bias: (..., heads, N, d) and what broadcasts to (..., heads, N, N)."""
+    if bias.requires_grad and not q.is_cuda:
+        # no kernel there has a gradient to the bias, and PyTorch's detour computes bfloat16 in float32
+        return ((q * q.shape[-1] ** -0.5) @ k.mT).add_(bias).softmax(-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+
+
+class MLP(nn.Module):
+    """Linear, GELU, linear."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float = 0.0, gelu: str = "none"):
+        """`gelu`: its approximation, none or tanh."""
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU(approximate=gelu)
+        self.fc2 = nn.Linear(hidden, dim)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+
+class TransformerBlock(nn.Module):
+    """Attention and MLP, each behind a layer norm and beside a shortcut."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        eps: float = 1e-6,
+        gelu: str = "none",
+    ):
+        """`gelu`: its approximation, none or tanh."""
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.attn = Attention(dim, num_heads, dropout)
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        self.mlp = MLP(dim, int(dim * mlp_ratio), dropout, gelu)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class ClassTokenNorm(nn.Module):
+    """The class token behind the last norm: Features -> (B, D)."""
+
+    def __init__(self, dim: int, eps: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, eps=eps)
+
+    def forward(self, features) -> Tensor:
+        """Features -> (B, D)."""
+        return self.norm(features.cls_token)
+
+
+def xavier_linear(module: nn.Module) -> None:
+    """Xavier-uniform linear layers with zero biases (ViT, MAE)."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)

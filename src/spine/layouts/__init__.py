@@ -1,1 +1,0 @@
-"""One file a backbone: the layouts in which other publishers than the authors have it."""

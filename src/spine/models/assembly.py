@@ -1,0 +1,190 @@
+"""Builds a network from the names and options of its parts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from spine.components import (
+    backbone_builder,
+    backbone_module,
+    check_arguments,
+    component_name,
+    default_variant,
+    defaults,
+    head_class,
+    modules,
+    task_spec,
+)
+from spine.errors import InputError, nearest
+from spine.interfaces import FeatureSpec, Head
+from spine.models.masked import MaskedModel
+from spine.models.network import Model
+from spine.task_spec import INPUT_NAMES, TaskSpec
+
+Options = Mapping[str, Any]  # keyword arguments of a builder or constructor
+NOT_OF_BUILDER = ("_target_", "weights", "layout")  # keys of `backbone` in a configuration that are not arguments of its builder
+NOT_OF_HEAD = ("_target_", "levels")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything that determines a network: a backbone, a head and a task by name, and their options.
+
+    `backbone`, `head`: names of modules. `num_outputs`: classes or keypoints; None if the task or the patch size decides.
+    `image_size`: (height, width), for networks with position embeddings. `levels`: the feature maps that the head reads; None for
+    the head's own choice. `backbone_options`: arguments of the backbone's builder, `variant` among them; `head_options`:
+    arguments of the head's constructor.
+    """
+
+    backbone: str
+    head: str
+    task: TaskSpec
+    num_outputs: int | None = None
+    image_size: tuple[int, int] | None = None
+    levels: tuple[int, ...] | None = None
+    backbone_options: Options = field(default_factory=dict)
+    head_options: Options = field(default_factory=dict)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], num_outputs: int | None) -> NetworkConfig:
+        """The network of a plain configuration, with the image size that token networks receive after padding."""
+        backbone, head = config["backbone"], config["head"]
+        levels = head.get("levels")
+        network = cls(
+            component_name("backbone", backbone["_target_"]),
+            component_name("head", head["_target_"]),
+            cls.task_of(config),
+            num_outputs,
+            levels=tuple(levels) if levels is not None else None,
+            backbone_options={key: value for key, value in backbone.items() if key not in NOT_OF_BUILDER},
+            head_options={key: value for key, value in head.items() if key not in NOT_OF_HEAD},
+        )
+        height, width = config["image_size"]
+        multiple = network.padding_multiple
+        return replace(network, image_size=(height + -height % multiple, width + -width % multiple))
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> NetworkConfig:
+        """The network of a dictionary that `to_dict` returned."""
+        pair = {key: tuple(saved[key]) if saved[key] is not None else None for key in ("image_size", "levels")}
+        return cls(**{**saved, "task": task_spec(saved["task"]), **pair})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The network as plain values, for checkpoints."""
+        plain = {name: getattr(self, name) for name in ("backbone", "head", "num_outputs", "image_size", "levels")}
+        options = {"backbone_options": dict(self.backbone_options), "head_options": dict(self.head_options)}
+        return {**plain, **options, "task": self.task.name}
+
+    @staticmethod
+    def task_of(config: Mapping[str, Any]) -> TaskSpec:
+        """The specification of the task of a plain configuration."""
+        return task_spec(component_name("task", config["task"]["_target_"]))
+
+    @property
+    def padding_multiple(self) -> int:
+        """The multiple to which images are padded: the patch size of token networks if the task pads, else 1."""
+        if not self.task.pads_images:
+            return 1
+        with torch.device("meta"):
+            spec = backbone_builder(self.backbone)(self.variant, use="maps").spec
+        return spec.patch_size or 1
+
+    @property
+    def variant(self) -> str:
+        """The variant of the backbone: the one that the options name, else the builder's default."""
+        return self.backbone_options.get("variant") or default_variant(self.backbone)
+
+    def with_options(self, backbone_options: Options, head_options: Options) -> NetworkConfig:
+        """A copy with other options."""
+        return replace(self, backbone_options=dict(backbone_options), head_options=dict(head_options))
+
+    def build(self) -> Model | MaskedModel:
+        """Builds the backbone for the input of the head, then the head from the backbone's FeatureSpec.
+
+        Raises InputError if a name or option is unknown, or if the parts do not fit together.
+        """
+        net = self._build()
+        net.config = self
+        return net
+
+    def _build(self) -> Model | MaskedModel:
+        head_type = head_class(self.head)
+        self._check_head(head_type)
+        options = self._checked_backbone_options()
+        check_arguments(head_type.__init__, self.head_options, "head")
+        make, head_options = backbone_builder(self.backbone), resolve_head_options(self)
+        if head_type.reads == "pooled":
+            net = make(**options, use="pooled")
+            return Model(net, head_type(net.spec, self._known_outputs(), **head_options))
+        offered = self.offered(options)
+        if head_type.reads == "maps":
+            levels = self.levels if self.levels is not None else head_type.choose_levels(offered)
+            net = make(**options, use="maps", levels=levels)
+            return Model(net, head_type(net.spec, self._known_outputs(), **head_options))
+        return self._build_masked(head_type, head_options, options, offered)
+
+    def offered(self, options: Options | None = None) -> FeatureSpec:
+        """The FeatureSpec of the backbone if it is built for all feature maps. Nothing is allocated."""
+        options = self._checked_backbone_options() if options is None else options
+        with torch.device("meta"):
+            return backbone_builder(self.backbone)(**options, use="maps").spec
+
+    def _build_masked(self, head_type: type[Head], head_options: Options, options: Options, offered: FeatureSpec) -> MaskedModel:
+        make, in_chans = backbone_builder(self.backbone), options.get("in_chans", 3)
+        masking = next((way for way in head_type.masking if way in offered.masking), "pixel")
+        if masking == "pixel":
+            net = make(**options, use="maps", levels=(-1,))
+            spec = MaskedModel.mask_pixel_spec(net.spec, self.image_size or (224, 224))
+        else:
+            net = make(**options, use=masking)
+            spec = net.spec
+        outputs = self.num_outputs or self.task.num_outputs or spec.patch_size**2 * in_chans
+        return MaskedModel(net, head_type(spec, outputs, **head_options), spec, masking, in_chans)
+
+    def _check_head(self, head_type: type[Head]) -> None:
+        wanted, task = self.task.head_input, self.task.name
+        if head_type.reads != wanted:
+            fitting = [name for name in modules("head") if head_class(name).reads == wanted]
+            raise InputError(
+                f"Task '{task}' passes {INPUT_NAMES[wanted]} to its head; '{self.head}' reads {INPUT_NAMES[head_type.reads]}. "
+                f"Heads for {task}: {', '.join(fitting)}."
+            )
+        if self.levels is not None and head_type.reads != "maps":
+            raise InputError(f"head.levels selects feature maps; head '{self.head}' reads {INPUT_NAMES[head_type.reads]}.")
+
+    def _checked_backbone_options(self) -> dict[str, Any]:
+        """The options for the builder, with `variant` and `image_size` if it takes one. Raises InputError for an unknown one."""
+        make = backbone_builder(self.backbone)
+        variants = list(backbone_module(self.backbone).VARIANTS)
+        if self.variant not in variants:
+            raise InputError(
+                f"Unknown variant '{self.variant}' of {self.backbone}.{nearest(self.variant, variants)} "
+                f"Choices: {', '.join(variants)}."
+            )
+        options = {**self.backbone_options, "variant": self.variant}
+        check_arguments(make, options, "backbone")
+        if self.image_size is not None and "image_size" in inspect.signature(make).parameters:
+            options["image_size"] = tuple(self.image_size)
+        return options
+
+    def _known_outputs(self) -> int:
+        if self.num_outputs is None:
+            raise InputError(f"num_outputs is missing: task '{self.task.name}' needs the number of its classes or keypoints.")
+        return self.num_outputs
+
+
+def resolve_head_options(network: NetworkConfig) -> dict[str, Any]:
+    """The options of the head with every None replaced: by the published network's value, else by the head's default.
+
+    Options that the published network sets and `network.head_options` does not mention are added.
+    """
+    published = getattr(backbone_module(network.backbone), "HEAD_OPTIONS", {}).get(network.head, {}).get(network.variant, {})
+    own = defaults(head_class(network.head).__init__)
+    given = network.head_options
+    fallbacks = {key: own[key] for key, value in given.items() if value is None and key in own}
+    return {**fallbacks, **published, **{key: value for key, value in given.items() if value is not None}}

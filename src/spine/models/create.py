@@ -1,0 +1,67 @@
+"""Creates networks by name."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from spine.components import task_spec
+from spine.models.assembly import NetworkConfig, Options
+from spine.models.masked import MaskedModel
+from spine.models.network import Model
+from spine.models.pretrained import load_weights, resolve_weights
+
+log = logging.getLogger(__name__)
+
+
+def create_model(
+    backbone: str,
+    *,
+    variant: str | None = None,
+    task: str = "cls",
+    num_outputs: int | None = None,
+    weights: str | Path | None = None,
+    layout: str | None = None,
+    head: str | None = None,
+    image_size: tuple[int, int] | int | None = None,
+    head_options: Options | None = None,
+    **options: Any,
+) -> Model | MaskedModel:
+    """Creates a network for one task.
+
+    backbone: one of `spine.list_backbones()`. variant: one of `spine.list_variants(backbone)`; default: the paper's middle size.
+    task: cls: image (B, 3, H, W) -> logits (B, num_outputs); pose: -> heatmaps (B, num_outputs, H / 4, W / 4); seg: -> logits
+        (B, num_outputs, h, w) at the stride of the head; mae: image, patch_mask (B, N) -> pixels (B, N, P * P * 3), in the order row,
+        column, channel; beit: image, patch_mask -> logits of visual tokens (B, N, 8192). True in patch_mask means masked; patches are in
+        raster order; P = net.patch_size, N = (H / P) * (W / P). BEiT's network can be built, but no task trains it yet.
+    weights: a name in the backbone's weight table, such as imagenet1k, or a file (pth, pt, bin, ckpt, safetensors, npz) of the
+        backbone or the whole network, in any published layout. The conventions of the layout (epsilons, padding, pooling) are
+        applied. Without `variant`, the variant of the file is built. What was loaded is logged by the logger `spine`.
+    layout: the name of the file's layout, such as timm_tf, if the file alone cannot tell.
+    head: a module of `spine.heads`; default: the task's default head. head_options: arguments of its constructor.
+    image_size: (height, width) or one number, for networks with position embeddings; default: 224.
+    options: other arguments of the backbone's builder, such as drop_path_rate or in_chans.
+
+    Images are normalized. Every network has `.backbone` and `.head`. Without `weights`, networks can be built on the meta device.
+    Raises ValueError if a name is unknown, or if parts, sizes or weights do not fit together.
+    """
+    if variant is not None:
+        options["variant"] = variant
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    spec = task_spec(task)
+    network = NetworkConfig(
+        backbone,
+        head or spec.default_head,
+        spec,
+        num_outputs,
+        image_size=size,
+        backbone_options=options,
+        head_options=dict(head_options or {}),
+    )
+    if weights is None:
+        return network.build()
+    resolved = resolve_weights(network, weights, layout)
+    model = resolved.network.build()
+    log.info("%s", load_weights(model, resolved))
+    return model

@@ -1,0 +1,87 @@
+"""Measures what a backbone costs: parameters, multiply-adds, memory traffic and speed.
+
+Multiply-adds are not speed: memory traffic is often the limit (ShuffleNet V2, Ma et al., arXiv 1807.11164, guidelines G1 to G4).
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from spine.models.create import create_model
+
+
+class Cost(NamedTuple):
+    """What one backbone costs."""
+
+    backbone: str
+    variant: str
+    parameters: int
+    macs: float  # multiply-adds of one image
+    traffic: float  # bytes of one image: what every operation reads and writes, were nothing kept in a cache
+    inference: float  # images a second
+    training: float  # images a second of forward and backward
+
+
+class Traffic(TorchDispatchMode):
+    """Adds up the bytes of the tensors that operations read and write. Views cost nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        read, written = ([x for x in tree_leaves(part) if isinstance(x, Tensor)] for part in ((args, kwargs), out))
+        owners = {x.untyped_storage()._cdata for x in read}
+        is_view = written and all(x.untyped_storage()._cdata in owners for x in written) and not func._schema.is_mutable
+        if not is_view:
+            self.bytes += sum(x.numel() * x.element_size() for x in (*read, *written))
+        return out
+
+
+def images_per_second(net: nn.Module, image: Tensor, train: bool, rounds: int) -> float:
+    """Median over `rounds` steps after a first one that does not count."""
+    net.train(train)
+    seconds = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        with torch.set_grad_enabled(train):
+            out = net(image)
+        if train:
+            net.zero_grad(set_to_none=True)
+            out.square().mean().backward()
+        if image.is_cuda:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return len(image) / statistics.median(seconds[1:])
+
+
+def measure_cost(backbone: str, variant: str, size: int, batch: int, rounds: int) -> Cost:
+    """Builds one classifier, counts, and runs it on the accelerator where there is one, else on the processor."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    net = create_model(backbone, variant=variant, num_outputs=1000, image_size=size)
+    net = net.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    image = torch.randn(batch, 3, size, size, device=device).to(memory_format=torch.channels_last)
+    with torch.device("meta"):  # the processor's fused attention is unknown to the counter
+        counted = create_model(backbone, variant=variant, num_outputs=1000, image_size=size).eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            counted(torch.empty(1, 3, size, size))
+    with torch.no_grad(), Traffic() as traffic:
+        net(image[:1])
+    return Cost(
+        backbone,
+        variant,
+        sum(parameter.numel() for parameter in net.parameters()),
+        counter.get_total_flops() / 2,
+        traffic.bytes,
+        images_per_second(net, image, False, rounds),
+        images_per_second(net, image, True, rounds),
+    )

@@ -1,0 +1,34 @@
+"""The specification of a task: what is known about it without importing Lightning or torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from spine.option_types import Schema
+
+if TYPE_CHECKING:
+    from spine.interfaces import Labels
+
+HeadInput = Literal["pooled", "maps", "tokens"]  # what a head reads: the pooled embedding, feature maps, or tokens
+INPUT_NAMES: Mapping[HeadInput, str] = {"pooled": "the pooled embedding", "maps": "feature maps", "tokens": "tokens"}
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """Facts about a task. Each folder of `spine.tasks` has one, as `SPEC` in its `spec.py`."""
+
+    name: str  # that of the folder
+    head_input: HeadInput  # what the task passes to its head
+    default_head: str
+    needs: frozenset[str]  # sample keys that the task reads
+    target: str | None = None  # the class in task.py, such as spine.tasks.cls.task.Classification; None if no task trains it
+    labels: Literal["classes", "mask_classes", "keypoints"] | None = None  # the field of Labels that counts the outputs
+    num_outputs: int | None = None  # a fixed number of outputs; None and no `labels`: the patch size decides
+    pads_images: bool = False  # pads images to a multiple of the patch size of token networks, with ignored pixels
+    options: Schema = field(default_factory=dict)  # types and ranges of the constructor's options
+
+    def count_outputs(self, labels: Labels) -> int | None:
+        """The number of outputs of a head for the labels of a data set. None if the patch size decides."""
+        return len(getattr(labels, self.labels)) if self.labels else self.num_outputs

@@ -1,0 +1,1 @@
+"""BEiT's masked image modeling."""

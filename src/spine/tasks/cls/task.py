@@ -1,0 +1,79 @@
+"""Image classification."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from spine.tasks.base import Batch, Task, ToPixels
+from spine.tasks.cls import plots
+
+MAX_CLASSES_IN_CONFUSION = 1000  # the matrix of ImageNet-22k would take 3.6 GiB on the device, and no figure could show it
+
+
+class Classification(Task):
+    """Cross entropy with label smoothing. Metrics: top-1; top-5 with more than 5 classes; up to 1000 classes a confusion matrix.
+
+    A loss of one's own is called with logits (B, classes) and labels (B,).
+    """
+
+    name = "cls"
+    monitor: ClassVar[str] = "val/top1"
+
+    def __init__(self, *, smoothing: float = 0.1, **common: Any):
+        super().__init__(**common)
+        self.smoothing = smoothing
+        count = len(self.labels.classes)
+        scores: dict[str, Metric | MetricCollection] = {"top1": MulticlassAccuracy(count, average="micro", validate_args=False)}
+        if count > 5:
+            scores["top5"] = MulticlassAccuracy(count, top_k=5, average="micro", validate_args=False)
+        self.scores = MetricCollection(scores, compute_groups=False)
+        small = count <= MAX_CLASSES_IN_CONFUSION
+        self.confusion = MulticlassConfusionMatrix(count, validate_args=False) if small else None
+
+    def options(self) -> dict[str, Any]:
+        """The label smoothing."""
+        return {"smoothing": self.smoothing}
+
+    def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss () and logits (B, classes). Labels are smoothed in training only."""
+        logits = self.model(batch["image"]).float()
+        if self.loss is not None:
+            return self.loss(logits, batch["label"]), logits
+        smoothing = self.smoothing if self.training else 0.0
+        return F.cross_entropy(logits, batch["label"], label_smoothing=smoothing), logits
+
+    def predict_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """`label` (B,): the index of the predicted class; `probabilities` (B, classes)."""
+        probabilities = self.model(batch["image"]).float().softmax(1)
+        return {"label": probabilities.argmax(1), "probabilities": probabilities}
+
+    def update_metrics(self, output: Tensor, batch: Batch) -> None:
+        """Updates the accuracy and the confusion matrix with one evaluated batch."""
+        self.scores.update(output, batch["label"])
+        if self.confusion is not None:
+            self.confusion.update(output, batch["label"])
+
+    def compute_metrics(self) -> dict[str, float]:
+        """top1 and top5 in 0..1."""
+        values = {name: float(value) for name, value in self.scores.compute().items()}
+        self.scores.reset()
+        if self.confusion is not None:
+            self.confusion.reset()
+        return values
+
+    def draw(self, batch: Batch, output: Tensor, to_pixels: ToPixels) -> dict[str, Figure]:
+        """Images with ground truth and predicted class."""
+        truth, prediction = batch["label"].tolist(), output.argmax(1).tolist()
+        return {"predictions": plots.classification(to_pixels(batch["image"]), truth, prediction, self.labels.classes)}
+
+    def draw_summary(self) -> dict[str, Figure]:
+        """The confusion matrix of the split, up to 1000 classes."""
+        if self.confusion is None:
+            return {}
+        return {"confusion": plots.confusion(self.confusion.compute().cpu().numpy(), self.labels.classes)}

@@ -1,0 +1,20 @@
+"""Losses of masked autoencoding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from spine.layers.precision import at_least_float32
+
+
+def masked_pixel_loss(prediction: Tensor, target: Tensor, patch_mask: Tensor) -> Tensor:
+    """Mean squared error over a patch, then over the hidden patches: (B, N, M) twice, (B, N) True = hidden -> () (MAE, section 3)."""
+    error = (at_least_float32(prediction) - target).square().mean(-1)  # (B, N)
+    return (error * patch_mask).sum() / patch_mask.sum()
+
+
+def normalize_patches(patches: Tensor) -> Tensor:
+    """Each patch of (B, N, M) with its own mean and UNBIASED variance, eps 1e-6 (MAE's norm_pix_loss)."""
+    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True, correction=1)
+    return (patches - mean) / (variance + 1e-6).sqrt()

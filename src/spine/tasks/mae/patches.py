@@ -1,0 +1,18 @@
+"""Images as sequences of patches."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def patchify(image: Tensor, patch: int) -> Tensor:
+    """(B, C, H, W) -> (B, N, P * P * C): patches in raster order, pixels in the order row, column, channel (MAE)."""
+    B, C, H, W = image.shape
+    x = image.reshape(B, C, H // patch, patch, W // patch, patch)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(B, (H // patch) * (W // patch), patch * patch * C)
+
+
+def unpatchify(patches: Tensor, patch: int, grid: tuple[int, int]) -> Tensor:
+    """The inverse of patchify: (B, N, P * P * C) -> (B, C, H, W)."""
+    x = patches.unflatten(2, (patch, patch, -1)).unflatten(1, grid)  # (B, h, w, P, P, C)
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, grid[0] * patch, grid[1] * patch)

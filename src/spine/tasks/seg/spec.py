@@ -1,0 +1,13 @@
+"""What is known about semantic segmentation before torch is imported."""
+
+from spine.task_spec import TaskSpec
+
+SPEC = TaskSpec(
+    name="seg",
+    head_input="maps",
+    default_head="fcn",
+    needs=frozenset({"image", "mask"}),
+    target="spine.tasks.seg.task.Segmentation",
+    labels="mask_classes",
+    pads_images=True,
+)

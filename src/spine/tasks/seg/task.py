@@ -1,0 +1,60 @@
+"""Semantic segmentation."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from spine.interfaces import IGNORE_INDEX
+from spine.layers.conv import resize_map
+from spine.tasks.base import Batch, Task, ToPixels
+from spine.tasks.seg import plots
+from spine.tasks.seg.metrics import segmentation_scores
+
+
+class Segmentation(Task):
+    """Cross entropy over labeled pixels, with logits resized to the mask. Metrics: mIoU, mAcc, aAcc, and the IoU of each class.
+
+    A loss of one's own is called with logits (B, classes, H, W) and masks (B, H, W), in which 255 means ignored.
+    """
+
+    name = "seg"
+    monitor: ClassVar[str] = "val/mIoU"
+
+    def __init__(self, **common: Any):
+        super().__init__(**common)
+        count = len(self.labels.mask_classes)
+        self.confusion = MulticlassConfusionMatrix(count, ignore_index=IGNORE_INDEX, validate_args=False)
+
+    def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss () and logits (B, classes, H, W)."""
+        mask = batch["mask"]
+        logits = resize_map(self.model(batch["image"]).float(), tuple(mask.shape[-2:]))
+        if self.loss is not None:
+            return self.loss(logits, mask), logits
+        loss = F.cross_entropy(logits, mask, ignore_index=IGNORE_INDEX, reduction="sum")
+        return loss / (mask != IGNORE_INDEX).sum().clamp(min=1), logits  # a batch without labels counts 0, not NaN
+
+    def predict_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """`mask` (B, H, W): the index of the predicted class of each pixel of the image."""
+        image = batch["image"]
+        return {"mask": resize_map(self.model(image).float(), tuple(image.shape[-2:])).argmax(1)}
+
+    def update_metrics(self, output: Tensor, batch: Batch) -> None:
+        """Updates the confusion matrix with one evaluated batch."""
+        self.confusion.update(output.argmax(1), batch["mask"])
+
+    def compute_metrics(self) -> dict[str, float]:
+        """mIoU, mAcc, aAcc and the IoU of each class, in 0..1."""
+        values = segmentation_scores(self.confusion.compute(), self.labels.mask_classes)
+        self.confusion.reset()
+        return values
+
+    def draw(self, batch: Batch, output: Tensor, to_pixels: ToPixels) -> dict[str, Figure]:
+        """Images, ground truth masks and predicted masks."""
+        truth, prediction = batch["mask"].cpu().numpy(), output.argmax(1).cpu().numpy()
+        return {"predictions": plots.segmentation(to_pixels(batch["image"]), truth, prediction, self.labels.mask_classes)}
