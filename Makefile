@@ -6,7 +6,7 @@ test:        ## the default tests, under five minutes
 all:         ## slow ones too, with coverage
 	pytest -m "not gpu" --cov --cov-report=term
 
-grid:        ## every backbone under every head; writes the README's table
+grid:        ## trains one step of every backbone with every head; writes docs/grid.md
 	SPINE_WRITE_GRID=1 pytest tests/test_runs.py -k grid -m "not gpu"
 
 lint:        ## style, types, import rules

@@ -1,4 +1,4 @@
-"""Writes docs/weights.md: which published files open, how far the outputs are from the publisher's, and which can be fetched by name.
+"""Writes docs/weights.md: published layouts that load, with the differences in outputs, and weights that can be downloaded by name.
 
 python tests/weights_table.py > docs/weights.md
 """
@@ -15,34 +15,55 @@ import torch
 from recording import CLASSES, RECORDS, cases, draw, measure
 
 import spine
-from spine.components import backbone_module
+from spine.model import backbone_module
 
-KINDS = {"cls": "classifier", "seg": "segmenter", "pose": "pose network", "mae": "pre-training", "beit": "pre-training"}
-HEAD = """# PublishedWeights weights
+KINDS = {"cls": "classifier", "seg": "segmentation", "pose": "pose", "mae": "pre-training", "beit": "pre-training"}
+HEAD = """# Published weights
+
+This page lists which published checkpoints spine loads and which ones it can download by name. It is
+written by
 
     python tests/weights_table.py > docs/weights.md
 
-A file is read without running anything in it; its names tell the layout, the layout brings its conventions (epsilons, padding, pooling,
-order of channels), its shapes tell the variant. `layout=timm_tf` says what a file cannot.
+Nothing in a file is executed when it is read. The names of the tensors determine the layout. A layout
+describes how one publisher names the tensors of a network, and sets the conventions that its networks
+follow (epsilons, padding, pooling, order of channels). The shapes of the tensors determine the variant.
+The files of timm's `tf_mobilenetv3_large_*` and `tf_mobilenetv3_small_*` have the same tensor names as its
+other MobileNetV3 files, so they need `layout=timm_tf` (the `minimal` variants do not).
 
-## What opens
+## Layouts that load
 
-Each row was measured: the publisher's own network (the last column) got random weights, drawn from the names of its tensors; the same
-weights, in a file of its names, were opened by `spine.create_model(name, weights=FILE)`: variant and conventions are the file's own (only
-the image size and the task are named, and `layout=timm_tf`). Deviations are in float64: of outputs relative to their standard deviation
-(the larger of two image sizes), of the training step (gradients and running statistics) relative to each tensor's
-norm. No file of a publisher was opened for this table.
+Each row was measured as follows. The publisher's own network (last column) gets random weights that are
+drawn from the names of its tensors. The same weights are saved under these names in a file, and
+`spine.create_model(name, weights=FILE)` loads the file. The variant and the conventions are detected
+from the file. Only the task, its head, the number of outputs, the image size, a dropout of 0 and, if it
+is needed, `layout=timm_tf` are given.
+
+- "tensors" is the number of tensors in the file.
+- "outputs" is the largest difference between the outputs of the two networks, divided by the standard
+  deviation of the outputs (the larger value of the tested image sizes, in float64).
+- "training step" is the largest difference in gradients and running statistics after one training step,
+  divided by the norm of each tensor (in float64). It is empty if no training step was recorded.
+- "as in files" and "as in memory": transformers 5 renames some tensors when it saves a network. Files with
+  either set of names load.
+- "of our widths": the publisher's network, built with the widths of our `micro` variant.
+
+Rows that look the same differ in image size or pooling; `tests/references/` contains the exact
+settings. No file of a publisher was opened for this table.
 """
 NAMES = """
-## What can be fetched by name
+## Weights that can be downloaded by name
 
-`backbone.weights=NAME` or `create_model(..., weights=NAME)`. Files are kept in `SPINE_CACHE` (else `~/.cache/spine`) and checked by their
-hash where one is published. Metrics are the publishers'; none was measured here.
+Use `backbone.weights=NAME` on the command line or `create_model(..., weights=NAME)` in Python. Files are
+stored in the folder `SPINE_CACHE` (default: `~/.cache/spine`). If the publisher provides a hash, the file
+is checked against it. "pixels" is the image size of the published evaluation; it is empty if it is not
+known. Metrics are those of the publishers; none was measured here. Weights that are meant for
+fine-tuning have no metric.
 """
 
 
-def deviations(case) -> tuple[int, str, str]:
-    """Tensors of the file, deviation of the outputs and of the training step."""
+def differences(case) -> tuple[int, str, str]:
+    """Returns the number of tensors in the file and the differences in the outputs and in the training step."""
     expected = json.loads((RECORDS / f"{case.name}.json").read_text())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "file.pth")
@@ -64,19 +85,19 @@ def deviations(case) -> tuple[int, str, str]:
 def main() -> None:
     torch.set_default_dtype(torch.float64)
     print(HEAD)
-    print("| system | layout | what | tensors | outputs | training step | measured against |")
+    print("| backbone | layout | network | tensors | outputs | training step | compared with |")
     print("|---|---|---|---|---|---|---|")
     for case in cases():
         with contextlib.redirect_stdout(sys.stderr):
-            tensors, outputs, step = deviations(case)
-        what = KINDS[case.options.get("task", "cls")]
+            tensors, outputs, step = differences(case)
+        kind = KINDS[case.options.get("task", "cls")]
         source = json.loads((RECORDS / f"{case.name}.json").read_text())["source"]
-        print(f"| {case.backbone} | {case.publisher} | {what} | {tensors} | {outputs} | {step} | {source} |", flush=True)
+        print(f"| {case.backbone} | {case.publisher} | {kind} | {tensors} | {outputs} | {step} | {source} |", flush=True)
     print(NAMES)
-    print("| backbone | variant | name | pixels | license | as published |")
+    print("| backbone | variant | name | pixels | license | published metric |")
     print("|---|---|---|---|---|---|")
     for backbone in spine.list_backbones():
-        for variant, rows in backbone_module(backbone).WEIGHTS.items():
+        for variant, rows in weight_table_of(backbone).items():
             for name, row in rows.items():
                 link, size = f"[{name}]({row.address})", row.image_size or ""
                 size = "x".join(map(str, size)) if isinstance(size, tuple) else size
