@@ -27,6 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spine.checkpoints.formats import layouts_of
+
 RECORDS = Path(__file__).with_name("records")
 CLASSES = 10
 State = dict[str, Tensor]
@@ -61,7 +63,7 @@ class Case:
 
     def names(self, state: State) -> State:
         """Tensors under our names, strictly."""
-        layouts = importlib.import_module(f"spine.backbones.{self.backbone}").LAYOUTS
+        layouts = layouts_of(self.backbone)
         own = (layout for layout in layouts if layout.publisher == self.publisher)
         layout = max(own, key=lambda layout: layout.match_fraction(state))  # the first of equals
         found, unknown = layout.to_ours(state)

@@ -45,7 +45,7 @@ def test_every_layer_is_in_a_compiled_graph(backbone, task):
         captured.update(name for name in names if name in COUNTED)
         return graph
 
-    net.compile_parts(backend=count)
+    net.compile_in_place(backend=count)
     with torch.no_grad():
         torch.testing.assert_close(net(*arguments), expected)
     assert captured == calls.found and captured["linear"] > 0

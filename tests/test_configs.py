@@ -7,8 +7,10 @@ from typing import Literal
 import pytest
 from hydra import compose, initialize_config_dir
 
-from spine.config import building, checks, resolving, schemas, targets, values
+from spine.components import task_spec
+from spine.config import checks, completion, instantiate, places, resolving, schemas, values
 from spine.errors import InputError
+from spine.models.assembly import NetworkConfig
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -23,7 +25,7 @@ def trained(folder, *overrides):
     from spine.commands import train
     from spine.training.run_folder import RunFolder
 
-    train.run(composed(*overrides), RunFolder(folder))
+    train.train_run(composed(*overrides), RunFolder(folder))
 
 
 def choices(group):
@@ -35,19 +37,19 @@ SINGLE = [(group, choice) for group in GROUPS for choice in choices(group)]
 
 
 def test_the_bare_command_composes_and_fits():
-    checks.check(composed())
+    checks.prepare(composed())
 
 
 @pytest.mark.parametrize(("group", "choice"), SINGLE)
 def test_every_choice_composes(group, choice):
     config = composed(f"{group}={choice}")
-    targets.check_targets(config)
+    places.check_targets(config)
 
 
 @pytest.mark.parametrize("task", choices("task"))
 @pytest.mark.parametrize("backbone", choices("backbone"))
 def test_every_backbone_fits_every_task(backbone, task):
-    checks.check(composed(f"backbone={backbone}", f"task={task}"))
+    checks.prepare(composed(f"backbone={backbone}", f"task={task}"))
 
 
 @pytest.mark.parametrize("task", choices("task"))
@@ -57,17 +59,17 @@ def test_optimizers_and_schedules_build(task, optimizer, schedule):
     config = composed(f"task={task}", f"optimizer={optimizer}", f"schedule={schedule}")
     import torch
 
-    net = building.build_model(config, num_outputs=None if task == "mae" else 3)
-    made = targets.instantiate("optimizer", config["optimizer"], net)
-    assert isinstance(targets.instantiate("schedule", config["schedule"], made, 100), torch.optim.lr_scheduler.LambdaLR)
+    net = NetworkConfig.from_config(completion.complete(config), None if task == "mae" else 3).build()
+    made = instantiate.instantiate("optimizer", config["optimizer"], net)
+    assert isinstance(instantiate.instantiate("schedule", config["schedule"], made, 100), torch.optim.lr_scheduler.LambdaLR)
 
 
 @pytest.mark.parametrize("augment", choices("augment"))
 def test_augmentations_build(augment):
     config = composed(f"augment={augment}")
-    steps = targets.augmentations(config)
+    steps = places.augmentations(config)
     assert {path[: path.index("[")] for path, _ in steps} == {"augment.train", "augment.eval"}
-    assert all(targets.instantiate(path, step) is not None for path, step in steps)
+    assert all(instantiate.instantiate(path, step) is not None for path, step in steps)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_keys_that_a_part_does_not_take_are_named(overrides, message):
     else:
         config = composed(*overrides)
     with pytest.raises(InputError) as told:
-        checks.check(config)
+        config = checks.prepare(config)
     assert str(told.value).startswith(message)
 
 
@@ -108,7 +110,7 @@ def signature(target, path):
     import inspect
 
     given = {"self", "split", "spec", "num_outputs", "model", "optimizer", "total_steps", "folder", "use", "image_size"}
-    parameters = inspect.signature(targets.target_of(path, {"_target_": target})).parameters.values()
+    parameters = inspect.signature(instantiate.target_of(path, {"_target_": target})).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in given}
 
 
@@ -121,6 +123,14 @@ def test_schemas_name_what_the_signatures_name(place, target):
         if not isinstance(default, type):  # inspect's mark of an argument without a default
             value = list(default) if isinstance(default, tuple) else default
             assert values.fits(value, schema[key].kind), key
+
+
+@pytest.mark.parametrize("task", choices("task"))
+def test_task_specs_name_what_the_signatures_name(task):
+    spec = task_spec(task)
+    own = signature(spec.target, "task")
+    assert set(spec.options) == set(own)
+    assert all(values.fits(default, spec.options[key].kind) for key, default in own.items())
 
 
 REPEATED = [
@@ -142,7 +152,7 @@ def test_yamls_repeat_the_defaults_of_the_signatures(group, choice):
 
 @pytest.mark.parametrize("place", ["backbone", "head", "dataset"])
 def test_ranges_are_of_options_that_exist(place):
-    known = {"backbone": {"weights", "layout"}, "head": {"levels"}, "dataset": set(building.OF_LOADER)}[place]
+    known = {"backbone": {"weights", "layout"}, "head": {"levels"}, "dataset": set(schemas.LOADER_KEYS)}[place]
     for choice in choices(place):
         node = yaml_node(place, choice)
         known |= set(signature(node["_target_"], place))
@@ -156,7 +166,7 @@ def test_types_are_read_from_every_signature(place):
     import typing
 
     for choice in choices(place):
-        target = targets.target_of(place, yaml_node(place, choice))
+        target = instantiate.target_of(place, yaml_node(place, choice))
         hints = typing.get_type_hints(target if place == "backbone" else target.__init__)
         for key, default in signature(f"{target.__module__}.{target.__name__}", place).items():
             value = list(default) if isinstance(default, tuple) else default
@@ -166,7 +176,7 @@ def test_types_are_read_from_every_signature(place):
 
 
 def test_no_variant_means_the_builders_own():
-    checks.check(composed("backbone.variant=null"))
+    checks.prepare(composed("backbone.variant=null"))
 
 
 def folder(*overrides, sweep=False):
@@ -217,12 +227,12 @@ def test_jobs_of_a_sweep_never_share_a_folder(override):
 )
 def test_a_named_segmenter_is_the_published_one_and_an_explicit_key_wins(variant, overrides, expected):
     config = composed("backbone=segnext", f"backbone.variant={variant}", "task=seg", "head=hamburger", *overrides)
-    checks.check(config)
+    config = checks.prepare(config)
     assert (config["head"]["channels"], config["head"]["rank"]) == expected  # checkpoints say what was built
     import torch
 
     with torch.device("meta"):
-        head = building.build_model(config, 5).head
+        head = NetworkConfig.from_config(config, 5).build().head
     assert (head.align.conv.out_channels, head.hamburger.ham.rank) == expected
 
 
@@ -239,12 +249,12 @@ def test_a_named_segmenter_is_the_published_one_and_an_explicit_key_wins(variant
 )
 def test_a_named_classifier_is_the_published_one_and_an_explicit_key_wins(backbone, variant, overrides, bias):
     config = composed(f"backbone={backbone}", f"backbone.variant={variant}", "task=cls", *overrides)
-    checks.check(config)
+    config = checks.prepare(config)
     assert config["head"] == {**config["head"], "bias": bias, "dropout": 0.0}
     import torch
 
     with torch.device("meta"):
-        assert (building.build_model(config, 5).head.linear.bias is not None) == bias
+        assert (NetworkConfig.from_config(config, 5).build().head.linear.bias is not None) == bias
 
 
 def test_published_head_options_are_options_of_heads():

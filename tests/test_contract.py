@@ -7,16 +7,17 @@ import pytest
 import torch
 
 import spine
-from spine.components import backbone_module, head_class, list_heads
+from spine.components import backbone_module, head_class, modules, task_spec
 from spine.errors import InputError
 from spine.interfaces import Features
 from spine.models.masked import MaskedModel
-from spine.task_spec import TASKS
 
-BACKBONES, HEADS = spine.list_backbones(), list_heads()
+TASKS = {name: task_spec(name) for name in modules("task")}
+
+BACKBONES, HEADS = spine.list_backbones(), list(modules("head"))
 OUTPUTS = {"cls": 7, "pose": 5, "seg": 6, "mae": None, "beit": None}
-FITTING = [(b, t, h) for b, t, h in itertools.product(BACKBONES, TASKS, HEADS) if head_class(h).reads == TASKS[t].feeds]
-MISFITS = [(t, h) for t, h in itertools.product(TASKS, HEADS) if head_class(h).reads != TASKS[t].feeds]
+FITTING = [(b, t, h) for b, t, h in itertools.product(BACKBONES, TASKS, HEADS) if head_class(h).reads == TASKS[t].head_input]
+MISFITS = [(t, h) for t, h in itertools.product(TASKS, HEADS) if head_class(h).reads != TASKS[t].head_input]
 
 
 def micro(backbone, **options):

@@ -13,7 +13,7 @@ from test_configs import composed
 from test_datasets import coco, picture, write_mask
 
 from spine.commands import train
-from spine.config import building
+from spine.data import build_data
 from spine.data.sampler import Draw
 from spine.errors import InputError
 from spine.training.run_folder import RunFolder
@@ -24,7 +24,7 @@ FAST = "trainer.fast_dev_run=true dataset.num_workers=0 dataset.batch_size=1 tra
 
 def opened(command, *splits):
     """The first sample of each split of a command line."""
-    data = building.build_data(composed(*shlex.split(command)))
+    data = build_data(composed(*shlex.split(command)))
     return [data.transformed(split, training=split == "train")[Draw(0, 0)] for split in splits]
 
 
@@ -112,7 +112,7 @@ def test_pose_goes_with_steps_that_move_keypoints(augment, refused):
 
 def test_pose_without_crops_evaluates(tmp_path):
     config = composed("task=pose", "augment=none", *FAST.split())
-    train.run(config, RunFolder(tmp_path))
+    train.train_run(config, RunFolder(tmp_path))
     assert np.isfinite(json.loads((tmp_path / "metrics.json").read_text())["metrics"]["val/NME"])
 
 
@@ -126,7 +126,7 @@ def test_evaluation_transforms_take_an_interpolation(tmp_path):
     samples = []
     for interpolation in (None, "bicubic"):
         config["augment"]["eval"][0]["interpolation"] = interpolation
-        samples.append(building.build_data(config).transformed("val")[Draw(0, 0)]["image"])
+        samples.append(build_data(config).transformed("val")[Draw(0, 0)]["image"])
     assert (samples[0] - samples[1]).abs().max() > 0.1
 
 

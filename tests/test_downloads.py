@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from spine import downloads
+from spine.checkpoints import download as downloads
+from spine.checkpoints.weight_table import row_of_file
 from spine.errors import InputError
 
 CONTENT = bytes(range(256)) * 5000
@@ -104,7 +105,7 @@ def test_what_cannot_be_reached_is_said(server, monkeypatch):
 
 
 def test_processes_that_ask_at_once_fetch_once(server, tmp_path):
-    code = f"from spine import downloads; print(downloads.fetch('{server}/slow.pth'))"
+    code = f"from spine.checkpoints import download as downloads; print(downloads.fetch('{server}/slow.pth'))"
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     printed = [process.communicate(timeout=60)[0] for process in started]
     assert [process.returncode for process in started] == [0] * 4
@@ -130,10 +131,10 @@ def test_machines_that_share_a_folder_have_a_part_each(tmp_path, monkeypatch):
 
 
 def test_a_file_with_a_published_name_is_recognized():
-    from spine.backbones import vit, xception
+    from spine.checkpoints.published import vit, xception
 
-    row = downloads.row_of_file(Path("elsewhere/xception-43020ad28.pth"), xception.WEIGHTS)
+    row = row_of_file(Path("elsewhere/xception-43020ad28.pth"), xception.WEIGHTS)
     assert row is xception.WEIGHTS["standard"]["imagenet1k"]
     hub = Path("timm--vit_base_patch16_224.augreg2_in21k_ft_in1k--model.safetensors")
-    assert downloads.row_of_file(hub, vit.WEIGHTS) is vit.WEIGHTS["base_patch16"]["timm"]
-    assert downloads.row_of_file(Path("model.safetensors"), vit.WEIGHTS) is None
+    assert row_of_file(hub, vit.WEIGHTS) is vit.WEIGHTS["base_patch16"]["timm"]
+    assert row_of_file(Path("model.safetensors"), vit.WEIGHTS) is None

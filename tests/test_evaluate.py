@@ -8,13 +8,15 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from spine.config.targets import strip_untrusted
 from test_configs import CONF, composed
 
-from spine.commands import evaluate, train
+from spine.commands import eval as evaluate
+from spine.commands import train
 from spine.config import building, resolving
+from spine.config.completion import complete
 from spine.config.source import keep_interpolations
-from spine.data.relabeling import Relabeled, labels_from
+from spine.config.untrusted import strip_untrusted
+from spine.data.relabeling import Relabeled
 from spine.errors import InputError
 from spine.interfaces import DataSet, Labels
 from spine.training.run_folder import RunFolder
@@ -55,7 +57,7 @@ def photos(tmp_path_factory):
         cfg = compose("train", list(overrides))
     from omegaconf import OmegaConf
 
-    train.run(resolving.plain(cfg), RunFolder(folder), OmegaConf.to_container(cfg, resolve=False))
+    train.train_run(resolving.plain(cfg), RunFolder(folder), OmegaConf.to_container(cfg, resolve=False))
     return folder / "checkpoints" / "last.ckpt", root
 
 
@@ -64,7 +66,7 @@ def test_an_override_reaches_what_was_interpolated_from_it(photos):
     config = evaluated(checkpoint, "image_size=[128,96]")
     assert config["image_size"] == [128, 96] and config["augment"]["eval"][0]["size"] == [128, 96]
     assert config["num_outputs"] == 3
-    _, data = building.build(config, "val", evaluate.saved_labels(str(checkpoint)))
+    data = building.build_run(complete(config), "val", evaluate.saved_labels(str(checkpoint))).data
     assert next(iter(data.loader("val")))["image"].shape[-2:] == (128, 96)
     resolved = torch.load(checkpoint, weights_only=True)["config"]
     assert resolved["image_size"] == [64, 64] and resolved["augment"]["eval"][0]["size"] == [64, 64]
@@ -81,7 +83,7 @@ def test_the_training_runs_limits_are_not_inherited(photos):
 def test_the_training_split_is_evaluated_whole_in_order_and_as_it_is(photos):
     checkpoint, _ = photos
     config = evaluated(checkpoint, "split=train")
-    _, data = building.build(config, "train", evaluate.saved_labels(str(checkpoint)))
+    data = building.build_run(complete(config), "train", evaluate.saved_labels(str(checkpoint))).data
     first, second = (torch.cat([batch["image"] for batch in data.loader("train")]) for _ in range(2))
     order = torch.cat([batch["index"] for batch in data.loader("train")])
     assert order.tolist() == list(range(9)) and torch.equal(first, second)
@@ -143,8 +145,8 @@ def test_another_order_of_names_is_mapped():
 def test_labels_come_back_from_a_checkpoint(photos):
     checkpoint, _ = photos
     saved = torch.load(checkpoint, weights_only=True)["labels"]
-    assert labels_from(saved).classes == ("ape", "bee", "cat")
-    assert labels_from({"skeleton": [[0, 1]], "unknown": 3}).skeleton == ((0, 1),)
+    assert Labels.from_dict(saved).classes == ("ape", "bee", "cat")
+    assert Labels.from_dict({"skeleton": [[0, 1]], "unknown": 3}).skeleton == ((0, 1),)
 
 
 def test_what_was_found_out_is_kept_and_interpolations_too():
@@ -165,7 +167,7 @@ def test_a_checkpoints_interpolations_name_keys_and_nothing_else(photos, value):
 
 
 def test_old_checkpoints_without_names_are_evaluated(tmp_path):
-    train.run(composed("task=cls", "backbone=mobilenet_v2", *SHAPES, *FAST), RunFolder(tmp_path))
+    train.train_run(composed("task=cls", "backbone=mobilenet_v2", *SHAPES, *FAST), RunFolder(tmp_path))
     path = tmp_path / "checkpoints" / "last.ckpt"
     state = torch.load(path, weights_only=True)
     for key in ("labels", "config_source", "random_states", "metrics_rows"):

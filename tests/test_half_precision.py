@@ -6,10 +6,11 @@ import pytest
 import torch
 
 import spine
-from spine.components import head_class, list_heads
+from spine.components import head_class, modules, task_spec
 from spine.heads.parsenet import L2Norm
 from spine.models.masked import MaskedModel
-from spine.task_spec import TASKS
+
+TASKS = {name: task_spec(name) for name in modules("task")}
 
 MAPS = ("fcn", "hamburger", "heatmap", "parsenet")
 CASES = [
@@ -41,7 +42,7 @@ def test_vectors_of_any_length_come_to_length_one_or_zero(dtype, magnitude, weig
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(("backbone", "task", "head"), CASES)
 def test_black_and_bright_images_give_finite_answers_and_bright_ones_gradients(backbone, task, head, dtype):
-    outputs = None if TASKS[task].feeds == "tokens" else 4
+    outputs = None if TASKS[task].head_input == "tokens" else 4
     net = spine.create_model(backbone, variant="micro", task=task, head=head, num_outputs=outputs, image_size=32).train()
     for image in (torch.zeros(2, 3, 32, 32), 20 * torch.randn(2, 3, 32, 32)):
         arguments = [image]
@@ -55,5 +56,5 @@ def test_black_and_bright_images_give_finite_answers_and_bright_ones_gradients(b
 
 
 def test_every_head_is_covered():
-    assert {head for _, _, head in CASES} == set(list_heads())
-    assert all(head_class(head).reads == TASKS[task].feeds for _, task, head in CASES)
+    assert {head for _, _, head in CASES} == set(modules("head"))
+    assert all(head_class(head).reads == TASKS[task].head_input for _, task, head in CASES)

@@ -7,12 +7,13 @@ from recording import draw, shapes_of
 from test_configs import composed
 
 import spine
-from spine.backbones import vit
 from spine.checkpoints import input_settings as inputs
-from spine.checkpoints.formats.vit import google
+from spine.checkpoints.formats import layouts_of
 from spine.checkpoints.input_settings import HALF, IMAGENET, InputSettings
-from spine.components import backbone_module
-from spine.config import building, checks
+from spine.checkpoints.published import vit, weight_table_of
+from spine.checkpoints.published.vit import google
+from spine.config import checks
+from spine.models.assembly import NetworkConfig
 
 CROP = {"_target_": "spine.data.transforms.CenterCrop", "size": None, "crop_pct": None, "interpolation": None}
 AT_384 = InputSettings((384, 384), 1.0, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -93,7 +94,7 @@ def test_weights_made_at_384_run_at_384_where_the_size_is_left_open(vit_at_384, 
     assert (step["size"], step["crop_pct"], step["interpolation"]) == ([384, 384], 1.0, "bicubic")
     assert config["augment"]["train"][0]["size"] == [384, 384]
     with torch.device("meta"):
-        assert building.build_model(config, 10).backbone.spec.grid == (24, 24)
+        assert NetworkConfig.from_config(config, 10).build().backbone.spec.grid == (24, 24)
     assert "The weights" not in caplog.text
 
 
@@ -117,7 +118,7 @@ def test_a_file_tells_its_mean_and_its_size(vit_at_384, tmp_path):
 
 def test_our_own_checkpoint_tells_what_it_was_trained_on(tmp_path):
     config = checked("image_size=[64,96]", "dataset.mean=[0.1,0.2,0.3]", "augment.eval.0.crop_pct=0.95")
-    state = building.build_model(config, 3).state_dict()
+    state = NetworkConfig.from_config(config, 3).build().state_dict()
     torch.save({"state_dict": {f"model.{key}": x for key, x in state.items()}, "config": config}, tmp_path / "best.ckpt")
     after = checked(f"backbone.weights={tmp_path / 'best.ckpt'}", "dataset=image_folder", "dataset.root=.")
     assert after["image_size"] == [64, 96] and after["dataset"]["mean"] == [0.1, 0.2, 0.3]
@@ -131,7 +132,7 @@ def test_a_strange_configuration_in_a_file_tells_nothing(config):
 
 @pytest.mark.parametrize("backbone", spine.list_backbones())
 def test_every_row_says_how_it_was_evaluated(backbone):
-    for rows in backbone_module(backbone).WEIGHTS.values():
+    for rows in weight_table_of(backbone).values():
         for name, row in rows.items():
             settings = row.input_settings
             assert settings.interpolation in ("bilinear", "bicubic", None) and len(settings.mean) == len(settings.std) == 3
@@ -154,5 +155,5 @@ def test_every_row_says_how_it_was_evaluated(backbone):
     ],
 )  # fmt: skip
 def test_layouts_tell_mean_and_deviation_where_all_their_files_agree(backbone, publisher, expected):
-    found = [layout.input for layout in backbone_module(backbone).LAYOUTS if layout.publisher == publisher]
+    found = [layout.input for layout in layouts_of(backbone) if layout.publisher == publisher]
     assert found and all((x.mean, x.std) == (expected.mean, expected.std) for x in found)

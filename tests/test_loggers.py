@@ -4,15 +4,20 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from spine import loggers, pictures
+from spine.reporting.curves import curves
+from spine.reporting.figures import image_rows, palette
+from spine.tasks.cls.plots import classification, confusion
+from spine.tasks.pose.plots import keypoints
+from spine.tasks.seg.plots import segmentation
 from spine.training.figures import render
+from spine.training.loggers import wandb
 
 
 def test_wandb_without_a_key_stays_offline_and_asks_nothing(tmp_path, monkeypatch, caplog):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "nothing"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    logger = loggers.wandb(str(tmp_path), online=True)
+    logger = wandb.wandb(str(tmp_path), online=True)
     assert "kept offline" in caplog.text
     logger.log_metrics({"val/top1": 0.5}, step=1)
     logger.log_image("picture", [np.zeros((8, 8, 3), np.uint8)])
@@ -22,7 +27,7 @@ def test_wandb_without_a_key_stays_offline_and_asks_nothing(tmp_path, monkeypatc
 
 
 def test_ignored_pixels_are_white_in_truth_and_prediction():
-    colors = pictures.palette(5)
+    colors = palette(5)
     assert colors[255].tolist() == [1, 1, 1]
     assert len({tuple(color) for color in colors[:5].tolist()}) == 5
 
@@ -33,12 +38,12 @@ def test_pictures_take_any_number_of_images(count):
     masks = np.random.default_rng(1).integers(0, 3, (count, 20, 30))
     points = np.random.default_rng(2).uniform(0, 19, (count, 4, 3))
     figures = [
-        pictures.segmentation(images, masks, masks, ("a", "b", "c")),
-        pictures.classification(images, [0] * count, [1] * count, ("a", "b")),
-        pictures.keypoints(images, points, points, np.random.rand(count, 5, 7), ((0, 1),)),
-        pictures.image_rows({"one": images, "two": images}),
-        pictures.confusion(np.eye(3), ("a", "b", "c")),
-        pictures.curves({"train/loss": [(0, 1.0), (1, 0.5)], "val/loss": [(0, 1.1)], "val/top1": [(0, 0.2), (1, 0.4)]}),
+        segmentation(images, masks, masks, ("a", "b", "c")),
+        classification(images, [0] * count, [1] * count, ("a", "b")),
+        keypoints(images, points, points, np.random.rand(count, 5, 7), ((0, 1),)),
+        image_rows({"one": images, "two": images}),
+        confusion(np.eye(3), ("a", "b", "c")),
+        curves({"train/loss": [(0, 1.0), (1, 0.5)], "val/loss": [(0, 1.1)], "val/top1": [(0, 0.2), (1, 0.4)]}),
     ]
     for figure in figures:
         assert isinstance(figure, Figure)
@@ -46,5 +51,5 @@ def test_pictures_take_any_number_of_images(count):
 
 
 def test_curves_hide_the_panels_they_do_not_need():
-    figure = pictures.curves({f"val/m{i}": [(0, 1.0)] for i in range(4)})
+    figure = curves({f"val/m{i}": [(0, 1.0)] for i in range(4)})
     assert [axis.get_visible() for axis in figure.axes] == [True] * 4 + [False] * 2

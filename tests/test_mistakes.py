@@ -10,8 +10,9 @@ import pytest
 import torch
 from test_configs import composed, trained
 
-from spine.config import building, checks, messages, overrides, resume, schemas
+from spine.config import checks, messages, overrides, resume, schemas
 from spine.errors import InputError
+from spine.models.assembly import NetworkConfig
 
 ROOT = Path(__file__).parents[1]
 NAMES = [
@@ -125,20 +126,21 @@ MISFITS = [
 def test_values_of_a_wrong_type_or_range_are_named(overrides, message, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(InputError) as told:
-        checks.check(composed(*overrides))
+        checks.prepare(composed(*overrides))
     assert str(told.value).startswith(message)
 
 
 @pytest.mark.parametrize(("overrides", "message"), MISFITS)
 def test_parts_that_do_not_fit_are_named(overrides, message):
     with pytest.raises(InputError) as told:
-        checks.check(composed(*overrides))
+        checks.prepare(composed(*overrides))
     assert str(told.value).startswith(message)
 
 
 def test_dense_tasks_pad_for_token_models():
-    checks.check(composed("task=seg", "backbone=vit", "image_size=[100,90]"))
-    assert building.padded_size(composed("task=seg", "backbone=vit", "image_size=[100,90]")) == ((112, 96), 16)
+    checks.prepare(composed("task=seg", "backbone=vit", "image_size=[100,90]"))
+    network = NetworkConfig.from_config(composed("task=seg", "backbone=vit", "image_size=[100,90]"), 2)
+    assert (network.image_size, network.padding_multiple) == ((112, 96), 16)
 
 
 def command(*arguments, folder):
@@ -166,7 +168,7 @@ def test_misfits_are_found_before_lightning_loads():
     """It takes five seconds and more to import; torch alone takes two."""
     code = (
         "import sys; from spine.config import checks; from test_configs import composed\n"
-        "checks.check(composed('task=seg')); assert 'pytorch_lightning' not in sys.modules"
+        "checks.prepare(composed('task=seg')); assert 'pytorch_lightning' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
 
@@ -179,7 +181,7 @@ def test_values_are_checked_before_torch_loads():
         f"for overrides in {[overrides for overrides, _ in VALUES]}:\n"
         f"    with initialize_config_dir({str(ROOT / 'conf')!r}, version_base='1.3'):\n"
         "        config = resolving.plain(compose('train', overrides))\n"
-        "    try: checks.check(config)\n"
+        "    try: checks.prepare(config)\n"
         "    except InputError: assert 'torch' not in sys.modules, overrides\n"
         "    else: raise SystemExit(f'{overrides} passed')\n"
     )
@@ -234,7 +236,7 @@ def test_the_readme_shows_what_mistakes_are_answered(tmp_path):
 def test_keys_of_wandb_are_typed_without_a_plus():
     keys = ("project", "name", "entity", "group")
     config = composed("logger=wandb", *(f"logger.wandb.{key}=x" for key in keys), "logger.wandb.timeout=5")
-    checks.check(config)
+    config = checks.prepare(config)
     assert [config["logger"]["wandb"][key] for key in keys] == ["x"] * 4
 
 
@@ -304,9 +306,9 @@ def test_a_checkpoint_that_cannot_be_resumed_is_named(tmp_path):
     ]
     for arguments, message in cases:
         with pytest.raises(InputError) as told:
-            checks.check(composed(*arguments, *SMALL))
+            checks.prepare(composed(*arguments, *SMALL))
         assert message in str(told.value)
-    checks.check(composed("task=cls", *SMALL, f"ckpt_path={whole}", "optimizer.lr=1"))
+    checks.prepare(composed("task=cls", *SMALL, f"ckpt_path={whole}", "optimizer.lr=1"))
 
 
 def test_what_a_resumed_run_does_not_follow_is_listed():
@@ -335,7 +337,7 @@ def test_a_metric_that_early_stopping_cannot_watch_is_told(tmp_path):
     stop = "+callbacks.more.stop={_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: val/acuracy}"
     with pytest.raises(RuntimeError) as told:
         trained(tmp_path, "task=cls", stop, *SMALL)
-    sentence = messages.sentence(told.value)
+    sentence = messages.user_message(told.value)
     assert sentence.startswith("The monitor of EarlyStopping is 'val/acuracy', which is not measured. Choices: ")
     assert "val/top1" in sentence
 
@@ -349,9 +351,9 @@ def test_the_full_trace_is_there_for_who_asks(tmp_path, monkeypatch):
 def test_a_workers_error_is_told_by_its_sentence_alone():
     trace = "Original Traceback (most recent call last):\n  File x\nspine.errors.InputError: File 'a.jpg' is missing.\n"
     wrapped = f"Caught InputError in DataLoader worker process 0.\n{trace}"
-    assert messages.worker_sentence(wrapped) == "File 'a.jpg' is missing."
-    assert messages.worker_sentence("File 'a.jpg' is missing.") == "File 'a.jpg' is missing."
+    assert messages.worker_message(wrapped) == "File 'a.jpg' is missing."
+    assert messages.worker_message("File 'a.jpg' is missing.") == "File 'a.jpg' is missing."
 
 
 def test_what_is_not_a_persons_mistake_keeps_its_trace():
-    assert messages.sentence(ValueError("inside torch")) is None
+    assert messages.user_message(ValueError("inside torch")) is None

@@ -4,15 +4,15 @@ import pytest
 import torch
 
 import spine
-from spine import optim
 from spine.errors import InputError
+from spine.training import optimizers, schedules
 
 
 @pytest.mark.parametrize("backbone", spine.list_backbones())
 def test_groups_hold_every_parameter_once_and_spare_vectors(backbone):
     net = spine.create_model(backbone, variant="micro", num_outputs=3)
     for layer_decay in (1.0, 0.7):
-        groups = optim.parameter_groups(net, 0.1, 0.05, layer_decay)
+        groups = optimizers.parameter_groups(net, 0.1, 0.05, layer_decay)
         seen = [id(p) for group in groups for p in group["params"]]
         assert len(seen) == len(set(seen)) == len(list(net.parameters()))
         for group in groups:
@@ -25,7 +25,7 @@ def test_groups_hold_every_parameter_once_and_spare_vectors(backbone):
 def test_scales_of_parsenet_do_not_decay():
     net = spine.create_model("vgg16", variant="micro", task="seg", head="parsenet", num_outputs=3)
     scales = {id(net.head.local_norm.scale), id(net.head.global_norm.scale)}
-    decayed = {id(p) for g in optim.parameter_groups(net, 0.1, 0.05) if g["weight_decay"] > 0 for p in g["params"]}
+    decayed = {id(p) for g in optimizers.parameter_groups(net, 0.1, 0.05) if g["weight_decay"] > 0 for p in g["params"]}
     assert scales.isdisjoint(decayed) and id(net.head.score.weight) in decayed
 
 
@@ -33,7 +33,7 @@ def test_lower_layers_learn_slower():
     net = spine.create_model("convnext", variant="micro", num_outputs=3)
     rates = {}
     names = {id(p): name for name, p in net.named_parameters()}
-    for group in optim.parameter_groups(net, 1.0, 0.05, layer_decay=0.5):
+    for group in optimizers.parameter_groups(net, 1.0, 0.05, layer_decay=0.5):
         for p in group["params"]:
             rates[names[id(p)]] = group["lr"]
     assert rates["head.linear.weight"] == 1.0
@@ -52,14 +52,14 @@ def test_convnext_groups_are_the_authors():
 
 def test_frozen_parameters_are_left_out():
     net = spine.create_model("vit", variant="micro", task="mae", image_size=64)
-    seen = {id(p) for group in optim.parameter_groups(net, 0.1, 0.05) for p in group["params"]}
+    seen = {id(p) for group in optimizers.parameter_groups(net, 0.1, 0.05) for p in group["params"]}
     assert id(net.head.decoder_pos_embed) not in seen
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.5])
 def test_layer_decay_has_bounds(decay):
     with pytest.raises(InputError, match="layer_decay"):
-        optim.parameter_groups(spine.create_model("convnext", variant="micro", num_outputs=2), 0.1, 0.05, decay)
+        optimizers.parameter_groups(spine.create_model("convnext", variant="micro", num_outputs=2), 0.1, 0.05, decay)
 
 
 def rates(schedule, steps=100, **options):
@@ -74,19 +74,19 @@ def rates(schedule, steps=100, **options):
 
 
 def test_schedules():
-    cosine = rates(optim.cosine, warmup=0.1, min_lr_ratio=0.01)
+    cosine = rates(schedules.cosine, warmup=0.1, min_lr_ratio=0.01)
     assert cosine[0] == pytest.approx(1 / 11) and cosine[10] == 1 and cosine[55] == pytest.approx(0.505) and cosine[-1] < 0.012
-    poly = rates(optim.poly, warmup=0.0, power=1.0)
+    poly = rates(schedules.poly, warmup=0.0, power=1.0)
     assert poly[0] == 1 and poly[50] == pytest.approx(0.5) and poly[-1] == pytest.approx(0.01)
-    assert rates(optim.constant) == [1.0] * 100
+    assert rates(schedules.constant) == [1.0] * 100
     with pytest.raises(InputError, match="warmup is 5"):
-        rates(optim.cosine, warmup=5)
+        rates(schedules.cosine, warmup=5)
 
 
 def test_scales_of_channels_do_not_decay():
     """ParseNet's are (C, 1, 1): vectors, whatever their number of dimensions."""
     net = spine.create_model("vgg16", variant="micro", task="seg", head="parsenet", num_outputs=3)
     scales = {id(p) for name, p in net.named_parameters() if name.endswith("norm.scale")}
-    decays = {id(p): group["weight_decay"] for group in optim.parameter_groups(net, 0.1, 0.05) for p in group["params"]}
+    decays = {id(p): group["weight_decay"] for group in optimizers.parameter_groups(net, 0.1, 0.05) for p in group["params"]}
     assert len(scales) == 2 and all(decays[scale] == 0 for scale in scales)
     assert decays[id(net.head.score.weight)] == 0.05

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from spine import profile
+from spine import profiling
+from spine.commands import profile
 from spine.errors import InputError
 
 
@@ -22,7 +23,7 @@ def test_the_table_holds_what_was_counted_and_the_picture_is_drawn(tmp_path, cap
 def test_traffic_counts_reads_and_writes_and_no_views():
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 5, bias=False), nn.ReLU(inplace=True))
     x = torch.zeros(2, 3, 4)
-    with torch.no_grad(), profile.Traffic() as traffic:
+    with torch.no_grad(), profiling.Traffic() as traffic:
         net(x)
     assert traffic.bytes == 4 * ((24 + 60 + 10) + (10 + 10))  # the product reads two tensors and writes one, the ReLU one and one
 

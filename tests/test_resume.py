@@ -71,7 +71,7 @@ def at_call(monkeypatch):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    train.run(config(), RunFolder(folder))
+    train.train_run(config(), RunFolder(folder))
     return folder
 
 
@@ -84,11 +84,11 @@ def crash(task):
 def test_a_crash_anywhere_ends_as_if_there_had_been_none(tmp_path, uninterrupted, at_call, monkeypatch, call):
     at_call(call, crash)
     with pytest.raises(RuntimeError):
-        train.run(config(), RunFolder(tmp_path))
+        train.train_run(config(), RunFolder(tmp_path))
     monkeypatch.undo()
     if call == 15:  # within a validation: the epoch before it is saved
         assert last(tmp_path)["global_step"] == 12
-    train.run(config(), RunFolder(tmp_path))
+    train.train_run(config(), RunFolder(tmp_path))
     assert_equal_outcome(uninterrupted, tmp_path)
 
 
@@ -111,13 +111,13 @@ def test_a_signal_saves_behind_the_step_and_the_run_goes_on_there(
 ):
     at_call(call, lambda task: os.kill(os.getpid(), number))
     with pytest.raises(RunStopped) as stop:
-        train.run(config(), RunFolder(tmp_path))
+        train.train_run(config(), RunFolder(tmp_path))
     monkeypatch.undo()
     assert stop.value.code == 128 + number
     assert f"after step {step}." in stop.value.message and "python" in stop.value.message
     assert last(tmp_path)["global_step"] == step
     assert (tmp_path / "stopped.json").is_file() and not (tmp_path / "metrics.json").exists()
-    train.run(config(), RunFolder(tmp_path))
+    train.train_run(config(), RunFolder(tmp_path))
     assert_equal_outcome(uninterrupted, tmp_path)
     assert not (tmp_path / "stopped.json").exists()
 
@@ -127,9 +127,9 @@ def test_two_workers_resume_in_the_same_epoch(tmp_path, uninterrupted, at_call, 
     at_call(call, lambda task: os.kill(os.getpid(), signal.SIGTERM))
     workers = config("dataset.num_workers=2")
     with pytest.raises(RunStopped):
-        train.run(workers, RunFolder(tmp_path))
+        train.train_run(workers, RunFolder(tmp_path))
     monkeypatch.undo()
-    train.run(config("dataset.num_workers=2"), RunFolder(tmp_path))
+    train.train_run(config("dataset.num_workers=2"), RunFolder(tmp_path))
     assert_equal_outcome(uninterrupted, tmp_path)
 
 
@@ -138,7 +138,7 @@ def test_accumulated_gradients_are_finished_before_a_stop(tmp_path, at_call, mon
     accumulate = "trainer.accumulate_grad_batches=4"  # 2 steps an epoch, of 4 and of 2 batches
     whole = tmp_path / "whole"
     whole.mkdir()
-    train.run(config(accumulate), RunFolder(whole))
+    train.train_run(config(accumulate), RunFolder(whole))
     for name, action in {
         "signal": lambda task: os.kill(os.getpid(), signal.SIGTERM),
         "max_time": lambda task: setattr(task.trainer, "should_stop", True),
@@ -148,13 +148,13 @@ def test_accumulated_gradients_are_finished_before_a_stop(tmp_path, at_call, mon
         at_call(2, action)
         if name == "signal":
             with pytest.raises(RunStopped):
-                train.run(config(accumulate), RunFolder(folder))
+                train.train_run(config(accumulate), RunFolder(folder))
             assert last(folder)["global_step"] == 1
             monkeypatch.undo()
-            train.run(config(accumulate), RunFolder(folder))
+            train.train_run(config(accumulate), RunFolder(folder))
             assert_equal_outcome(whole, folder)
         else:
-            train.run(config(accumulate), RunFolder(folder))
+            train.train_run(config(accumulate), RunFolder(folder))
             monkeypatch.undo()
             assert last(folder)["global_step"] == 1
 
@@ -164,10 +164,10 @@ def test_max_steps_within_an_epoch_goes_on_in_it(tmp_path):
     whole, part, longer = (tmp_path / name for name in ("whole", "part", "longer"))
     for folder in (whole, part, longer):
         folder.mkdir()
-    train.run(config(*constant), RunFolder(whole))
-    train.run(config(*constant, "+trainer.max_steps=8"), RunFolder(part))
+    train.train_run(config(*constant), RunFolder(whole))
+    train.train_run(config(*constant, "+trainer.max_steps=8"), RunFolder(part))
     assert last(part)["global_step"] == 8 and last(part)["epoch"] == 1
-    train.run(config(*constant, f"ckpt_path={part}/checkpoints/last.ckpt"), RunFolder(longer))
+    train.train_run(config(*constant, f"ckpt_path={part}/checkpoints/last.ckpt"), RunFolder(longer))
     first, second = last(whole), last(longer)
     assert second["global_step"] == 18
     assert all(torch.equal(value, second["state_dict"][key]) for key, value in first["state_dict"].items())
@@ -177,13 +177,13 @@ def test_max_steps_within_an_epoch_goes_on_in_it(tmp_path):
 def test_a_run_stopped_by_max_time_goes_on_when_it_is_given_more(tmp_path, uninterrupted, at_call, monkeypatch):
     at_call(9, lambda task: setattr(task.trainer, "should_stop", True))  # what Lightning's timer does
     limited = "trainer.max_time=00:00:10:00"
-    train.run(config(limited), RunFolder(tmp_path))
+    train.train_run(config(limited), RunFolder(tmp_path))
     monkeypatch.undo()
     assert last(tmp_path)["global_step"] == 7
     before = (tmp_path / "checkpoints" / "last.ckpt").stat().st_mtime_ns
-    train.run(config(limited), RunFolder(tmp_path))  # the same time again: it is finished
+    train.train_run(config(limited), RunFolder(tmp_path))  # the same time again: it is finished
     assert (tmp_path / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
-    train.run(config(), RunFolder(tmp_path))
+    train.train_run(config(), RunFolder(tmp_path))
     first, second = last(uninterrupted), last(tmp_path)
     assert second["global_step"] == 18
     assert all(torch.equal(value, second["state_dict"][key]) for key, value in first["state_dict"].items())
@@ -196,7 +196,7 @@ def test_last_is_the_last_also_where_the_metric_only_falls(tmp_path, monkeypatch
         return {**original(self), "top1": 1 / (2 + self.current_epoch)}
 
     monkeypatch.setattr(Classification, "compute_metrics", falling)
-    train.run(config(), RunFolder(tmp_path))
+    train.train_run(config(), RunFolder(tmp_path))
     best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     assert best["epoch"] == 0 and last(tmp_path)["epoch"] == 2 and last(tmp_path)["global_step"] == 18
     results = json.loads((tmp_path / "metrics.json").read_text())
@@ -206,7 +206,7 @@ def test_last_is_the_last_also_where_the_metric_only_falls(tmp_path, monkeypatch
 
 
 def test_a_run_that_is_never_validated_has_its_last_weights_evaluated(tmp_path):
-    train.run(config("trainer.check_val_every_n_epoch=5"), RunFolder(tmp_path))
+    train.train_run(config("trainer.check_val_every_n_epoch=5"), RunFolder(tmp_path))
     results = json.loads((tmp_path / "metrics.json").read_text())
     assert last(tmp_path)["global_step"] == 18 and not (tmp_path / "checkpoints" / "best.ckpt").exists()
     assert 0 <= results["metrics"]["val/top1"] <= 1 and results["checkpoint"].endswith("last.ckpt")
@@ -215,9 +215,9 @@ def test_a_run_that_is_never_validated_has_its_last_weights_evaluated(tmp_path):
 def test_a_finished_run_is_left_as_it_is(tmp_path, caplog):
     caplog.set_level("INFO")
     short = config("trainer.max_epochs=1", "optimized_metric=val/top1")
-    value = train.run(short, RunFolder(tmp_path))
+    value = train.train_run(short, RunFolder(tmp_path))
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    assert train.run(short, RunFolder(tmp_path)) == value
+    assert train.train_run(short, RunFolder(tmp_path)) == value
     assert "This run is finished; nothing was done." in caplog.text
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
 
@@ -257,13 +257,13 @@ def test_a_lock_keeps_a_second_run_out_and_ends_with_its_process(tmp_path, monke
 def test_changed_networks_are_refused_when_a_run_is_resumed(tmp_path, uninterrupted):
     other = composed("task=cls", "backbone=convnext", *SMALL, f"ckpt_path={uninterrupted}/checkpoints/last.ckpt")
     with pytest.raises(InputError, match="was trained with backbone spine.backbones.vit.vit, this run has spine"):
-        train.run(other, RunFolder(tmp_path))
+        train.train_run(other, RunFolder(tmp_path))
     with pytest.raises(
         InputError, match=r"this command changes them: optimizer.lr \(.*0.002.* in the checkpoint, .*0.01.* now\)"
     ):
-        train.run(config("optimizer.lr=0.01", f"ckpt_path={uninterrupted}/checkpoints/last.ckpt"), RunFolder(tmp_path))
+        train.train_run(config("optimizer.lr=0.01", f"ckpt_path={uninterrupted}/checkpoints/last.ckpt"), RunFolder(tmp_path))
     broken = tmp_path / "broken.ckpt"
     broken.write_bytes((uninterrupted / "checkpoints" / "last.ckpt").read_bytes()[:2000])
     for path, what in ((broken, "cut short"), (tmp_path / "nothing.ckpt", "There is no checkpoint")):
         with pytest.raises(InputError, match=what):
-            train.run(config(f"ckpt_path={path}"), RunFolder(tmp_path / "new"))
+            train.train_run(config(f"ckpt_path={path}"), RunFolder(tmp_path / "new"))

@@ -15,12 +15,15 @@ from safetensors import safe_open
 from test_configs import choices, composed
 
 import spine
-from spine.commands import evaluate, train
-from spine.components import head_class, list_heads
+from spine.commands import eval as evaluate
+from spine.commands import train
+from spine.components import head_class, modules, task_spec
 from spine.config import building
+from spine.config.completion import complete
 from spine.errors import InputError
-from spine.task_spec import TASKS
 from spine.training.run_folder import RunFolder
+
+TASKS = {name: task_spec(name) for name in modules("task")}
 
 ROOT = Path(__file__).parents[1]
 FAST = ("trainer.fast_dev_run=true", "dataset.num_workers=0", "dataset.batch_size=4", "trainer.accelerator=cpu")
@@ -31,21 +34,21 @@ SMALL = (
 COLUMNS = [  # of the grid: every task and head that a person would train together
     (task, head)
     for task in choices("task")
-    for head in list_heads()
-    if head_class(head).reads == TASKS[task].feeds and (head == "heatmap") == (task == "pose")
+    for head in list(modules("head"))
+    if head_class(head).reads == TASKS[task].head_input and (head == "heatmap") == (task == "pose")
 ]
 TRAINED: dict[str, dict[tuple[str, str], str]] = {}  # cells that passed: parameters of the network
 
 
 @pytest.mark.parametrize(
     ("task", "head"),
-    [(t, h) if h == TASKS[t].head else pytest.param(t, h, marks=pytest.mark.slow) for t, h in COLUMNS],
+    [(t, h) if h == TASKS[t].default_head else pytest.param(t, h, marks=pytest.mark.slow) for t, h in COLUMNS],
 )
 @pytest.mark.parametrize("backbone", spine.list_backbones())
 def test_the_grid_trains_a_step_and_evaluates(tmp_path, caplog, backbone, task, head):
     caplog.set_level("INFO")
     config = composed(f"backbone={backbone}", f"task={task}", f"head={head}", *FAST)
-    train.run(config, RunFolder(tmp_path))
+    train.train_run(config, RunFolder(tmp_path))
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert np.isfinite(content["metrics"]["train/loss"]) and content["monitor"] in content["metrics"]
     TRAINED.setdefault(backbone, {})[task, head] = re.search(r"([\d.]+) M parameters", caplog.text)[1]
@@ -157,14 +160,14 @@ def test_the_same_seed_gives_the_same_weights_for_any_number_of_workers(tmp_path
         )  # fmt: skip
         folder = tmp_path / str(workers)
         folder.mkdir()
-        train.run(config, RunFolder(folder))
+        train.train_run(config, RunFolder(folder))
         states.append(torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"])
     for other in states[1:]:
         assert all(torch.equal(value, other[key]) for key, value in states[0].items())
 
 
 def test_a_checkpoint_of_other_classes_is_refused(tmp_path):
-    train.run(composed("task=cls", *SMALL, "trainer.max_epochs=1"), RunFolder(tmp_path))
+    train.train_run(composed("task=cls", *SMALL, "trainer.max_epochs=1"), RunFolder(tmp_path))
     checkpoint = tmp_path / "checkpoints" / "best.ckpt"
     for split in ("train", "val"):
         for name in "ab":
@@ -176,7 +179,7 @@ def test_a_checkpoint_of_other_classes_is_refused(tmp_path):
         "root": str(tmp_path / "data"),
     }
     with pytest.raises(InputError, match="head has 5 outputs, but the data set has 2"):
-        building.build(config, "val")
+        building.build_run(complete(config), "val")
 
 
 def test_a_broken_picture_in_a_worker_ends_in_one_sentence(tmp_path):
@@ -272,7 +275,8 @@ def test_every_task_overfits_eight_images(tmp_path, task):
     )  # fmt: skip
     if task in ("pose", "mae"):
         config["augment"]["train"] = config["augment"]["eval"]
-    module, data = building.build(config)
+    run = building.build_run(complete(config))
+    config, module, data = run.config, run.task, run.data
     data.split("val").key = data.split("train").key  # the same pictures
     trainer = building.build_trainer(config, tmp_path, module)
     trainer.fit(module, data)
@@ -295,8 +299,8 @@ def test_the_bare_command_reaches_its_promise(tmp_path):
 @pytest.mark.slow
 def test_compiling_changes_no_key(tmp_path):
     config = composed("task=cls", "compile=true", *FAST)
-    module, _ = building.build(config)
-    plain, _ = building.build(composed("task=cls", *FAST))
+    module = building.build_run(complete(config)).task
+    plain = building.build_run(complete(composed("task=cls", *FAST))).task
     assert module.state_dict().keys() == plain.state_dict().keys()
 
 

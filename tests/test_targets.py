@@ -8,8 +8,8 @@ import pytest
 import test_configs
 import torch
 
-from spine.commands import evaluate
-from spine.config import targets
+from spine.commands import eval as evaluate
+from spine.config import instantiate, places, untrusted
 from spine.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -83,8 +83,8 @@ def placed(path, node):
 
 def reached(path, node):
     """What a command does with a node: names are checked first, then the node is built."""
-    targets.check_targets(placed(path, node))
-    return targets.target_of(path, node)
+    places.check_targets(placed(path, node))
+    return instantiate.target_of(path, node)
 
 
 @pytest.mark.parametrize(("path", "target"), HOSTILE)
@@ -111,11 +111,11 @@ def test_parts_of_their_place_are_taken(path, target):
 
 def test_a_misspelt_part_is_told_with_the_nearest():
     with pytest.raises(InputError, match="does not exist. Did you mean 'pytorch_lightning.callbacks.EarlyStopping'"):
-        targets.target_of("callbacks.more.stop", {"_target_": "pytorch_lightning.callbacks.EarlyStoping"})
+        instantiate.target_of("callbacks.more.stop", {"_target_": "pytorch_lightning.callbacks.EarlyStoping"})
     with pytest.raises(InputError, match="Did you mean 'albumentations.HorizontalFlip'"):
-        targets.target_of("augment.train[0]", {"_target_": "albumentations.HorizontalFlp"})
+        instantiate.target_of("augment.train[0]", {"_target_": "albumentations.HorizontalFlp"})
     with pytest.raises(InputError, match=r"augment.train\[0\] has no _target_; it should name a transform"):
-        targets.check_targets({"augment": {"train": [{"p": 0.5}]}})
+        places.check_targets({"augment": {"train": [{"p": 0.5}]}})
 
 
 def test_names_are_refused_before_anything_is_imported():
@@ -125,7 +125,7 @@ def test_names_are_refused_before_anything_is_imported():
         "from spine.errors import InputError\n"
         "before = set(sys.modules)\n"
         "for path, target in HOSTILE:\n"
-        "    try: targets.check_targets(placed(path, {'_target_': target}))\n"
+        "    try: places.check_targets(placed(path, {'_target_': target}))\n"
         "    except InputError: pass\n"
         "assert set(sys.modules) == before, set(sys.modules) - before"
     )
@@ -230,7 +230,7 @@ def test_what_a_checkpoint_brings_is_stripped(trained):
     config["backbone"]["weights"] = "imagenet1k"
     config["logger"] = {"wandb": {"_target_": "spine.training.loggers.wandb.wandb", "online": True}}
     config["callbacks"]["more"] = {"stop": {"_target_": "pytorch_lightning.callbacks.EarlyStopping", "monitor": "val/loss"}}
-    kept = targets.strip_untrusted(config)
+    kept = untrusted.strip_untrusted(config)
     assert kept["callbacks"]["more"] == {} and kept["logger"] == {} and kept["backbone"]["weights"] is None
     assert config["callbacks"]["more"] and config["logger"]  # the caller's own is untouched
     assert kept["optimizer"] == config["optimizer"]
@@ -241,18 +241,18 @@ def test_what_a_checkpoint_brings_is_stripped(trained):
 def test_a_checkpoint_asks_no_resolver(trained, value):
     config = torch.load(trained, weights_only=True)["config"]
     with pytest.raises(InputError, match=r"dataset.root of the checkpoint's configuration"):
-        targets.strip_untrusted({**config, "dataset": {**config["dataset"], "root": value}})
+        untrusted.strip_untrusted({**config, "dataset": {**config["dataset"], "root": value}})
     augment = {"train": config["augment"]["train"], "eval": "${augment.train}"}
-    targets.strip_untrusted({**config, "image_size": "${dataset.image_size}", "augment": augment})
+    untrusted.strip_untrusted({**config, "image_size": "${dataset.image_size}", "augment": augment})
 
 
 def test_values_that_a_transform_of_albumentations_refuses_are_told():
     node = {"_target_": "albumentations.RandomResizedCrop", "size": [64, 64], "scale": [2, 3]}
     with pytest.raises(InputError, match=r"augment.train\[0\]: RandomResizedCrop does not take these values \(scale"):
-        targets.instantiate("augment.train[0]", node)
+        instantiate.instantiate("augment.train[0]", node)
     node = {"_target_": "spine.data.transforms.Resize", "size": [64]}
     with pytest.raises(InputError, match=r"augment.eval\[0\]: Resize does not take these values"):
-        targets.instantiate("augment.eval[0]", node)
+        instantiate.instantiate("augment.eval[0]", node)
     node = {"_target_": "pytorch_lightning.callbacks.EarlyStopping", "monitor": "val/top1", "mode": "up"}
     with pytest.raises(InputError, match=r"callbacks.more.stop: EarlyStopping does not take these values"):
-        targets.instantiate("callbacks.more.stop", node)
+        instantiate.instantiate("callbacks.more.stop", node)

@@ -14,7 +14,7 @@ from spine import console
 from spine.commands import train
 from spine.errors import InputError
 from spine.training import checkpoints, progress, random_state
-from spine.training.figures import Pictures
+from spine.training.figures import PredictionFigures
 from spine.training.loggers.metrics_file import MetricsFile
 from spine.training.run_folder import RunFolder, provenance
 
@@ -29,7 +29,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_sentence(tmp_path):
     with pytest.raises(
         InputError, match=r"loss is not finite \(in step \d+, epoch 1, learning rate 1e\+30\).*Try a lower optimizer.lr"
     ):
-        train.run(config, RunFolder(tmp_path))
+        train.train_run(config, RunFolder(tmp_path))
     assert not list(tmp_path.glob("checkpoints/*"))
     assert not (tmp_path / "metrics.json").exists()
 
@@ -45,7 +45,7 @@ def test_checkpoints_written_before_a_nan_are_kept(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Classification, "measure", measure)
     with pytest.raises(InputError, match="in step 5, epoch 2"):
-        train.run(composed(*SMALL), RunFolder(tmp_path))
+        train.train_run(composed(*SMALL), RunFolder(tmp_path))
     for name in ("best", "last"):
         state = torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)
         assert state["epoch"] == 0 and all(value.isfinite().all() for value in state["state_dict"].values())
@@ -77,7 +77,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_previous_one(tmp_path, m
 def test_steps_are_logged_and_a_pipe_gets_lines_within_an_epoch(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     caplog.set_level(logging.INFO)
-    train.run(composed(*SMALL, "trainer.log_every_n_steps=2"), RunFolder(tmp_path))
+    train.train_run(composed(*SMALL, "trainer.log_every_n_steps=2"), RunFolder(tmp_path))
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     steps = [row for row in rows if row["train/loss_step"]]
@@ -137,7 +137,7 @@ def test_pictures_keep_copies_of_the_samples_and_not_the_batches(tmp_path):
         class state:  # noqa: N801
             fn = "validate"
 
-    pictures = Pictures(str(tmp_path), [0.5] * 3, [0.2] * 3)
+    pictures = PredictionFigures(str(tmp_path), [0.5] * 3, [0.2] * 3)
     batch = {"image": torch.zeros(16, 3, 32, 32), "label": torch.zeros(16)}
     outputs = torch.zeros(16, 10)
     pictures.on_validation_batch_end(Trainer(), None, outputs, batch, 0)
@@ -166,7 +166,7 @@ def test_a_failed_job_of_a_sweep_releases_what_its_frames_held():
 
     from hydra.core.utils import JobReturn, JobStatus
 
-    from spine.commands.command_line import SweepTable
+    from spine.config.command_line import SweepTable
 
     class Large:
         pass

@@ -17,17 +17,17 @@ from safetensors.torch import save_file
 from test_configs import composed
 
 import spine
-from spine import weights
+from spine.checkpoints import loading, reader
 from spine.checkpoints import mapping as names
+from spine.checkpoints.formats import layouts_of
+from spine.checkpoints.published import weight_table_of
 from spine.components import backbone_module
 from spine.config import building, checks
 from spine.errors import InputError
 from spine.layers import positions
 from spine.models.masked import MaskedModel
 
-WRITABLE = sorted(
-    {(backbone, layout.publisher) for backbone in spine.list_backbones() for layout in backbone_module(backbone).LAYOUTS}
-)
+WRITABLE = sorted({(backbone, layout.publisher) for backbone in spine.list_backbones() for layout in layouts_of(backbone)})
 
 
 def same(a, b):
@@ -89,7 +89,7 @@ def test_another_variant_is_refused(tmp_path):
 
 def test_strange_files_are_refused_and_nothing_in_them_runs(tmp_path):
     with pytest.raises(InputError, match="no weights file"):
-        weights.read(tmp_path / "nothing.pth")
+        reader.read(tmp_path / "nothing.pth")
     ran = tmp_path / "ran"
 
     class Evil:
@@ -100,16 +100,16 @@ def test_strange_files_are_refused_and_nothing_in_them_runs(tmp_path):
     torch.save({"a": Evil()}, tmp_path / "evil2.pth")
     for name in ("evil.pth", "evil2.pth"):
         with pytest.raises(InputError, match=f"{name}' is not a plain weights file, and nothing in it was run"):
-            weights.read(tmp_path / name)
+            reader.read(tmp_path / name)
     assert not ran.exists()
     (tmp_path / "empty.pth").write_bytes(b"")
     (tmp_path / "broken.safetensors").write_bytes(b"abc")
     for name in ("empty.pth", "broken.safetensors"):
         with pytest.raises(InputError, match=name):
-            weights.read(tmp_path / name)
+            reader.read(tmp_path / name)
     torch.save({"model": {"epoch": 3}}, tmp_path / "none.pth")
     with pytest.raises(InputError, match="holds no tensors by name"):
-        weights.read(tmp_path / "none.pth")
+        reader.read(tmp_path / "none.pth")
 
 
 def test_tables_of_offsets_are_resized_to_the_image_or_the_window(tmp_path):
@@ -119,7 +119,7 @@ def test_tables_of_offsets_are_resized_to_the_image_or_the_window(tmp_path):
         torch.nn.init.normal_(parameter)
     torch.save(small.state_dict(), tmp_path / "beit.pth")
     large = spine.create_model("beit", variant="micro", num_outputs=3, image_size=96)
-    report = weights.load(large, weights.read_weight_file(tmp_path / "beit.pth", ()), "beit micro")
+    report = loading.load(large, reader.read_weight_file(tmp_path / "beit.pth", ()), "beit micro")
     assert len(report.resized) == 6 and not report.new and not report.unused
     key = "backbone.blocks.0.attn.rel_pos_bias.relative_position_bias_table"
     torch.testing.assert_close(large.state_dict()[key][-3:], small.state_dict()[key][-3:])
@@ -130,7 +130,7 @@ def test_tables_of_offsets_are_resized_to_the_image_or_the_window(tmp_path):
     tables = {name: value for name, value in net.state_dict().items() if name.endswith("bias_table")}
     wider = {name: torch.randn(13 * 13, value.shape[1]) for name, value in tables.items()}  # of windows of 7
     torch.save({**net.state_dict(), **wider}, tmp_path / "swin.pth")
-    report = weights.load(net, weights.read_weight_file(tmp_path / "swin.pth", ()), "swin micro")
+    report = loading.load(net, reader.read_weight_file(tmp_path / "swin.pth", ()), "swin micro")
     assert len(report.resized) == len(tables)
     inner = wider[key].view(13, 13, -1)[3:10, 3:10].flatten(0, 1)  # offsets that a window of 4 knows
     torch.testing.assert_close(net.state_dict()[key], inner)
@@ -150,7 +150,7 @@ def test_positions_of_a_size_that_is_not_square_are_resized(tmp_path, backbone, 
     one = spine.create_model(backbone, variant="micro", task="mae", image_size=(176, 240))
     path = checkpoint_of(one, tmp_path / "last.ckpt", image_size=[176, 240])
     two = spine.create_model(backbone, variant="micro", num_outputs=3, image_size=after)
-    report = weights.load(two, weights.read_weight_file(path, backbone_module(backbone).LAYOUTS), backbone)
+    report = loading.load(two, reader.read_weight_file(path, layouts_of(backbone)), backbone)
     grid = (after[0] // 16, after[1] // 16)
     expected = positions.resize_positions(one.backbone.pos_embed, (11, 15), grid)
     assert torch.equal(two.backbone.pos_embed, expected)
@@ -164,7 +164,7 @@ def test_offsets_of_a_size_that_is_not_square_are_resized(tmp_path):
     path = checkpoint_of(one, tmp_path / "last.ckpt", image_size=[32, 96])
     for size in ((96, 32), (64, 96)):
         two = spine.create_model("beit", variant="micro", num_outputs=3, image_size=size)
-        report = weights.load(two, weights.read_weight_file(path, ()), "beit micro")
+        report = loading.load(two, reader.read_weight_file(path, ()), "beit micro")
         assert len(report.resized) == 6 and not report.new
         key = "backbone.blocks.0.attn.rel_pos_bias.relative_position_bias_table"
         new = (size[0] // 16, size[1] // 16)
@@ -176,7 +176,7 @@ def test_a_decoder_behind_a_painted_network_meets_another_size(tmp_path):
     one = spine.create_model("convnext", variant="micro", task="mae", image_size=(64, 96))
     path = checkpoint_of(one, tmp_path / "last.ckpt", image_size=[64, 96])
     two = spine.create_model("convnext", variant="micro", task="mae", image_size=(96, 96))
-    report = weights.load(two, weights.read_weight_file(path, ()), "convnext micro")
+    report = loading.load(two, reader.read_weight_file(path, ()), "convnext micro")
     assert report.resized == ["head.decoder_pos_embed"] and not report.new
 
 
@@ -190,8 +190,8 @@ def test_a_dense_run_pads_to_whole_patches_before_its_grid_is_counted(tmp_path):
 def test_an_export_carries_its_size_and_what_else_it_is_given(tmp_path):
     one = spine.create_model("vit", variant="micro", num_outputs=3, image_size=(32, 96))
     metadata = {"spine": "0.1.0", "backbone": "vit", "image_size": "[32, 96]", "class_names": '["a", "b", "c"]'}
-    for layout in (names.SPINE_LAYOUT, next(x for x in backbone_module("vit").LAYOUTS if x.publisher == "timm")):
-        weights.write(one.state_dict(), layout, tmp_path / "a.safetensors", metadata)
+    for layout in (names.SPINE_LAYOUT, next(x for x in layouts_of("vit") if x.publisher == "timm")):
+        reader.write(one.state_dict(), layout, tmp_path / "a.safetensors", metadata)
         with safe_open(tmp_path / "a.safetensors", "pt") as file:
             assert metadata.items() <= file.metadata().items()
         two = spine.create_model("vit", variant="micro", num_outputs=3, image_size=96, weights=tmp_path / "a.safetensors")
@@ -203,10 +203,10 @@ def test_written_files_have_the_permissions_of_any_new_file(tmp_path, suffix):
     state, path = {"backbone.a": torch.ones(3)}, tmp_path / f"a.{suffix}"
     before = os.umask(0o022)
     try:
-        weights.write(state, names.SPINE_LAYOUT, path)
+        reader.write(state, names.SPINE_LAYOUT, path)
         assert path.stat().st_mode & 0o777 == 0o644
         os.umask(0o027)
-        weights.write(state, names.SPINE_LAYOUT, path)
+        reader.write(state, names.SPINE_LAYOUT, path)
         assert path.stat().st_mode & 0o777 == 0o640
     finally:
         os.umask(before)
@@ -216,32 +216,32 @@ def test_written_files_have_the_permissions_of_any_new_file(tmp_path, suffix):
 def test_a_file_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
-        weights.write({"backbone.a": torch.ones(3)}, names.SPINE_LAYOUT, tmp_path / "file" / "a.safetensors")
+        reader.write({"backbone.a": torch.ones(3)}, names.SPINE_LAYOUT, tmp_path / "file" / "a.safetensors")
 
 
 def test_a_file_is_read_once_from_the_check_to_the_network_and_then_forgotten(tmp_path, monkeypatch):
     torch.save(random_network("mobilenet_v2", variant="micro").state_dict(), tmp_path / "a.pth")
     opened = []
-    original = weights._open
+    original = reader._open
 
     def counted(path):
         content = original(path)
         opened.append([weakref.ref(value) for value in content.values()])
         return content
 
-    monkeypatch.setattr(weights, "_open", counted)
+    monkeypatch.setattr(reader, "_open", counted)
     config = composed("backbone=mobilenet_v2", f"backbone.weights={tmp_path / 'a.pth'}", "task=cls", "dataset.num_workers=0")
-    checks.check(config)
-    module, _ = building.build(config)
-    assert len(opened) == 1 and module.weights.matched
+    config = checks.prepare(config)
+    run = building.build_run(config)
+    assert len(opened) == 1 and run.load_report.matched
     gc.collect()
     assert all(reference() is None for reference in opened[0])
-    checks.check(config)
+    config = checks.prepare(config)
     torch.save(random_network("mobilenet_v2", variant="micro", in_chans=3).state_dict(), tmp_path / "b.pth")
     os.replace(tmp_path / "b.pth", tmp_path / "a.pth")  # another file under the same name
-    checks.check(config)
+    config = checks.prepare(config)
     assert len(opened) == 3
-    weights.release()
+    reader.release()
     gc.collect()
     assert all(reference() is None for references in opened for reference in references)
 
@@ -277,23 +277,23 @@ def answer(net, image):
 def test_what_is_written_for_a_publisher_opens_again(tmp_path, backbone, publisher):
     """Written under their names, the file alone tells layout, conventions and variant, and the network is the same."""
     module = backbone_module(backbone)
-    layouts = [layout for layout in module.LAYOUTS if layout.publisher == publisher]
+    layouts = [layout for layout in layouts_of(backbone) if layout.publisher == publisher]
     defaults = {name: p.default for name, p in inspect.signature(getattr(module, backbone)).parameters.items()}
     written, image = 0, torch.randn(2, 3, 64, 64)
     for layout, kind in itertools.product(layouts, [{"variant": "micro"}, {"variant": "micro", **KINDS.get(backbone, {})}]):
         head_options = {} if callable(layout.head_options) else dict(layout.head_options)
         try:
             one = random_network(backbone, **kind, head_options=head_options, **layout.options)
-            chosen = names.layout_for(one.state_dict(), module.LAYOUTS, publisher, {**defaults, **layout.options}, defaults)
+            chosen = names.layout_for(one.state_dict(), layouts_of(backbone), publisher, {**defaults, **layout.options}, defaults)
         except InputError:  # the layout of another head, or of a network of another kind
             continue
         path, again = tmp_path / f"{written}.pth", tmp_path / f"{written}.safetensors"
-        weights.write(one.state_dict(), chosen, path)
+        reader.write(one.state_dict(), chosen, path)
         options = {key: value for key, value in kind.items() if key != "variant"}
         two = spine.create_model(backbone, **{"num_outputs": 3, **options}, weights=path, image_size=64, layout=publisher).eval()
         assert torch.equal(answer(one, image), answer(two, image))
-        weights.write(two.state_dict(), chosen, again)
-        first, second = weights.read(path), weights.read(again)
+        reader.write(two.state_dict(), chosen, again)
+        first, second = reader.read(path), reader.read(again)
         assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
         written += 1
     assert written
@@ -303,9 +303,9 @@ def test_what_is_written_for_a_publisher_opens_again(tmp_path, backbone, publish
 def test_a_file_says_whether_its_classifier_has_a_bias(tmp_path, bias):
     """Against the published default, from files of others and our own; an explicit option wins."""
     one = random_network("shufflenet_v1", variant="micro", head_options={"bias": bias}, paper_shuffle=True)
-    layout = next(x for x in backbone_module("shufflenet_v1").LAYOUTS if x.publisher == "openmmlab")
-    weights.write(one.state_dict(), layout, tmp_path / "theirs.pth")
-    weights.write(one.state_dict(), names.SPINE_LAYOUT, tmp_path / "own.safetensors")
+    layout = next(x for x in layouts_of("shufflenet_v1") if x.publisher == "openmmlab")
+    reader.write(one.state_dict(), layout, tmp_path / "theirs.pth")
+    reader.write(one.state_dict(), names.SPINE_LAYOUT, tmp_path / "own.safetensors")
     for file in ("theirs.pth", "own.safetensors"):
         two = spine.create_model("shufflenet_v1", weights=tmp_path / file, num_outputs=3)
         assert (two.head.linear.bias is not None) == bias
@@ -321,11 +321,11 @@ def test_a_segmenters_file_gives_its_decoder_to_the_command_line(tmp_path, publi
     with torch.device("meta"):
         one = spine.create_model("segnext", variant="base", task="seg", head="hamburger", num_outputs=5)
     state = {key: torch.zeros(value.shape) for key, value in one.state_dict().items()}
-    layouts = [x for x in backbone_module("segnext").LAYOUTS if x.publisher == publisher and callable(x.head_options)]
-    weights.write(state, layouts[0], tmp_path / "a.pth")
+    layouts = [x for x in layouts_of("segnext") if x.publisher == publisher and callable(x.head_options)]
+    reader.write(state, layouts[0], tmp_path / "a.pth")
     path = f"backbone.weights={tmp_path / 'a.pth'}"
     config = composed("backbone=segnext", "backbone.variant=null", path, "task=seg", "head=hamburger")
-    checks.check(config)
+    config = checks.prepare(config)
     assert config["backbone"]["variant"] == "base" and (config["head"]["channels"], config["head"]["rank"]) == (512, rank)
 
 
@@ -352,12 +352,12 @@ def test_mean_and_deviation_of_a_row_reach_the_images(tmp_path, monkeypatch, cap
     monkeypatch.setenv("SPINE_CACHE", str(tmp_path))  # as if it had been fetched
     named = ("backbone=xception", "backbone.variant=standard", "backbone.weights=imagenet1k", "task=cls")
     config = composed(*named)
-    checks.check(config)
+    config = checks.prepare(config)
     assert config["dataset"]["mean"] == config["dataset"]["std"] == [0.5, 0.5, 0.5]
-    checks.check(composed(*named, "dataset.mean=[0.4,0.4,0.4]"))
+    checks.prepare(composed(*named, "dataset.mean=[0.4,0.4,0.4]"))
     assert "The weights 'imagenet1k' were made with mean [0.5, 0.5, 0.5]; dataset.mean is [0.4, 0.4, 0.4]." in caplog.text
     config = composed("task=cls")
-    checks.check(config)
+    config = checks.prepare(config)
     assert config["dataset"]["mean"] == [0.485, 0.456, 0.406]
 
 
@@ -366,8 +366,8 @@ def test_names_of_the_weight_table(monkeypatch, tmp_path):
         spine.create_model("convnext", variant="tiny", weights="imagnet1k", num_outputs=3)
     for backbone in spine.list_backbones():
         module = backbone_module(backbone)
-        assert set(module.WEIGHTS) <= set(module.VARIANTS)
-        rows = [row for rows in module.WEIGHTS.values() for row in rows.values()]
+        assert set(weight_table_of(backbone)) <= set(module.VARIANTS)
+        rows = [row for rows in weight_table_of(backbone).values() for row in rows.values()]
         assert rows and all(row.address.startswith("https://") and row.license and row.metric for row in rows)
     torch.save(random_network("convnext", variant="tiny").state_dict(), tmp_path / "convnext_tiny_1k_224_ema.pth")
     monkeypatch.setenv("SPINE_CACHE", str(tmp_path))  # as if it had been fetched
@@ -431,9 +431,7 @@ def test_damaged_files_are_refused_or_told(valid, tmp_path, capsys, kind):
         net.load_state_dict(start)
         path = edit(kind, dice, folder, state, tmp_path / f"{i}")
         try:
-            report = weights.load(
-                net, weights.read_weight_file(path, backbone_module("shufflenet_v2").LAYOUTS), "shufflenet_v2 micro"
-            )
+            report = loading.load(net, reader.read_weight_file(path, layouts_of("shufflenet_v2")), "shufflenet_v2 micro")
         except InputError as error:
             refused += 1
             assert len(str(error)) > 40

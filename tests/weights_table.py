@@ -15,7 +15,7 @@ import torch
 from recording import CLASSES, RECORDS, cases, draw, measure
 
 import spine
-from spine.model import backbone_module
+from spine.checkpoints.published import weight_table_of
 
 KINDS = {"cls": "classifier", "seg": "segmentation", "pose": "pose", "mae": "pre-training", "beit": "pre-training"}
 HEAD = """# Published weights

@@ -5,6 +5,7 @@ Shape letters, used everywhere: B batch, C channels, H W image, h w map, N token
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
@@ -127,6 +128,14 @@ class Sample(TypedDict, total=False):
     box: Tensor  # (4,) float32: x, y, width, height of the object in the original picture; with keypoints
     area: Tensor  # () float32: pixels of the object in the original picture; with keypoints
     image_id: Tensor  # () int64: objects of one picture share it; with keypoints
+
+
+class SampleTransform(ABC):
+    """A step of a transform pipeline: changes a sample with random numbers from the sample's generator."""
+
+    @abstractmethod
+    def __call__(self, sample: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """The changed sample."""
 
 
 SampleExtra = Callable[[np.random.Generator], Tensor]  # what a task adds to every sample, drawn from the sample's generator

@@ -66,7 +66,7 @@ def _reexported(target: object, package: str) -> bool:
 
 def _is_transform(target: type) -> bool:
     if target.__module__.partition(".")[0] in plugins.packages():
-        from spine.data.transforms import SampleTransform
+        from spine.interfaces import SampleTransform
 
         return issubclass(target, SampleTransform) and not inspect.isabstract(target)
     from albumentations.core.composition import BaseCompose

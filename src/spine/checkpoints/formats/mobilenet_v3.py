@@ -51,7 +51,7 @@ def both(theirs: str) -> Names:
 
 def small_has(kind: Kind, mark: str) -> dict[str, tuple[str, ...]]:
     """A name that only files of Small have."""
-    return {"needs" if kind is SMALL else "lacks": (mark,)}
+    return {"required" if kind is SMALL else "forbidden": (mark,)}
 
 
 def block(kind: Kind, n: int, theirs: str, parts: Parts, linear: TensorConversion | None = None) -> Iterator[Rule]:

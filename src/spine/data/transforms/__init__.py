@@ -9,7 +9,6 @@ by up to half a pixel and their flips do not exchange left and right.
 from __future__ import annotations
 
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -21,7 +20,7 @@ from PIL import Image
 from spine.data.image_files import listed, report
 from spine.data.keypoint_flips import find_flip_pairs
 from spine.errors import InputError
-from spine.interfaces import IGNORE_INDEX, Labels, Sample
+from spine.interfaces import IGNORE_INDEX, Labels, Sample, SampleTransform
 
 Step = Callable[[dict[str, Any], np.random.Generator], dict[str, Any]]
 Size = tuple[int, int]  # height, width
@@ -64,14 +63,6 @@ def scaling(old: Size, new: Size, top: float = 0.0, left: float = 0.0) -> np.nda
 def chain(first: np.ndarray, then: np.ndarray) -> np.ndarray:
     """(2, 3), one affine map behind another."""
     return np.concatenate([then[:, :2] @ first[:, :2], (then[:, :2] @ first[:, 2] + then[:, 2])[:, None]], axis=1)
-
-
-class SampleTransform(ABC):
-    """A step of a transform pipeline: changes a sample with random numbers from the sample's generator."""
-
-    @abstractmethod
-    def __call__(self, sample: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """The changed sample."""
 
 
 class GeometricStep(SampleTransform):
