@@ -1,6 +1,7 @@
-"""The vocabulary of the house: what a backbone emits, what a head reads, what a sample holds.
+"""Shared interfaces: Backbone and Head with their features, DataSet, Labels and Sample.
 
-Shape letters, used everywhere: B batch, C channels, H W image, h w map, N tokens, K keypoints, P patch side, D embedding width.
+Shape letters in all docstrings: B batch, C channels, H and W height and width of the image, h and w height and width of a
+feature map, N tokens, K keypoints, P patch size in pixels, D embedding width.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from spine.errors import InputError
 from spine.task_spec import HeadInput
 
 Use = Literal["pooled", "maps", "drop", "replace"]
-IGNORE_INDEX = 255  # value of a mask pixel that neither loss nor metric counts
+IGNORE_INDEX = 255  # mask pixels with this value are ignored by losses and metrics
 
 
 class Level(NamedTuple):
-    """One feature map: its channels, and how many image pixels one of its pixels steps over."""
+    """Channels and stride of one feature map. The stride is in image pixels."""
 
     channels: int
     stride: int
@@ -30,83 +31,106 @@ class Level(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What a backbone emits, known before any forward."""
+    """Shapes of the outputs of a backbone, known before the first forward pass. Heads are built from it.
 
-    levels: tuple[Level, ...]  # fine to coarse; those it was built for
-    embed_dim: int  # D, width of the pooled embedding
-    patch_size: int | None = None  # token models
-    grid: tuple[int, int] | None = None  # token models: patches down and across at the image size they were built for
-    masking: frozenset[str] = frozenset()  # "drop": hidden patches are not encoded; "replace": a mask token takes their place
-    fused: bool = False  # every level has exchanged with all others, so that the finest alone carries the meaning (HRNet)
+    levels: the feature maps that the backbone was built for, fine to coarse.
+    embed_dim: D, the width of the pooled embedding.
+    patch_size, grid: of token networks: P, and the number of patches down and across at the image size that the network was
+        built for.
+    masking: how the backbone can encode masked images. "drop": masked patches are not encoded. "replace": a mask token
+        replaces them.
+    fused: every level has received the features of all others, so that the finest level alone is enough for a head (HRNet).
+    """
+
+    levels: tuple[Level, ...]
+    embed_dim: int
+    patch_size: int | None = None
+    grid: tuple[int, int] | None = None
+    masking: frozenset[str] = frozenset()
+    fused: bool = False
 
 
 class Features(NamedTuple):
-    """What `Backbone.forward` returns: maps (B, C_i, h_i, w_i) fine to coarse, and the class token (B, D) of token models."""
+    """Output of `Backbone.forward`: maps (B, C_i, h_i, w_i), fine to coarse, and the class token (B, D) of token networks."""
 
     maps: tuple[Tensor, ...]
     cls_token: Tensor | None = None
 
 
 class Tokens(NamedTuple):
-    """What an encoder of masked images returns: patches (B, N_visible or N, D) in raster order, class token (B, D)."""
+    """Output of `Backbone.forward_masked`: patches (B, N_visible or N, D) in raster order, and the class token (B, D)."""
 
     patches: Tensor
     cls_token: Tensor | None = None
 
 
 class Backbone(nn.Module):
-    """A network without its last layer, built for one use: `pooled`, `maps` at chosen levels, or masked, `drop` or `replace`."""
+    """A network without its classification layer, built for one use.
+
+    The uses are "pooled" (an embedding), "maps" (feature maps at the chosen levels), and "drop" and "replace" (tokens of
+    masked images). A backbone has only the parameters that its use needs.
+    """
 
     spec: FeatureSpec
-    pooling: nn.Module  # what only pool() uses
+    pooling: nn.Module  # layers that only pool() uses
+    grad_checkpointing: bool = False  # whether training recomputes activations in the backward pass instead of storing them
 
     def forward(self, image: Tensor) -> Features:
-        """Feature maps of normalised images (B, 3, H, W)."""
+        """Returns the feature maps of normalized images (B, 3, H, W)."""
         raise TypeError(f"{type(self).__name__} was not built for feature maps.")
 
     def pool(self, features: Features) -> Tensor:
-        """The embedding (B, D): what the paper feeds to its last linear layer."""
+        """Returns the embedding (B, D), the input of the paper's last linear layer."""
         return self.pooling(features)
 
     def forward_masked(self, image: Tensor, patch_mask: Tensor, masking: str) -> Tokens:
-        """Encodes images (B, 3, H, W) whose patches are hidden where patch_mask (B, N) is True; only where spec.masking offers it."""
-        raise TypeError(f"{type(self).__name__} has no masked form; MaskedModel paints the hidden patches over instead.")
+        """Encodes images (B, 3, H, W) with masked patches, for a `masking` in `spec.masking`.
+
+        patch_mask: (B, N) bool in raster order, True = masked.
+        """
+        raise TypeError(f"{type(self).__name__} cannot mask patches; MaskedModel fills them with a learned pixel value instead.")
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """Groups of parameter-name prefixes in forward order, each parameter in exactly one: for layer decay and freezing."""
-        raise TypeError(f"{type(self).__name__} does not state the order of its layers.")
+        """Returns groups of parameter-name prefixes in forward order, for layer decay and freezing.
+
+        Each parameter is in exactly one group.
+        """
+        raise TypeError(f"{type(self).__name__} does not define layer groups.")
 
 
 class Head(nn.Module):
-    """What turns features into a task's answer."""
+    """Layers that turn the output of a backbone into the predictions of a task.
+
+    reads: the input: "pooled" embedding, feature "maps" or "tokens".
+    levels: the feature maps that the head reads; None for all.
+    masking: for heads of tokens: the kinds of masking (`FeatureSpec.masking`) that the head supports, the preferred one first.
+    """
 
     reads: ClassVar[HeadInput]
-    levels: ClassVar[tuple[int, ...] | None] = None  # which maps it reads, None for all
-    masking: ClassVar[
-        tuple[str, ...]
-    ] = ()  # heads of tokens: the ways of masking that they read_weight_file, the preferred one first
+    levels: ClassVar[tuple[int, ...] | None] = None
+    masking: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def choose_levels(cls, spec: FeatureSpec) -> tuple[int, ...] | None:
-        """Levels to read of a backbone that offers `spec`. Asked before either part is built."""
+        """Returns the levels to read from a backbone that offers `spec`. Called before backbone and head are built."""
         return cls.levels
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What a data set knows about its annotations. Empty where it has none of that kind."""
+    """Names and properties of the annotations of a data set. Fields are empty for annotations that it does not have."""
 
     classes: tuple[str, ...] = ()  # of whole images
     mask_classes: tuple[str, ...] = ()  # of pixels
     keypoints: tuple[str, ...] = ()
     skeleton: tuple[tuple[int, int], ...] = ()  # pairs of keypoint indices, from 0
-    flip_pairs: tuple[tuple[int, int], ...] = ()  # keypoints that change places in a mirrored image
+    flip_pairs: tuple[tuple[int, int], ...] = ()  # pairs of left and right keypoints, swapped when an image is flipped
     sigmas: tuple[float, ...] = ()  # per keypoint, of the object keypoint similarity (COCO)
-    can_flip: bool = True  # False: which keypoints change places is not known, so that images must not be mirrored
+    can_flip: bool = True  # False if the flip pairs are not known: images must not be flipped
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, object]) -> Labels:
-        """Labels as a checkpoint holds them: lists and tuples of plain values. Unknown keys are ignored."""
+        """Creates Labels from the plain values in a checkpoint. Unknown keys are ignored."""
 
         def frozen(value: object) -> object:
             return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
@@ -116,18 +140,18 @@ class Labels:
 
 
 class Sample(TypedDict, total=False):
-    """What a data set's samples may hold once transformed; every sample of a data set holds the same keys."""
+    """A transformed sample. All samples of a data set have the same keys."""
 
-    image: Tensor  # (3, H, W) float32, normalised
+    image: Tensor  # (3, H, W) float32, normalized
     label: Tensor  # () int64
     mask: Tensor  # (H, W) int64, 255 = ignore
-    keypoints: Tensor  # (K, 3) float32: x, y in pixels of `image` (the centre of the first pixel is 0, 0), visibility 0/1/2
-    patch_mask: Tensor  # (N,) bool, True = hidden
+    keypoints: Tensor  # (K, 3) float32: x, y in pixels of `image` (the center of the first pixel is 0, 0), visibility 0/1/2
+    patch_mask: Tensor  # (N,) bool, True = masked
     index: Tensor  # () int64
-    affine: Tensor  # (2, 3) float32: from pixels of the original picture to pixels of `image`; with keypoints
-    box: Tensor  # (4,) float32: x, y, width, height of the object in the original picture; with keypoints
-    area: Tensor  # () float32: pixels of the object in the original picture; with keypoints
-    image_id: Tensor  # () int64: objects of one picture share it; with keypoints
+    affine: Tensor  # (2, 3) float32: from pixels of the original image to pixels of `image`; with keypoints
+    box: Tensor  # (4,) float32: x, y, width, height of the object in the original image; with keypoints
+    area: Tensor  # () float32: pixels of the object in the original image; with keypoints
+    image_id: Tensor  # () int64: equal for all objects of one image; with keypoints
 
 
 class SampleTransform(ABC):
@@ -138,33 +162,40 @@ class SampleTransform(ABC):
         """The changed sample."""
 
 
-SampleExtra = Callable[[np.random.Generator], Tensor]  # what a task adds to every sample, drawn from the sample's generator
+SampleExtra = Callable[[np.random.Generator], Tensor]  # makes a tensor that a task adds to each sample, such as patch_mask
 
 
 class DataSet(Dataset):
-    """One split of a data set on disk or rendered. `load` reads; cropping, augmenting and normalising come after it."""
+    """One split of a data set, read from disk or rendered. Subclasses read raw samples; transforms are applied later."""
 
-    provides: ClassVar[frozenset[str]]  # sample keys it can give
+    provides: ClassVar[frozenset[str]]  # sample keys that the data set can load
     labels: Labels
 
     def __len__(self) -> int:
-        """Number of samples."""
-        raise TypeError(f"{type(self).__name__} does not state its length.")
+        """Returns the number of samples."""
+        raise TypeError(f"{type(self).__name__} does not define its length.")
 
     def check(self, needs: frozenset[str]) -> None:
-        """Called before the first sample is read, with the sample keys that will be used. Raises InputError for what can be known before
-        training, and reports the rest as warnings of the logger `spine.data`. `load` may leave out other keys afterwards.
+        """Checks the annotations of the sample keys `needs`, before the first sample is loaded.
+
+        Raises InputError for mistakes that can be found before training, and logs the others as warnings of the logger
+        `spine.data`. Afterwards `load` may leave out all other keys.
         """
 
     def load(self, index: int) -> dict[str, Any]:
-        """A raw sample: `image` (H, W, 3) uint8 RGB; of what it provides: `label` int, `mask` (H, W) uint8 with 255 = ignore,
-        `keypoints` (K, 3) float32 in pixels with `box` (4,) x, y, width, height, `area` and `image_id`.
+        """Returns a raw sample: `image` (H, W, 3) uint8 RGB, and the annotations in `provides`.
+
+        These are `label` int; `mask` (H, W) uint8 with 255 = ignore; `keypoints` (K, 3) float32 in pixels, with `box` (4,) x, y,
+        width, height, `area` and `image_id`.
         """
-        raise TypeError(f"{type(self).__name__} does not say how a sample is read.")
+        raise TypeError(f"{type(self).__name__} does not define how a sample is loaded.")
 
 
 def pick_levels(levels: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
-    """Level numbers 0..count-1 in ascending order; None means all, negative ones count from the coarsest."""
+    """Returns level numbers 0 .. count - 1 in ascending order. None means all; negative numbers count from the coarsest.
+
+    Raises InputError if a level does not exist, or if `levels` is empty.
+    """
     if levels is None:
         return tuple(range(count))
     if bad := [level for level in levels if not -count <= level < count]:
@@ -174,7 +205,7 @@ def pick_levels(levels: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
     return tuple(sorted({level % count for level in levels}))
 
 
-def check_use(use: str, offered: tuple[str, ...] = ("pooled", "maps")) -> None:
-    """InputError where a backbone is asked for a use that it was not written for."""
-    if use not in offered:
-        raise InputError(f"use is '{use}'; this backbone can be built for {', '.join(offered)}.")
+def check_use(use: str, supported: tuple[str, ...] = ("pooled", "maps")) -> None:
+    """Raises InputError if a backbone cannot be built for this use."""
+    if use not in supported:
+        raise InputError(f"use is '{use}'; this backbone can be built for {', '.join(supported)}.")

@@ -1,1 +1,1 @@
-"""One file a paper."""
+"""One file per backbone: the network, its variants and its builder."""

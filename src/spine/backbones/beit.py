@@ -1,15 +1,15 @@
 """BEiT: BERT Pre-Training of Image Transformers (Bao et al., ICLR 2022, arXiv 2106.08254).
 
-A ViT that learns as BERT does: hidden patches are replaced by a learned token, and the network names the visual word of each. It
-knows places by a bias for every offset between two patches: one table for all blocks in pre-training, one a block afterwards.
-Built for maps it emits the tokens after a third, half, two thirds and all of the depth (blocks 4, 6, 8, 12 of base), without a norm.
+A ViT that is pre-trained like BERT: a mask token replaces masked patches, and the network predicts the visual token of each of
+them. Instead of a position embedding, attention has a relative position bias. In pre-training all blocks share one relative position
+bias table; afterwards each block has a separate one. Built for "maps", the network returns the tokens after a third, a half, two
+thirds and all of the depth (blocks 4, 6, 8, 12 of base), without a norm.
 
-One thing differs from the authors' code: a table meets another image size in the forward pass, and not only when a file is loaded.
+One difference from the authors' code: tables are resized to other image sizes in the forward pass, not only when a file is loaded.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -19,20 +19,22 @@ from torch import Tensor, nn
 
 from spine.errors import InputError
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Tokens, Use, check_use, pick_levels
-from spine.layers.checkpointing import checkpointed
+from spine.layers.checkpointing import run_block
 from spine.layers.conv import PoolNorm
 from spine.layers.drop_path import DropPath, drop_path_rates
+from spine.layers.initialization import truncated_normal
 from spine.layers.positions import Grid, resize_relative_positions
-from spine.layers.transformer import MLP, PatchEmbed, attend, patch_grid
+from spine.layers.transformer import MLP, PatchEmbed, attention_with_bias, patch_grid
+from spine.variants import variant_builder
 
-EPS = 1e-6  # of every norm (Hugging Face's is 1e-12)
+EPS = 1e-6  # of all norms (1e-12 in Hugging Face's files)
 
 
 def relative_index(grid: Grid) -> Tensor:
-    """Row of the table for every pair of tokens (N + 1, N + 1), the class token first."""
+    """Returns the row of the relative position bias table for each pair of tokens (N + 1, N + 1), the class token first."""
     height, width = grid
     y, x = (axis.flatten() for axis in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
-    down, right = (axis[:, None] - axis[None] for axis in (y, x))  # of the query, seen from the key
+    down, right = (axis[:, None] - axis[None] for axis in (y, x))  # position of the query minus that of the key
     last = (2 * height - 1) * (2 * width - 1)
     index = F.pad((down + height - 1) * (2 * width - 1) + right + width - 1, (1, 0, 1, 0))
     index[0, :], index[:, 0] = last, last + 1  # class token to patches, patches to class token
@@ -41,7 +43,7 @@ def relative_index(grid: Grid) -> Tensor:
 
 
 class RelativePositions(nn.Module):
-    """A bias for every head and offset (BEiT section 2.2 after T5), and three for the class token."""
+    """Relative position bias per head (section 2.2, after T5), with three more biases for the class token."""
 
     def __init__(self, num_heads: int, grid: Grid):
         super().__init__()
@@ -50,13 +52,16 @@ class RelativePositions(nn.Module):
         self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, num_heads))  # zero, not a truncated normal
 
     def forward(self, grid: Grid, index: Tensor) -> Tensor:
-        """The grid of this image and its index (N + 1, N + 1) -> (1, heads, N + 1, N + 1)."""
+        """The grid of the image and its `relative_index` (N + 1, N + 1) -> (1, heads, N + 1, N + 1)."""
         table = resize_relative_positions(self.relative_position_bias_table, self.grid, grid)
-        return table.T.index_select(1, index.flatten()).view(1, -1, *index.shape)  # heads first without a copy
+        return table.T.index_select(1, index.flatten()).view(1, -1, *index.shape)  # heads first, without a copy
 
 
 class Attention(nn.Module):
-    """Self-attention with a bias on the logits; query and value have a bias, the key has NONE."""
+    """Self-attention with relative position bias. Queries and values have a bias, keys have none.
+
+    `grid`: that of the block's own relative position bias table; None if all blocks share one.
+    """
 
     def __init__(self, dim: int, num_heads: int, grid: Grid | None):
         super().__init__()
@@ -67,20 +72,20 @@ class Attention(nn.Module):
         self.rel_pos_bias = RelativePositions(num_heads, grid) if grid else None
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, bias: Any, grid: Grid, index: Tensor) -> Tensor:
-        """(B, N, D), the shared bias (1, heads, N, N) or None -> (B, N, D)."""
+    def forward(self, x: Tensor, shared_bias: Tensor | None, grid: Grid, index: Tensor) -> Tensor:
+        """(B, N, D), the shared relative position bias (1, heads, N, N) or None -> (B, N, D)."""
         B, N, D = x.shape
         qkv_bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = F.linear(x, self.qkv.weight, qkv_bias).view(B, N, 3, self.num_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)
-        if self.rel_pos_bias is not None:
-            bias = self.rel_pos_bias(grid, index)
-        x = attend(q, k, v, bias)
+        bias = shared_bias if self.rel_pos_bias is None else self.rel_pos_bias(grid, index)
+        assert bias is not None
+        x = attention_with_bias(q, k, v, bias)
         return self.proj(x.transpose(1, 2).reshape(B, N, D))
 
 
 class Block(nn.Module):
-    """Attention and MLP, each behind a layer norm, scaled by channel, beside a shortcut."""
+    """Attention and MLP, each with a layer norm before it, a layer scale after it, and a residual connection."""
 
     def __init__(
         self, dim: int, num_heads: int, mlp_ratio: float, layer_scale: float, drop_path: float, grid: Grid | None, eps: float
@@ -94,24 +99,24 @@ class Block(nn.Module):
         self.gamma_2 = nn.Parameter(torch.full((dim,), layer_scale))
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, bias: Tensor | None, grid: Grid, index: Tensor) -> Tensor:
+    def forward(self, x: Tensor, shared_bias: Tensor | None, grid: Grid, index: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
-        x = x + self.drop_path(self.gamma_1 * self.attn(self.norm1(x), bias, grid, index))
+        x = x + self.drop_path(self.gamma_1 * self.attn(self.norm1(x), shared_bias, grid, index))
         return x + self.drop_path(self.gamma_2 * self.mlp(self.norm2(x)))
 
 
 class BEiT(Backbone):
-    """A ViT without a table of absolute positions; built to "replace" hidden patches, all blocks share one table of offsets."""
+    """ViT with relative position bias, shared by all blocks if it is built to "replace" masked patches."""
 
     def __init__(
         self,
-        *,
         embed_dim: int,
         depth: int,
         num_heads: int,
         patch_size: int,
         layer_scale: float,
         mlp_ratio: float = 4.0,
+        *,
         image_size: Grid = (224, 224),
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
@@ -126,17 +131,18 @@ class BEiT(Backbone):
         self.grad_checkpointing = grad_checkpointing
         self.patch_size = patch_size
         self.grid = patch_grid(image_size, patch_size)
-        self.levels = (3,) if use != "maps" else pick_levels(levels, 4)
-        self.last_blocks = [depth * part // 6 - 1 for i, part in enumerate((2, 3, 4, 6)) if i in self.levels]
+        self.levels = pick_levels(levels, 4) if use == "maps" else (3,)
+        self.last_blocks = [depth * (2, 3, 4, 6)[i] // 6 - 1 for i in self.levels]
         self.patch_embed = PatchEmbed(in_chans, embed_dim, patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if masked else None
         self.rel_pos_bias = RelativePositions(num_heads, self.grid) if masked else None
         own_grid = None if masked else self.grid
-        rates = drop_path_rates(drop_path_rate, depth)[: self.last_blocks[-1] + 1]
-        numbers = (embed_dim, num_heads, mlp_ratio, layer_scale)
-        self.blocks = nn.ModuleList(Block(*numbers, rate, own_grid, norm_eps) for rate in rates)
-        # pre-training norms all tokens; fine-tuning takes the mean of the patches first, without the class token
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, num_heads, mlp_ratio, layer_scale, rate, own_grid, norm_eps)
+            for rate in drop_path_rates(drop_path_rate, depth)[: self.last_blocks[-1] + 1]
+        )
+        # pre-training normalizes all tokens; fine-tuning normalizes the mean of the patch tokens, without the class token
         self.norm = nn.LayerNorm(embed_dim, eps=norm_eps) if masked else None
         self.pooling = PoolNorm(embed_dim, norm_eps) if use == "pooled" else nn.Identity()
         level = Level(embed_dim, patch_size)
@@ -145,40 +151,36 @@ class BEiT(Backbone):
         self._initialize()
 
     def _initialize(self) -> None:
-        """Truncated normal of std 0.02; the last layer of either branch of block l is divided by sqrt(2 l) (the authors')."""
+        """Truncated normal of std 0.02; the last layers of both branches of block l are divided by sqrt(2 l) (the authors)."""
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+            truncated_normal(module)
         for token in (self.cls_token, self.mask_token):
             if token is not None:
                 nn.init.trunc_normal_(token, std=0.02)
-        block: Any
-        for number, block in enumerate(self.blocks, start=1):
+        blocks = [module for module in self.modules() if isinstance(module, Block)]
+        for number, block in enumerate(blocks, start=1):
             for layer in (block.attn.proj, block.mlp.fc2):
                 layer.weight.data.div_(math.sqrt(2 * number))
 
     @torch.inference_mode(False)
     def _index(self, grid: Grid, device: torch.device) -> Tensor:
-        """relative_index, made once a size and device."""
+        """`relative_index`, cached for each grid and device."""
         if (grid, device) not in self._indices:
             self._indices[grid, device] = relative_index(grid).to(device)
         return self._indices[grid, device]
 
     def _encode(self, image: Tensor, patch_mask: Tensor | None) -> tuple[list[Tensor], Grid]:
-        """The tokens (B, 1 + N, D) after each chosen block, and the grid of this image."""
+        """Returns the tokens (B, 1 + N, D) after each chosen block, and the grid of the image."""
         grid = patch_grid(image.shape[-2:], self.patch_size)
         index = self._index(grid, image.device)
         x = self.patch_embed(image).flatten(2).transpose(1, 2)
         if patch_mask is not None and self.mask_token is not None:
             x = torch.where(patch_mask[..., None], self.mask_token.to(x.dtype), x)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
-        bias = self.rel_pos_bias(grid, index) if self.rel_pos_bias is not None else None
+        shared_bias = self.rel_pos_bias(grid, index) if self.rel_pos_bias is not None else None
         chosen = []
         for i, block in enumerate(self.blocks):
-            call = functools.partial(checkpointed, block) if self.grad_checkpointing and self.training else block
-            x = call(x, bias, grid, index)
+            x = run_block(self, block, x, shared_bias, grid, index)
             if i in self.last_blocks:
                 chosen.append(x)
         return chosen, grid
@@ -189,19 +191,22 @@ class BEiT(Backbone):
         return Features(tuple(x[:, 1:].transpose(1, 2).unflatten(2, grid) for x in chosen), chosen[-1][:, 0])
 
     def forward_masked(self, image: Tensor, patch_mask: Tensor, masking: str = "replace") -> Tokens:
-        """(B, 3, H, W), (B, N) True = hidden -> every patch (B, N, D) and the class token (B, D), behind the last norm."""
+        """Encodes all patches: (B, 3, H, W), (B, N) True = masked -> (B, N, D), class token (B, D), after the last norm.
+
+        Raises InputError if the network was not built for "replace".
+        """
         if masking != "replace" or self.norm is None:
             raise InputError(f"This BEiT was not built to {masking} patches; build it with use='replace'.")
         x = self.norm(self._encode(image, patch_mask)[0][-1])
         return Tokens(x[:, 1:], x[:, 0])
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """The tokens and patch embedding; each block; everything else, the shared table too (the authors' `optim_factory.py`)."""
+        """Tokens and patch embedding; each block; all others, the shared table included (the authors' `optim_factory.py`)."""
         blocks = ((f"blocks.{i}.",) for i in range(len(self.blocks)))
         return [("cls_token", "mask_token", "patch_embed."), *blocks, ("rel_pos_bias.", "norm.", "pooling.")]
 
 
-# Paper section 3; the layer scale is the authors' for either size. micro is ours.
+# Paper section 3, with the authors' layer scale for each size; micro is ours.
 VARIANTS: dict[str, dict[str, Any]] = {
     "micro": {"embed_dim": 96, "depth": 6, "num_heads": 3, "patch_size": 16, "layer_scale": 1.0},
     "base_patch16": {"embed_dim": 768, "depth": 12, "num_heads": 12, "patch_size": 16, "layer_scale": 0.1},
@@ -209,25 +214,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def beit(
-    variant: str = "base_patch16",
-    *,
-    image_size: Grid = (224, 224),
-    use: Use = "pooled",
-    levels: tuple[int, ...] | None = None,
-    drop_path_rate: float = 0.0,
-    grad_checkpointing: bool = False,
-    norm_eps: float = EPS,
-    in_chans: int = 3,
-) -> BEiT:
-    """A BEiT by the name of its variant, its tables of offsets made for `image_size` (height, width)."""
-    return BEiT(
-        **VARIANTS[variant],
-        image_size=image_size,
-        use=use,
-        levels=levels,
-        drop_path_rate=drop_path_rate,
-        grad_checkpointing=grad_checkpointing,
-        norm_eps=norm_eps,
-        in_chans=in_chans,
-    )
+@variant_builder(BEiT)
+def beit(variant: str = "base_patch16", **options: Any) -> BEiT:
+    """Builds a BEiT by the name of its variant.
+
+    image_size: (height, width) for which the relative position bias tables are created.
+    """
+    return BEiT(**VARIANTS[variant], **options)

@@ -1,7 +1,7 @@
 """ConvNeXt: A ConvNet for the 2020s (Liu et al., CVPR 2022, arXiv 2201.03545).
 
-A ResNet brought step by step to the design of a Swin Transformer: a patchify stem, depthwise 7x7 convolutions, an inverted
-bottleneck of two linear layers, one norm and one activation a block, separate downsampling. Nothing differs from the authors' code.
+A ResNet redesigned step by step after the Swin Transformer: a patchify stem, depthwise 7x7 convolutions, an inverted bottleneck of two
+linear layers, one norm and one activation per block, separate downsampling layers. There is no difference from the authors' code.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layers.checkpointing import checkpointed
+from spine.layers.checkpointing import run_block
 from spine.layers.conv import LayerNorm2d, PoolNorm
 from spine.layers.drop_path import DropPath, drop_path_rates
+from spine.layers.initialization import truncated_normal
+from spine.variants import variant_builder
 
-EPS = 1e-6  # of every norm
+EPS = 1e-6  # of all norms
 
 
 class Block(nn.Module):
-    """Depthwise 7x7, layer norm, linear to 4C, GELU, linear back, layer scale, drop path (paper section 2.6 and figure 4)."""
+    """Depthwise 7x7, layer norm, linear to 4C, GELU, linear to C, layer scale, drop path (paper section 2.6 and figure 4)."""
 
     def __init__(self, dim: int, drop_path: float, layer_scale: float):
         super().__init__()
         self.dwconv = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=EPS)
-        self.pwconv1 = nn.Linear(dim, 4 * dim)  # a 1x1 convolution, written as a linear layer where the channels lie last
+        self.pwconv1 = nn.Linear(dim, 4 * dim)  # a 1x1 convolution, as a linear layer because channels are last
         self.act = nn.GELU()
         self.pwconv2 = nn.Linear(4 * dim, dim)
         self.gamma = nn.Parameter(torch.full((dim,), layer_scale)) if layer_scale > 0 else None
@@ -42,22 +44,14 @@ class Block(nn.Module):
         return x + self.drop_path(branch.permute(0, 3, 1, 2))
 
 
-def initialize(module: nn.Module) -> None:
-    """Truncated normal of std 0.02 for convolutions and linear layers, biases zero (the authors' `_init_weights`)."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
 class ConvNeXt(Backbone):
-    """Four stages at strides 4, 8, 16, 32. Built for maps it has one norm a level, built for pooling one norm after the average."""
+    """Four stages with strides 4, 8, 16, 32. It has one norm per level for "maps", and one norm after the average for "pooled"."""
 
     def __init__(
         self,
-        *,
         depths: tuple[int, ...],
         dims: tuple[int, ...],
+        *,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
         drop_path_rate: float = 0.0,
@@ -66,16 +60,18 @@ class ConvNeXt(Backbone):
         pool_norm_eps: float = EPS,
         in_chans: int = 3,
     ):
+        """`layer_scale`: initial value of the layer scale; 0 for none."""
         super().__init__()
         check_use(use)
         self.grad_checkpointing = grad_checkpointing
         self.levels = (len(dims) - 1,) if use == "pooled" else pick_levels(levels, len(dims))
-        depths, dims = depths[: self.levels[-1] + 1], dims[: self.levels[-1] + 1]  # no stage that nobody reads
+        depths, dims = depths[: self.levels[-1] + 1], dims[: self.levels[-1] + 1]  # later stages are not needed
         stem = nn.Sequential(nn.Conv2d(in_chans, dims[0], 4, 4), LayerNorm2d(dims[0], eps=EPS))
         self.downsample_layers = nn.ModuleList([stem])
-        for narrow, wide in itertools.pairwise(dims):  # the norm stands BEFORE the convolution here
+        for narrow, wide in itertools.pairwise(dims):  # here the norm comes before the convolution
             self.downsample_layers.append(nn.Sequential(LayerNorm2d(narrow, eps=EPS), nn.Conv2d(narrow, wide, 2, 2)))
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
+        self.depths = depths
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(dim, next(rates), layer_scale) for _ in range(depth)))
             for depth, dim in zip(depths, dims, strict=True)
@@ -84,40 +80,41 @@ class ConvNeXt(Backbone):
         self.norms = nn.ModuleDict(norms)
         self.pooling = PoolNorm(dims[-1], pool_norm_eps) if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec(tuple(Level(dims[i], 4 * 2**i) for i in self.levels), embed_dim=dims[-1])
-        self.apply(initialize)
+        self.apply(truncated_normal)
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the chosen levels."""
         x, maps = image, []
-        stage: Any
         for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
             x = downsample(x)
-            for block in stage:
-                x = checkpointed(block, x) if self.grad_checkpointing and self.training else block(x)
+            for block in stage.children():
+                x = run_block(self, block, x)
             if i in self.levels:
                 maps.append(self.norms[str(i)](x) if self.norms else x)
         return Features(tuple(maps))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """The authors' 12 groups for a third stage of 27 blocks: its blocks go in threes (`optim_factory.py`)."""
+        """The stem; each stage with its downsampling, the third in groups of three blocks; the norms.
+
+        These are the authors' 12 groups if the third stage has 27 blocks (`optim_factory.py`).
+        """
         groups: list[tuple[str, ...]] = [("downsample_layers.0.",)]
-        stage: Any
-        for i, stage in enumerate(self.stages):
-            for start in range(0, len(stage), 3 if i == 2 else len(stage)):
-                size = 3 if i == 2 else len(stage)
-                blocks = tuple(f"stages.{i}.{j}." for j in range(start, min(start + size, len(stage))))
+        for i, depth in enumerate(self.depths):
+            size = 3 if i == 2 else depth
+            for start in range(0, depth, size):
+                blocks = tuple(f"stages.{i}.{j}." for j in range(start, min(start + size, depth)))
                 groups.append((f"downsample_layers.{i}.", *blocks) if i > 0 and start == 0 else blocks)
         return [*groups, ("norms.", "pooling.")]
 
 
 class IsotropicConvNeXt(Backbone):
-    """All blocks at stride 16 and one width, as in a ViT (paper section 3.3). Its four levels are even quarters of the depth."""
+    """All blocks have stride 16 and one width, like a ViT (paper section 3.3). Its four levels are quarters of the depth."""
 
     def __init__(
         self,
-        *,
         depth: int,
         dim: int,
+        *,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
         drop_path_rate: float = 0.0,
@@ -138,13 +135,13 @@ class IsotropicConvNeXt(Backbone):
         self.norms = nn.ModuleDict(norms)
         self.pooling = PoolNorm(dim, pool_norm_eps) if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec((Level(dim, 16),) * len(self.levels), embed_dim=dim)
-        self.apply(initialize)
+        self.apply(truncated_normal)
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> maps (B, C, H / 16, W / 16) of the levels it was built for."""
+        """(B, 3, H, W) -> maps (B, C, H / 16, W / 16) of the chosen levels."""
         x, maps = self.stem(image), []
         for i, block in enumerate(self.blocks):
-            x = checkpointed(block, x) if self.grad_checkpointing and self.training else block(x)
+            x = run_block(self, block, x)
             if i in self.last_blocks:
                 maps.append(x)
         if self.norms:
@@ -152,17 +149,14 @@ class IsotropicConvNeXt(Backbone):
         return Features(tuple(maps))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """The stem, each block, the norms."""
+        """The stem; each block; the norms."""
         return [("stem.",), *((f"blocks.{i}.",) for i in range(len(self.blocks))), ("norms.", "pooling.")]
 
 
-# Paper table 9 (page 12) and section 3.3; micro is ours. Drop path rates of the recipes stand in the recipes.
+# Paper table 9 (page 12) and section 3.3; micro is ours. Drop path rates belong to the training recipes.
 VARIANTS: dict[str, dict[str, Any]] = {
-    "micro": {
-        "depths": (2, 2, 4, 2),
-        "dims": (24, 48, 96, 160),
-        "layer_scale": 1.0,
-    },  # 1e-6 is for long trainings of deep nets
+    # a layer scale of 1e-6 is for long trainings of deep networks
+    "micro": {"depths": (2, 2, 4, 2), "dims": (24, 48, 96, 160), "layer_scale": 1.0},
     "tiny": {"depths": (3, 3, 9, 3), "dims": (96, 192, 384, 768)},
     "small": {"depths": (3, 3, 27, 3), "dims": (96, 192, 384, 768)},
     "base": {"depths": (3, 3, 27, 3), "dims": (128, 256, 512, 1024)},
@@ -174,28 +168,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def convnext(
-    variant: str = "tiny",
-    *,
-    use: Use = "pooled",
-    levels: tuple[int, ...] | None = None,
-    drop_path_rate: float = 0.0,
-    layer_scale: float | None = None,
-    grad_checkpointing: bool = False,
-    pool_norm_eps: float = EPS,
-    in_chans: int = 3,
-) -> ConvNeXt | IsotropicConvNeXt:
-    """A ConvNeXt by the name of its variant; `layer_scale` None takes the variant's own (1e-6, or none for the isotropic S and B)."""
-    numbers = dict(VARIANTS[variant])
+@variant_builder(ConvNeXt, IsotropicConvNeXt)
+def convnext(variant: str = "tiny", *, layer_scale: float | None = None, **options: Any) -> ConvNeXt | IsotropicConvNeXt:
+    """Builds a ConvNeXt by the name of its variant.
+
+    layer_scale: initial value of the layer scale, 0 for none; None for that of the variant (1e-6; none for isotropic S and B).
+    """
+    hyperparameters = dict(VARIANTS[variant])
     if layer_scale is not None:
-        numbers["layer_scale"] = layer_scale
-    network = IsotropicConvNeXt if "depth" in numbers else ConvNeXt
-    return network(
-        **numbers,
-        use=use,
-        levels=levels,
-        drop_path_rate=drop_path_rate,
-        grad_checkpointing=grad_checkpointing,
-        pool_norm_eps=pool_norm_eps,
-        in_chans=in_chans,
-    )
+        hyperparameters["layer_scale"] = layer_scale
+    network = IsotropicConvNeXt if "depth" in hyperparameters else ConvNeXt
+    return network(**hyperparameters, **options)

@@ -1,8 +1,10 @@
 """HRNet: Deep High-Resolution Representation Learning (Sun et al., CVPR 2019, arXiv 1902.09212; Wang et al., arXiv 1908.07919).
 
-The finest map is kept through the whole network; coarser branches are added one by one, and every module exchanges all of
-them. One thing differs from the authors' code: maps are upsampled to the size of the target map and not by a factor, so that any
-image size works; where the size is a multiple of 32 that is the same.
+The network keeps a high-resolution branch from start to end, adds coarser branches one by one, and exchanges features between all
+branches in each module.
+
+One difference from the authors' code: maps are upsampled to the size of the target map instead of by a factor, so any image size
+is accepted. For multiples of 32 both are equal.
 """
 
 from __future__ import annotations
@@ -15,21 +17,21 @@ from typing import Any
 from torch import Tensor, nn
 
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layers.checkpointing import checkpointed
+from spine.layers.checkpointing import run_block
 from spine.layers.conv import conv_norm, conv_norm_act, resize_map
+from spine.layers.initialization import kaiming_fan_out
+from spine.variants import variant_builder
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (ResNet)."""
+    """Two 3x3 convolutions with a residual connection (ResNet)."""
 
-    expansion = 1
-
-    def __init__(self, in_channels: int, width: int):
+    def __init__(self, channels: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,7 +41,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 to four times the width, and a shortcut, projected where the channels change (ResNet)."""
+    """1x1, 3x3, 1x1 to four times the width, and a residual connection, projected if the channels change (ResNet)."""
 
     expansion = 4
 
@@ -62,43 +64,49 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(branch)) + self.downsample(x))
 
 
-class HighResolutionModule(nn.Module):
-    """Blocks on every branch, then each branch in `rows` receives the sum of all (paper section 3.1, exchange unit)."""
+class FuseLayer(nn.ModuleDict):
+    """Sum of all branches at the resolution of branch `target`. It has one path for each of the other branches, by number."""
 
-    def __init__(self, channels: tuple[int, ...], blocks: int, rows: tuple[int, ...]):
-        super().__init__()
-        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c, c) for _ in range(blocks))) for c in channels)
-        self.rows = rows
-        self.fuse_layers = nn.ModuleDict(
-            {str(i): nn.ModuleDict({str(j): self._path(channels, j, i) for j in range(len(channels)) if i != j}) for i in rows}
-        )
-        self.relu = nn.ReLU()
+    def __init__(self, channels: tuple[int, ...], target: int):
+        super().__init__({str(j): self._path(channels, j, target) for j in range(len(channels)) if j != target})
+        self.target = target
 
     @staticmethod
     def _path(channels: tuple[int, ...], source: int, target: int) -> nn.Sequential:
-        """What a branch passes through on its way to another one; what comes from below is upsampled in forward."""
+        """Layers from branch `source` to branch `target`, without the upsampling of coarser branches."""
         if source > target:
             return conv_norm(channels[source], channels[target], 1)
-        # the source's channels are kept up to the last stride-2 convolution, which has no ReLU
+        # convolutions of stride 2; only the last one changes the channels, and it has no ReLU
         steps = [conv_norm_act(channels[source], channels[source], 3, 2) for _ in range(target - source - 1)]
         return nn.Sequential(*steps, conv_norm(channels[source], channels[target], 3, 2))
 
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """One map (B, C_j, h_j, w_j) per branch -> (B, C, h, w) of the target branch."""
+        size = maps[self.target].shape[-2:]
+        terms = [x if j == self.target else resize_map(self[str(j)](x), size, "nearest") for j, x in enumerate(maps)]
+        return functools.reduce(operator.add, terms)
+
+
+class HighResolutionModule(nn.Module):
+    """Residual blocks in every branch, then a fuse layer for each branch in `targets` (exchange unit, paper section 3.1)."""
+
+    def __init__(self, channels: tuple[int, ...], blocks: int, targets: tuple[int, ...]):
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels)
+        self.fuse_layers = nn.ModuleDict({str(i): FuseLayer(channels, i) for i in targets})
+        self.relu = nn.ReLU()
+
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """One map a branch, fine to coarse -> one map a row."""
+        """One map per branch, fine to coarse -> one map per target."""
         maps = [branch(x) for branch, x in zip(self.branches, maps, strict=True)]
-        fused = []
-        for i in self.rows:
-            paths: Any = self.fuse_layers[str(i)]
-            terms = [x if i == j else resize_map(paths[str(j)](x), maps[i].shape[-2:], "nearest") for j, x in enumerate(maps)]
-            fused.append(self.relu(functools.reduce(operator.add, terms)))
-        return fused
+        return [self.relu(fuse(maps)) for fuse in self.fuse_layers.values()]
 
 
 class ClassificationBranch(nn.Module):
-    """Widens every branch, adds them from fine to coarse, 1x1 convolution, global average (arXiv 1908.07919, section 5)."""
+    """Widens every branch, sums them from fine to coarse, 1x1 convolution, global average (arXiv 1908.07919, section 5)."""
 
     def __init__(self, channels: tuple[int, ...], widths: tuple[int, ...], embed_dim: int, bias: bool):
-        """`bias`: of the convolutions that downsample and of the last one, although a norm follows."""
+        """`bias`: whether the downsampling convolutions and the last one have a bias, although a norm follows."""
         super().__init__()
         outs = [width * Bottleneck.expansion for width in widths]
         self.incre_modules = nn.ModuleList(nn.Sequential(Bottleneck(c, w)) for c, w in zip(channels, widths, strict=True))
@@ -119,11 +127,10 @@ class ClassificationBranch(nn.Module):
 
 
 class HRNet(Backbone):
-    """Four parallel branches at strides 4, 8, 16, 32. The last module fuses only into the levels that are read."""
+    """Four parallel branches with strides 4, 8, 16, 32. The last module has fuse layers for the chosen levels only."""
 
     def __init__(
         self,
-        *,
         width: int,
         modules: tuple[int, int, int] = (1, 4, 3),
         blocks: int = 4,
@@ -132,13 +139,14 @@ class HRNet(Backbone):
         stem_channels: int = 64,
         head_widths: tuple[int, ...] = (32, 64, 128, 256),
         embed_dim: int = 2048,
+        *,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
         grad_checkpointing: bool = False,
         head_conv_bias: bool = True,
         in_chans: int = 3,
     ):
-        """`head_conv_bias`: whether the classification branch has biases before its norms; the authors' has."""
+        """`modules`: of stages 2, 3, 4; `blocks`: per branch of a module; `stem_*`: of the stem and of layer1."""
         super().__init__()
         check_use(use)
         self.grad_checkpointing = grad_checkpointing
@@ -151,36 +159,39 @@ class HRNet(Backbone):
         self.relu = nn.ReLU(inplace=True)
         wide = stem_width * Bottleneck.expansion
         self.layer1 = nn.Sequential(*(Bottleneck(stem_channels if i == 0 else wide, stem_width) for i in range(stem_blocks)))
+        self._build_stages(wide, channels, modules, blocks)
+        pooled = use == "pooled"
+        self.pooling = ClassificationBranch(channels, head_widths, embed_dim, head_conv_bias) if pooled else nn.Identity()
+        self.spec = FeatureSpec(
+            tuple(Level(channels[i], 4 * 2**i) for i in self.levels),
+            embed_dim=embed_dim if pooled else channels[self.levels[-1]],
+            fused=True,
+        )
+        self.apply(kaiming_fan_out)  # the classification code; the pose code starts from ImageNet weights
+
+    def _build_stages(self, wide: int, channels: tuple[int, ...], modules: tuple[int, int, int], blocks: int) -> None:
+        """Stages 2 to 4, each after the transition that adds a branch."""
         self.transition1 = nn.ModuleDict(
             {"0": conv_norm_act(wide, channels[0], 3), "1": nn.Sequential(conv_norm_act(wide, channels[1], 3, 2))}
         )
         self.stage2 = self._stage(channels[:2], modules[0], blocks)
-        # the new branch comes from the coarsest map alone, although the paper's figure suggests all of them
+        # the new branch starts from the coarsest map only, although the paper's figure suggests all maps
         self.transition2 = nn.ModuleDict({"2": nn.Sequential(conv_norm_act(channels[1], channels[2], 3, 2))})
         self.stage3 = self._stage(channels[:3], modules[1], blocks)
         self.transition3 = nn.ModuleDict({"3": nn.Sequential(conv_norm_act(channels[2], channels[3], 3, 2))})
         self.stage4 = self._stage(channels, modules[2], blocks, self.levels)
-        if use == "pooled":
-            self.pooling: nn.Module = ClassificationBranch(channels, head_widths, embed_dim, head_conv_bias)
-        else:
-            self.pooling = nn.Identity()
-        self.spec = FeatureSpec(
-            tuple(Level(channels[i], 4 * 2**i) for i in self.levels),
-            embed_dim=embed_dim if use == "pooled" else channels[self.levels[-1]],
-            fused=True,
-        )
-        self.apply(initialize)
 
     @staticmethod
-    def _stage(channels: tuple[int, ...], modules: int, blocks: int, rows: tuple[int, ...] | None = None) -> nn.Sequential:
+    def _stage(
+        channels: tuple[int, ...], modules: int, blocks: int, last_targets: tuple[int, ...] | None = None
+    ) -> nn.Sequential:
+        """`last_targets`: branches into which the last module fuses; None for all."""
         every = tuple(range(len(channels)))
-        last = rows if rows is not None else every
-        return nn.Sequential(
-            *(HighResolutionModule(channels, blocks, last if i == modules - 1 else every) for i in range(modules))
-        )
+        targets = [every] * (modules - 1) + [every if last_targets is None else last_targets]
+        return nn.Sequential(*(HighResolutionModule(channels, blocks, of_module) for of_module in targets))
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the chosen levels."""
         x = self.relu(self.bn1(self.conv1(image)))
         x = self.layer1(self.relu(self.bn2(self.conv2(x))))
         maps = self._run(self.stage2, [self.transition1["0"](x), self.transition1["1"](x)])
@@ -189,22 +200,16 @@ class HRNet(Backbone):
 
     def _run(self, stage: nn.Sequential, maps: list[Tensor]) -> list[Tensor]:
         for module in stage:
-            maps = checkpointed(module, maps) if self.grad_checkpointing and self.training else module(maps)
+            maps = run_block(self, module, maps)
         return maps
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """The stem, layer1, each module with the transition before it, the classification branch."""
+        """The stem; layer1; each module, with the transition before it; the classification branch."""
         groups: list[tuple[str, ...]] = [("conv1.", "bn1.", "conv2.", "bn2."), ("layer1.",)]
         for number, stage in ((1, self.stage2), (2, self.stage3), (3, self.stage4)):
             groups.append((f"transition{number}.", f"stage{number + 1}.0."))
             groups.extend((f"stage{number + 1}.{i}.",) for i in range(1, len(stage)))
         return [*groups, ("pooling.",)]
-
-
-def initialize(module: nn.Module) -> None:
-    """Kaiming normal over the fan out (the classification code; the pose code starts from ImageNet weights)."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 # Table 2 of arXiv 1908.07919 and the authors' experiment files; micro is ours.
@@ -223,21 +228,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def hrnet(
-    variant: str = "w32",
-    *,
-    use: Use = "pooled",
-    levels: tuple[int, ...] | None = None,
-    grad_checkpointing: bool = False,
-    head_conv_bias: bool = True,
-    in_chans: int = 3,
-) -> HRNet:
-    """An HRNet by the name of its variant; `head_conv_bias` False leaves the biases of the classification branch out (OpenMMLab)."""
-    return HRNet(
-        **VARIANTS[variant],
-        use=use,
-        levels=levels,
-        grad_checkpointing=grad_checkpointing,
-        head_conv_bias=head_conv_bias,
-        in_chans=in_chans,
-    )
+@variant_builder(HRNet)
+def hrnet(variant: str = "w32", **options: Any) -> HRNet:
+    """Builds an HRNet by the name of its variant.
+
+    head_conv_bias: whether the convolutions of the classification branch have biases before its norms: True in the authors' code,
+    False in OpenMMLab's.
+    """
+    return HRNet(**VARIANTS[variant], **options)

@@ -1,9 +1,10 @@
 """MobileNetV2: Inverted Residuals and Linear Bottlenecks (Sandler et al., CVPR 2018, arXiv 1801.04381).
 
-Thin linear bottlenecks joined by shortcuts; inside a block the channels are expanded, filtered depthwise and projected back
-without an activation. Padding is symmetric and batch norm has PyTorch's defaults, as in torchvision and timm (TensorFlow's
-original pads stride-2 convolutions at the right and bottom, and has eps 1e-3: `tf_padding=True, norm_eps=1e-3`). `features` is
-numbered as in torchvision.
+Residual connections join thin linear bottlenecks. Inside a block the channels are expanded, filtered by a depthwise convolution, and
+projected back without an activation.
+
+Padding is symmetric and batch norm has PyTorch's defaults, as in torchvision and timm. TensorFlow's original pads stride-2
+convolutions at the right and bottom, and has eps 1e-3: `tf_padding=True, norm_eps=1e-3`. `features` is numbered as in torchvision.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layers.conv import conv_norm, conv_norm_act, round_channels
+from spine.layers.conv import GlobalAveragePool, conv_norm, conv_norm_act, round_channels, set_batch_norm
+from spine.layers.initialization import kaiming_fan_out
+from spine.variants import variant_builder
 
 # Paper table 2: expansion, channels, repeats, stride
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-LAST_BLOCKS = (3, 6, 13, 17)  # the last entries of `features` at strides 4, 8, 16, 32
+LAST_BLOCKS = (3, 6, 13, 17)  # the last entries of `features` with strides 4, 8, 16, 32
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion (none where the expansion is 1), 3x3 depthwise, linear 1x1 projection (paper figure 3b, section 3.3)."""
+    """1x1 expansion (none if `expansion` is 1), 3x3 depthwise, linear 1x1 projection (paper figure 3b, section 3.3)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int, tf_padding: bool):
         super().__init__()
@@ -38,32 +41,20 @@ class InvertedResidual(nn.Module):
         return x + self.conv(x) if self.residual else self.conv(x)
 
 
-class WideConvPool(nn.Module):
-    """1x1 convolution to 1280 channels or more, then global average: Features -> (B, D)."""
-
-    def __init__(self, in_channels: int, out_channels: int):
-        super().__init__()
-        self.conv = conv_norm_act(in_channels, out_channels, 1, act=nn.ReLU6)
-
-    def forward(self, features: Features) -> Tensor:
-        """Features -> (B, D)."""
-        return self.conv(features.maps[-1]).mean((2, 3))
-
-
 class MobileNetV2(Backbone):
-    """Maps at strides 4, 8, 16, 32; the last wide 1x1 convolution belongs to pooling."""
+    """Maps with strides 4, 8, 16, 32. The last 1x1 convolution, to 1280 channels or more, is part of pooling."""
 
     def __init__(
         self,
-        *,
         width: float,
+        *,
         norm_eps: float = 1e-5,
         tf_padding: bool = False,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
         in_chans: int = 3,
     ):
-        """`tf_padding` pads stride-2 convolutions as TensorFlow does."""
+        """`width`: factor of all channels."""
         super().__init__()
         check_use(use)
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
@@ -78,17 +69,18 @@ class MobileNetV2(Backbone):
                 channels = out
                 widths.append(out)
         self.features = nn.ModuleList(layers[: self.last_blocks[-1] + 1])
-        wide = round_channels(1280 * max(width, 1.0))  # never narrower than 1280
-        self.pooling = WideConvPool(channels, wide) if use == "pooled" else nn.Identity()
-        self.spec = FeatureSpec(
-            tuple(Level(widths[LAST_BLOCKS[i]], 4 * 2**i) for i in self.levels),
-            embed_dim=wide if use == "pooled" else widths[self.last_blocks[-1]],
-        )
-        self.norm_eps = norm_eps
-        self.apply(self._initialize)
+        embed_dim = widths[self.last_blocks[-1]]
+        self.pooling: nn.Module = nn.Identity()
+        if use == "pooled":
+            embed_dim = round_channels(1280 * max(width, 1.0))  # at least 1280
+            self.pooling = GlobalAveragePool()
+            self.pooling.add_module("conv", conv_norm_act(channels, embed_dim, 1, act=nn.ReLU6))
+        self.spec = FeatureSpec(tuple(Level(widths[LAST_BLOCKS[i]], 4 * 2**i) for i in self.levels), embed_dim)
+        self.apply(kaiming_fan_out)  # torchvision
+        set_batch_norm(self, norm_eps)
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the chosen levels."""
         x, maps = image, []
         for i, layer in enumerate(self.features):
             x = layer(x)
@@ -97,15 +89,8 @@ class MobileNetV2(Backbone):
         return Features(tuple(maps))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """The stem, each block, the last convolution."""
+        """The stem; each block; the last convolution."""
         return [*((f"features.{i}.",) for i in range(len(self.features))), ("pooling.",)]
-
-    def _initialize(self, module: nn.Module) -> None:
-        """Kaiming normal over the fan out (torchvision); the norms' number."""
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        elif isinstance(module, nn.BatchNorm2d):
-            module.eps = self.norm_eps
 
 
 # Paper table 4 and the authors' table of widths; micro is ours.
@@ -120,15 +105,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def mobilenet_v2(
-    variant: str = "w100",
-    *,
-    norm_eps: float = 1e-5,
-    tf_padding: bool = False,
-    use: Use = "pooled",
-    levels: tuple[int, ...] | None = None,
-    in_chans: int = 3,
-) -> MobileNetV2:
-    """A MobileNetV2 by the name of its variant."""
-    options: dict[str, Any] = {"norm_eps": norm_eps, "tf_padding": tf_padding, "use": use, "levels": levels, "in_chans": in_chans}
+@variant_builder(MobileNetV2)
+def mobilenet_v2(variant: str = "w100", **options: Any) -> MobileNetV2:
+    """Builds a MobileNetV2 by the name of its variant.
+
+    tf_padding: pads stride-2 convolutions as TensorFlow does. norm_eps: of batch norms.
+    """
     return MobileNetV2(**VARIANTS[variant], **options)

@@ -1,10 +1,12 @@
 """MobileNetV3: Searching for MobileNetV3 (Howard et al., ICCV 2019, arXiv 1905.02244).
 
-Inverted residuals found by architecture search, with squeeze-and-excitation and hard swish where they pay, and a last stage that
-averages before its widest layer. Layers follow the authors' code (TF-slim), whose numbers the variants have: the last 1x1
-convolution has no squeeze-and-excitation, although the paper's table of Small marks one, and the hidden layer is not scaled with the
-width. Padding is symmetric and weights start as in torchvision (TensorFlow pads stride-2 convolutions at the right and bottom:
-`tf_padding=True`). The dropout before the last linear layer, 0.2 (the paper's 0.8 is what is kept), belongs to the head.
+Inverted residuals found by architecture search, with squeeze-and-excitation and hard swish in some blocks, and a last stage that
+averages before its widest layer.
+
+Layers follow the authors' code (TF-slim), with the hyperparameters of its models: the last 1x1 convolution has no
+squeeze-and-excitation, although the paper's table of Small marks one, and the hidden layer is not scaled with the width.
+Padding and initialization are torchvision's: padding is symmetric (TensorFlow pads stride-2 convolutions at the right and bottom:
+`tf_padding=True`). The dropout of 0.2 before the last linear layer is an option of the head (the paper's 0.8 is the keep probability).
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layers.conv import conv_norm, conv_norm_act, round_channels
+from spine.layers.conv import conv_norm, conv_norm_act, round_channels, set_batch_norm
+from spine.layers.initialization import kaiming_fan_out, zero_bias
+from spine.variants import variant_builder
 
 # Paper tables 1 and 2: kernel, expansion, channels, squeeze-and-excitation, hard swish, stride
 Rows = tuple[tuple[int, float, int, bool, bool, int], ...]
@@ -51,12 +55,12 @@ SMALL: Rows = (
 
 
 class SqueezeExcite(nn.Module):
-    """Scales each channel by a hard sigmoid of what two 1x1 convolutions make of all averages (Hu et al., arXiv 1709.01507)."""
+    """Scales each channel by a hard sigmoid gate, computed from the averages of all channels (Hu et al., arXiv 1709.01507)."""
 
     def __init__(self, channels: int, act: type[nn.Module] = nn.Identity):
-        """`act` follows."""
+        """`act`: an activation after the scaling."""
         super().__init__()
-        squeezed = round_channels(channels / 4)  # of the EXPANDED channels
+        squeezed = round_channels(channels / 4)  # a quarter of the expanded channels
         self.fc1 = nn.Conv2d(channels, squeezed, 1)
         self.relu = nn.ReLU(inplace=True)
         self.fc2 = nn.Conv2d(squeezed, channels, 1)
@@ -69,7 +73,7 @@ class SqueezeExcite(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion (none where the expansion is 1), depthwise, squeeze-and-excitation, linear 1x1 projection (paper figure 4)."""
+    """1x1 expansion (none if the expansion is 1), depthwise, squeeze-and-excitation, linear 1x1 projection (paper figure 4)."""
 
     def __init__(
         self,
@@ -84,6 +88,7 @@ class InvertedResidual(nn.Module):
         tf_padding: bool,
     ):
         super().__init__()
+        self.hidden, self.out_channels = hidden, out_channels
         self.residual = stride == 1 and in_channels == out_channels
         self.block = nn.Sequential()
         expands = hidden != in_channels
@@ -100,8 +105,22 @@ class InvertedResidual(nn.Module):
         return x + self.block(x) if self.residual else self.block(x)
 
 
+def inverted_residuals(
+    rows: Rows, channels: int, width: float, minimal: bool, squeeze_before_act: bool, tf_padding: bool
+) -> list[InvertedResidual]:
+    """The blocks of a table, after a stem of `channels`."""
+    blocks = []
+    for kernel, expansion, base, squeeze, swish, stride in rows:
+        hidden, out = round_channels(channels * expansion), round_channels(base * width)
+        act = nn.Hardswish if swish and not minimal else nn.ReLU
+        kernel, squeeze = (3, False) if minimal else (kernel, squeeze)
+        blocks.append(InvertedResidual(channels, hidden, out, kernel, stride, squeeze, act, squeeze_before_act, tf_padding))
+        channels = out
+    return blocks
+
+
 class HiddenLayerPool(nn.Module):
-    """1x1 convolution, global average, THEN the widest layer, with a bias and without a norm: Features -> (B, D)."""
+    """1x1 convolution, global average, then the widest layer, which has a bias and no norm."""
 
     def __init__(self, in_channels: int, wide: int, embed_dim: int, act: type[nn.Module]):
         super().__init__()
@@ -115,57 +134,55 @@ class HiddenLayerPool(nn.Module):
 
 
 class MobileNetV3(Backbone):
-    """Maps at strides 4, 8, 16, 32; the last 1x1 convolution and the hidden layer belong to pooling."""
+    """Maps with strides 4, 8, 16, 32. The last 1x1 convolution and the hidden layer are part of pooling."""
 
     def __init__(
         self,
-        *,
         rows: Rows,
         embed_dim: int,
         width: float = 1.0,
         stem: int | None = None,
         minimal: bool = False,
-        norm_eps: float = 1e-3,
         norm_momentum: float = 0.01,
+        *,
+        norm_eps: float = 1e-3,
         squeeze_before_act: bool = False,
         tf_padding: bool = False,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
         in_chans: int = 3,
     ):
-        """`minimal` has 3x3 kernels and ReLU only, and no squeeze-and-excitation; `stem` is a width that is not scaled.
-
-        `squeeze_before_act`: where a block expands, the depthwise convolution's activation follows the squeeze-and-excitation
-        (d-li14's port); `tf_padding` pads stride-2 convolutions as TensorFlow does.
-        """
+        """`minimal`: 3x3 kernels and ReLU only, no squeeze-and-excitation. `stem`: channels of the stem, if `width` does not scale it."""
         super().__init__()
         check_use(use)
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
-        self.norm_eps, self.norm_momentum = norm_eps, norm_momentum
-        smooth: type[nn.Module] = nn.ReLU if minimal else nn.Hardswish
-        channels = stem or round_channels(16 * width)
-        layers: list[nn.Module] = [conv_norm_act(in_chans, channels, 3, 2, act=smooth, same=tf_padding)]
-        widths = [channels]
-        for kernel, expansion, base, squeeze, swish, stride in rows:
-            hidden, out = round_channels(channels * expansion), round_channels(base * width)
-            act, kernel = (smooth if swish else nn.ReLU), (3 if minimal else kernel)
-            squeeze = squeeze and not minimal
-            layers.append(InvertedResidual(channels, hidden, out, kernel, stride, squeeze, act, squeeze_before_act, tf_padding))
-            channels = out
-            widths.append(out)
+        act: type[nn.Module] = nn.ReLU if minimal else nn.Hardswish
+        stem = stem or round_channels(16 * width)
+        first = conv_norm_act(in_chans, stem, 3, 2, act=act, same=tf_padding)
+        blocks = inverted_residuals(rows, stem, width, minimal, squeeze_before_act, tf_padding)
+        widths = [stem, *(block.out_channels for block in blocks)]
         strided = [i for i, row in enumerate(rows, start=1) if row[-1] == 2]
-        ends = [*(i - 1 for i in strided[1:]), len(rows)]  # the last layers at strides 4, 8, 16, 32
+        ends = [*(i - 1 for i in strided[1:]), len(rows)]  # the last layers with strides 4, 8, 16, 32
         self.last_blocks = [ends[i] for i in self.levels]
-        self.features = nn.ModuleList(layers[: self.last_blocks[-1] + 1])
-        self.pooling = HiddenLayerPool(channels, hidden, embed_dim, smooth) if use == "pooled" else nn.Identity()
+        self.features = nn.ModuleList([first, *blocks][: self.last_blocks[-1] + 1])
+        pooled = use == "pooled"
+        self.pooling = HiddenLayerPool(widths[-1], blocks[-1].hidden, embed_dim, act) if pooled else nn.Identity()
         self.spec = FeatureSpec(
             tuple(Level(widths[ends[i]], 4 * 2**i) for i in self.levels),
-            embed_dim=embed_dim if use == "pooled" else widths[self.last_blocks[-1]],
+            embed_dim=embed_dim if pooled else widths[self.last_blocks[-1]],
         )
-        self.apply(self._initialize)
+        self._initialize()
+        set_batch_norm(self, norm_eps, norm_momentum)
+
+    def _initialize(self) -> None:
+        """Convolutions Kaiming normal over the fan out, the hidden layer normal of std 0.01, biases zero (torchvision)."""
+        self.apply(kaiming_fan_out)
+        self.apply(zero_bias)
+        if isinstance(self.pooling, HiddenLayerPool):
+            nn.init.normal_(self.pooling.hidden.weight, std=0.01)
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the chosen levels."""
         x, maps = image, []
         for i, layer in enumerate(self.features):
             x = layer(x)
@@ -174,24 +191,13 @@ class MobileNetV3(Backbone):
         return Features(tuple(maps))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """The stem, each block, the last convolution with the hidden layer."""
+        """The stem; each block; the last convolution with the hidden layer."""
         return [*((f"features.{i}.",) for i in range(len(self.features))), ("pooling.",)]
 
-    def _initialize(self, module: nn.Module) -> None:
-        """Kaiming normal over the fan out for convolutions, std 0.01 for the hidden layer (torchvision); the norms' numbers."""
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.01)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.eps, module.momentum = self.norm_eps, self.norm_momentum
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
 
-
-# Paper tables 1 to 3 and the authors' table of minimalistic models; small_050 is timm's; micro is ours.
+# Paper tables 1 to 3 and the authors' table of minimalistic models; small_050 is timm's; micro is ours, for short trainings.
 VARIANTS: dict[str, dict[str, Any]] = {
-    "micro": {"rows": SMALL, "embed_dim": 256, "width": 0.5, "norm_momentum": 0.1},  # its trainings are short
+    "micro": {"rows": SMALL, "embed_dim": 256, "width": 0.5, "norm_momentum": 0.1},
     "large_100": {"rows": LARGE, "embed_dim": 1280},
     "large_075": {"rows": LARGE, "embed_dim": 1280, "width": 0.75},
     "large_minimal_100": {"rows": LARGE, "embed_dim": 1280, "minimal": True},
@@ -202,23 +208,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def mobilenet_v3(
-    variant: str = "large_100",
-    *,
-    norm_eps: float = 1e-3,
-    squeeze_before_act: bool = False,
-    tf_padding: bool = False,
-    use: Use = "pooled",
-    levels: tuple[int, ...] | None = None,
-    in_chans: int = 3,
-) -> MobileNetV3:
-    """A MobileNetV3 by the name of its variant."""
-    return MobileNetV3(
-        **VARIANTS[variant],
-        norm_eps=norm_eps,
-        squeeze_before_act=squeeze_before_act,
-        tf_padding=tf_padding,
-        use=use,
-        levels=levels,
-        in_chans=in_chans,
-    )
+@variant_builder(MobileNetV3)
+def mobilenet_v3(variant: str = "large_100", **options: Any) -> MobileNetV3:
+    """Builds a MobileNetV3 by the name of its variant.
+
+    squeeze_before_act: in blocks that expand, the activation of the depthwise convolution follows the squeeze-and-excitation (d-li14's
+    port). tf_padding: pads stride-2 convolutions as TensorFlow does. norm_eps: of batch norms.
+    """
+    return MobileNetV3(**VARIANTS[variant], **options)

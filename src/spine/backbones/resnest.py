@@ -1,8 +1,11 @@
 """ResNeSt: Split-Attention Networks (Zhang et al., CVPRW 2022, arXiv 2004.08955).
 
-A ResNet-D whose 3x3 convolution gives several splits of the map; their sum decides, for each channel, how much of each split passes.
-The splits are averaged before they are added, which is the same and reads them once less. DropBlock is left out, as in the authors'
-PyTorch code; the dropout of 0.2 before the classifier of the two largest networks belongs to the head.
+A ResNet-D whose 3x3 convolutions compute several splits of the map. Channel attention, computed from the sum of the splits, weights
+each channel of each split.
+
+The splits are averaged over positions before they are summed, which is equal and reads them one time less. DropBlock is not
+implemented, as in the authors' PyTorch code. The dropout of 0.2 before the classifier of the two largest networks is an option of
+the head.
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layers.checkpointing import checkpointed
+from spine.layers.checkpointing import run_block
 from spine.layers.conv import GlobalAveragePool
+from spine.layers.initialization import kaiming_fan_out
+from spine.variants import variant_builder
 
 
 class SplitAttention(nn.Module):
-    """Grouped 3x3 convolution to `radix` splits, weighted channel by channel and added (paper section 3.1, figure 2)."""
+    """Grouped 3x3 convolution to `radix` splits, and their sum, weighted per channel (paper section 3.1, figure 2)."""
 
     def __init__(self, channels: int, cardinality: int, radix: int):
         super().__init__()
@@ -29,12 +34,12 @@ class SplitAttention(nn.Module):
         self.bn0 = nn.BatchNorm2d(channels * radix)
         self.relu = nn.ReLU(inplace=True)
         self.fc1 = nn.Conv2d(channels, hidden, 1, groups=cardinality)
-        self.bn1 = nn.BatchNorm2d(hidden)  # of one value a sample: it cannot train on a single image
+        self.bn1 = nn.BatchNorm2d(hidden)  # one value per sample: it cannot train with a single image
         self.fc2 = nn.Conv2d(hidden, channels * radix, 1, groups=cardinality)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
-        x = self.relu(self.bn0(self.conv(x)))  # (B, radix * C, h, w), the splits one after another
+        x = self.relu(self.bn0(self.conv(x)))  # (B, radix * C, h, w), one split after another
         means = x.mean((2, 3), keepdim=True).unflatten(1, (self.radix, -1)).sum(1)  # (B, C, 1, 1)
         scores = self.fc2(self.relu(self.bn1(self.fc1(means))))
         if self.radix == 1:
@@ -46,23 +51,24 @@ class SplitAttention(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, split attention, 1x1 to four times the width, and a shortcut (ResNet-D); average pools do the downsampling."""
+    """1x1, split attention, 1x1 to four times the width, residual connection. Average pools downsample (ResNet-D)."""
 
     expansion = 4
 
     def __init__(
         self, in_channels: int, width: int, stride: int, radix: int, cardinality: int, bottleneck_width: int, pool_first: bool
     ):
+        """`pool_first`: the pool is before the split attention instead of after it."""
         super().__init__()
         inner = width * bottleneck_width // 64 * cardinality
         out_channels = width * self.expansion
         self.conv1 = nn.Conv2d(in_channels, inner, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(inner)
-        # this pool counts its padding, that of the shortcut does not
+        # this pool includes the padding in its averages, the pool of the shortcut does not
         pool: nn.Module = nn.AvgPool2d(3, stride, padding=1) if stride > 1 else nn.Identity()
         self.pool_before = pool if pool_first else nn.Identity()
         self.pool_after = nn.Identity() if pool_first else pool
-        self.conv2 = SplitAttention(inner, cardinality, radix)  # neither norm nor ReLU follow it
+        self.conv2 = SplitAttention(inner, cardinality, radix)  # no norm and no ReLU after it
         self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
@@ -81,12 +87,24 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(branch)) + self.downsample(x))
 
 
+def deep_stem(in_chans: int, width: int) -> nn.Sequential:
+    """Three 3x3 convolutions, the first of stride 2, to 2 * `width` channels; norm and ReLU of the last are not included."""
+    return nn.Sequential(
+        nn.Conv2d(in_chans, width, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, 2 * width, 3, padding=1, bias=False),
+    )
+
+
 class ResNeSt(Backbone):
-    """A stem of three 3x3 convolutions and four stages at strides 4, 8, 16, 32."""
+    """A stem of three 3x3 convolutions and four stages with strides 4, 8, 16, 32."""
 
     def __init__(
         self,
-        *,
         depths: tuple[int, ...],
         stem_width: int,
         width: int = 64,
@@ -94,32 +112,26 @@ class ResNeSt(Backbone):
         cardinality: int = 1,
         bottleneck_width: int = 64,
         pool_first: bool = False,
+        *,
         zero_init_last: bool = True,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
         grad_checkpointing: bool = False,
         in_chans: int = 3,
     ):
-        """`pool_first` is the authors' "fast": stride-2 blocks pool before the split attention; `width` is that of stage 1."""
+        """`width`: of stage 1. `pool_first`: the authors' "fast" networks, in which stride-2 blocks pool before split attention."""
         super().__init__()
         check_use(use)
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
         self.grad_checkpointing = grad_checkpointing
-        self.conv1 = nn.Sequential(
-            nn.Conv2d(in_chans, stem_width, 3, 2, 1, bias=False),
-            nn.BatchNorm2d(stem_width),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(stem_width, stem_width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(stem_width),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(stem_width, 2 * stem_width, 3, padding=1, bias=False),
-        )
+        self.depths = depths[: self.levels[-1] + 1]  # later stages are not needed
+        self.conv1 = deep_stem(in_chans, stem_width)
         self.bn1 = nn.BatchNorm2d(2 * stem_width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.stages = nn.ModuleDict()
         channels = 2 * stem_width
-        for i, depth in enumerate(depths[: self.levels[-1] + 1]):  # no stage that nobody reads
+        for i, depth in enumerate(self.depths):
             stage = nn.Sequential()
             for j in range(depth):
                 stride = 2 if i > 0 and j == 0 else 1
@@ -130,44 +142,36 @@ class ResNeSt(Backbone):
         self.spec = FeatureSpec(
             tuple(Level(width * 2**i * Bottleneck.expansion, 4 * 2**i) for i in self.levels), embed_dim=channels
         )
-        self.apply(initialize)
-        if zero_init_last:  # every block starts as its shortcut (paper section 5.1)
-            for block in self.modules():
-                if isinstance(block, Bottleneck):
-                    nn.init.zeros_(block.bn3.weight)
+        self._initialize(zero_init_last)
+
+    def _initialize(self, zero_init_last: bool) -> None:
+        """Convolutions normal of variance 2 / (kernel area * out channels) (the authors' code)."""
+        self.apply(kaiming_fan_out)
+        for block in self.modules():
+            if zero_init_last and isinstance(block, Bottleneck):  # blocks start as their shortcut (paper section 5.1)
+                nn.init.zeros_(block.bn3.weight)
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the chosen levels."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
         maps = []
-        stage: Any
         for i, stage in enumerate(self.stages.values()):
-            for block in stage:
-                x = checkpointed(block, x) if self.grad_checkpointing and self.training else block(x)
+            for block in stage.children():
+                x = run_block(self, block, x)
             if i in self.levels:
                 maps.append(x)
         return Features(tuple(maps))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """The stem, then each block."""
-        stage: Any
-        groups: list[tuple[str, ...]] = [("conv1.", "bn1.")]
-        for name, stage in self.stages.items():
-            groups.extend((f"stages.{name}.{j}.",) for j in range(len(stage)))
-        return groups
-
-
-def initialize(module: nn.Module) -> None:
-    """Normal of variance 2 / (kernel area * out channels) for convolutions, in groups or not (the authors' code)."""
-    if isinstance(module, nn.Conv2d):
-        area = module.kernel_size[0] * module.kernel_size[1]
-        nn.init.normal_(module.weight, std=(2.0 / (area * module.out_channels)) ** 0.5)
+        """The stem; each block."""
+        blocks = [(f"stages.layer{i}.{j}.",) for i, depth in enumerate(self.depths, start=1) for j in range(depth)]
+        return [("conv1.", "bn1."), *blocks]
 
 
 def fast(radix: int, cardinality: int, bottleneck_width: int) -> dict[str, Any]:
-    """A row of the ablation study: 4s2x40d is radix 4, cardinality 2, width 40."""
-    numbers = {"radix": radix, "cardinality": cardinality, "bottleneck_width": bottleneck_width}
-    return {"depths": (3, 4, 6, 3), "stem_width": 32, "pool_first": True, **numbers}
+    """Hyperparameters of the ablation study: 4s2x40d has radix 4, cardinality 2, width 40."""
+    split = {"radix": radix, "cardinality": cardinality, "bottleneck_width": bottleneck_width}
+    return {"depths": (3, 4, 6, 3), "stem_width": 32, "pool_first": True, **split}
 
 
 # Paper tables 3 and 1, the authors' `resnest.py` and `ablation.py`; 14 and 26 are GluonCV's; micro is ours.
@@ -189,21 +193,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def resnest(
-    variant: str = "resnest50",
-    *,
-    use: Use = "pooled",
-    levels: tuple[int, ...] | None = None,
-    zero_init_last: bool = True,
-    grad_checkpointing: bool = False,
-    in_chans: int = 3,
-) -> ResNeSt:
-    """A ResNeSt by the name of its variant."""
-    return ResNeSt(
-        **VARIANTS[variant],
-        zero_init_last=zero_init_last,
-        use=use,
-        levels=levels,
-        grad_checkpointing=grad_checkpointing,
-        in_chans=in_chans,
-    )
+@variant_builder(ResNeSt)
+def resnest(variant: str = "resnest50", **options: Any) -> ResNeSt:
+    """Builds a ResNeSt by the name of its variant.
+
+    zero_init_last: initializes the scale of the last norm of each block to zero.
+    """
+    return ResNeSt(**VARIANTS[variant], **options)

@@ -1,8 +1,8 @@
 """SegNeXt: Rethinking Convolutional Attention Design for Semantic Segmentation (Guo et al., NeurIPS 2022, arXiv 2209.08575).
 
-Its encoder, MSCAN: a pyramid of blocks in which cheap strip convolutions of several lengths are summed, mixed, and weight the features
-they were computed from; that takes the place of self-attention. Its decoder is the `hamburger` head. Nothing differs from the
-authors' code; as a classifier the last map is averaged.
+This is its encoder, MSCAN: a pyramid in which convolutional attention replaces self-attention. Strip convolutions of several lengths
+are summed and mixed, and the result weights the features that it was computed from. The decoder is the `hamburger` head. As a
+classifier, the encoder averages its last map. There is no difference from the authors' code.
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ import torch
 from torch import Tensor, nn
 
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layers.checkpointing import checkpointed
+from spine.layers.checkpointing import run_block
 from spine.layers.conv import GlobalAveragePool, LayerNorm2d
 from spine.layers.drop_path import DropPath, drop_path_rates
+from spine.layers.initialization import zero_bias
+from spine.variants import variant_builder
 
 
 def depthwise(dim: int, height: int, width: int) -> nn.Conv2d:
-    """Depthwise convolution that keeps the size."""
+    """Depthwise convolution that keeps the size of the map."""
     return nn.Conv2d(dim, dim, (height, width), padding=(height // 2, width // 2), groups=dim)
 
 
 class MultiScaleGate(nn.Module):
-    """Depthwise 5x5, from its output three pairs of strips, 1x1 of the sum of the four: weights for the input (paper equation 1)."""
+    """Multi-scale convolutional attention: the input times weights that are computed from it (paper equation 1).
+
+    The weights are a 1x1 convolution of the sum of four: a depthwise 5x5 convolution, and three pairs of strips after it.
+    """
 
     def __init__(self, dim: int):
         super().__init__()
@@ -42,11 +47,11 @@ class MultiScaleGate(nn.Module):
         total += local
         total += self.conv1_2(self.conv1_1(local))
         total += self.conv2_2(self.conv2_1(local))
-        return self.conv3(total) * x  # no sigmoid: the sum itself is the weight
+        return self.conv3(total) * x  # without a sigmoid
 
 
 class Attention(nn.Module):
-    """1x1, GELU, gate, 1x1, and a shortcut of its own inside that of the block."""
+    """1x1, GELU, gate, 1x1, with a residual connection inside that of the block."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -76,7 +81,7 @@ class ConvMLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each behind a BATCH norm, scaled by channel, and beside a shortcut."""
+    """Attention and MLP, each with a batch norm before it, a layer scale after it, and a residual connection."""
 
     def __init__(self, dim: int, mlp_ratio: float, drop_path: float, layer_scale: float):
         super().__init__()
@@ -95,7 +100,7 @@ class Block(nn.Module):
 
 
 def stem(in_chans: int, dim: int) -> nn.Sequential:
-    """Two 3x3 convolutions to stride 4; like all of MSCAN's they keep their bias although a norm follows."""
+    """Two 3x3 convolutions to stride 4. Like all convolutions of MSCAN they have a bias, although a norm follows."""
     layers = [
         nn.Conv2d(in_chans, dim // 2, 3, 2, 1),
         nn.BatchNorm2d(dim // 2),
@@ -112,22 +117,22 @@ def downsample(narrow: int, wide: int) -> nn.Sequential:
 
 
 def initialize(module: nn.Module) -> None:
-    """Normal of std sqrt(2 / fan out) for convolutions, the fan out divided by the groups; biases zero (the authors' `init_weights`)."""
+    """Convolutions: normal of std sqrt(2 / fan out), with the fan out of one group; biases zero (the authors' `init_weights`)."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, std=(2 * module.groups / (module.out_channels * module.weight[0, 0].numel())) ** 0.5)
-        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        zero_bias(module)
 
 
 class MSCAN(Backbone):
-    """Four stages at strides 4, 8, 16, 32; the layer norm that ends each feeds the next stage and is what the maps show."""
+    """Four stages with strides 4, 8, 16, 32. A layer norm ends each stage; its output is the map, and the input of the next stage."""
 
     def __init__(
         self,
-        *,
         depths: tuple[int, ...],
         dims: tuple[int, ...],
         mlp_ratios: tuple[float, ...] = (8.0, 8.0, 4.0, 4.0),
         layer_scale: float = 1e-2,
+        *,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
         drop_path_rate: float = 0.0,
@@ -139,8 +144,8 @@ class MSCAN(Backbone):
         self.grad_checkpointing = grad_checkpointing
         self.levels = (len(dims) - 1,) if use == "pooled" else pick_levels(levels, len(dims))
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
-        self.depths = depths[: self.levels[-1] + 1]  # no stage that nobody reads
-        # keys from 1, as the authors count
+        self.depths = depths[: self.levels[-1] + 1]  # later stages are not needed
+        # keys start from 1, as in the authors' code
         self.patch_embed, self.block, self.norm = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         for i, depth in enumerate(self.depths):
             blocks = (Block(dims[i], mlp_ratios[i], next(rates), layer_scale) for _ in range(depth))
@@ -152,20 +157,19 @@ class MSCAN(Backbone):
         self.apply(initialize)
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> maps (B, C_i, H / stride_i, W / stride_i), sides rounded up, of the levels it was built for."""
+        """(B, 3, H, W) -> maps (B, C_i, ceil(H / stride_i), ceil(W / stride_i)) of the chosen levels."""
         x, maps = image, []
-        blocks: Any
-        for i, blocks in enumerate(self.block.values()):
-            x = self.patch_embed[str(i + 1)](x)
-            for block in blocks:
-                x = checkpointed(block, x) if self.grad_checkpointing and self.training else block(x)
-            x = self.norm[str(i + 1)](x)
+        for i, (number, blocks) in enumerate(self.block.items()):
+            x = self.patch_embed[number](x)
+            for block in blocks.children():
+                x = run_block(self, block, x)
+            x = self.norm[number](x)
             if i in self.levels:
                 maps.append(x)
         return Features(tuple(maps))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """The stem; each block, with what stands between the stages; the last norm."""
+        """The stem; each block, the first of a stage with the layers between the stages; the last norm."""
         groups: list[tuple[str, ...]] = [("patch_embed.1.",)]
         for i, depth in enumerate(self.depths, start=1):
             start = len(groups)
@@ -175,37 +179,23 @@ class MSCAN(Backbone):
         return [*groups, (f"norm.{len(self.depths)}.", "pooling.")]
 
 
-# Paper table 2; micro is ours. Drop path rates of the recipes stand in the recipes.
+# Paper table 2; micro is ours. Drop path rates belong to the training recipes.
 VARIANTS: dict[str, dict[str, Any]] = {
-    "micro": {"depths": (2, 2, 3, 2), "dims": (16, 32, 80, 128), "layer_scale": 0.1},  # 1e-2 is for long trainings
+    "micro": {"depths": (2, 2, 3, 2), "dims": (16, 32, 80, 128), "layer_scale": 0.1},  # 0.01 is for long trainings
     "tiny": {"depths": (3, 3, 5, 2), "dims": (32, 64, 160, 256)},
     "small": {"depths": (2, 2, 4, 2), "dims": (64, 128, 320, 512)},
     "base": {"depths": (3, 3, 12, 3), "dims": (64, 128, 320, 512)},
     "large": {"depths": (3, 5, 27, 3), "dims": (64, 128, 320, 512)},
 }
 
-# Options of heads that belong to the published networks: head -> variant -> options. A key that the user gives wins. The authors' code
-# has 64 bases unless a configuration says 16, as those of T and S do; OpenMMLab's files of B and L have 16, and tell so.
+# Head options of the published networks: head -> variant -> options. Options that the user gives take precedence. The authors' code
+# has 64 bases by default, and their configurations of T and S set 16. OpenMMLab's networks B and L have 16; their layout sets it.
 HEAD_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "hamburger": {"base": {"channels": 512, "rank": 64}, "large": {"channels": 1024, "rank": 64}}
 }
 
 
-def segnext(
-    variant: str = "base",
-    *,
-    use: Use = "pooled",
-    levels: tuple[int, ...] | None = None,
-    drop_path_rate: float = 0.0,
-    grad_checkpointing: bool = False,
-    in_chans: int = 3,
-) -> MSCAN:
-    """SegNeXt's encoder by the name of its variant."""
-    return MSCAN(
-        **VARIANTS[variant],
-        use=use,
-        levels=levels,
-        drop_path_rate=drop_path_rate,
-        grad_checkpointing=grad_checkpointing,
-        in_chans=in_chans,
-    )
+@variant_builder(MSCAN)
+def segnext(variant: str = "base", **options: Any) -> MSCAN:
+    """Builds the encoder of a SegNeXt by the name of its variant."""
+    return MSCAN(**VARIANTS[variant], **options)

@@ -1,16 +1,18 @@
 """ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design (Ma et al., ECCV 2018, arXiv 1807.11164).
 
-Half of the channels pass a unit untouched, the other half passes plain 1x1 and depthwise convolutions; no sums, no grouped 1x1
-convolutions, so that little memory is moved. Units are the authors': they split even from odd channels at their start, and where
-the stride is 2 the shortcut keeps the channels that come in. torchvision and OpenMMLab shuffle at the end of every unit, and there
-give both branches half of the channels: `equal_branches=True`, another network, which no reordering of weights makes of the authors'.
-The authors' classifier has no bias; the dropout of 0.2 before it, of x2_0 and large_164_se, belongs to their training:
-`head.dropout=0.2`.
+In each unit half of the channels are not changed, and the other half pass ordinary 1x1 and depthwise convolutions. There are no sums and no
+grouped 1x1 convolutions, which reduces memory access.
 
-large_50 is the paper's table of large networks, which does not say how its first stage widens 64 channels at stride 1: here by the
-unit that changes channels everywhere else. large_164_se is the network that the authors released as ShuffleNetV2.Large. Its depth,
-error and multiply-adds are those of the paper's SE-ShuffleNet v2-164, its units are not (grouped instead of depthwise convolutions
-on fewer channels). The three classifiers beside it that only its training knew are left out; its own has a bias.
+Units are the authors': they split the channels at their start into even and odd ones, and for stride 2 the shortcut keeps the number
+of input channels. In torchvision and OpenMMLab every unit shuffles at its end, and for stride 2 both branches output half of the channels:
+`equal_branches=True`. That is a different network; no reordering of weights converts one into the other. The authors' classifier has
+no bias. The dropout of 0.2 before it, for x2_0 and large_164_se, belongs to their training recipe: `head.dropout=0.2`.
+
+large_50 is in the paper's table of large networks, which does not specify how the first stage, of stride 1, changes the channels from
+64; here by the unit that changes channels in all other stages. large_164_se is the network that the authors released as
+ShuffleNetV2.Large. Its depth, error and multiply-adds are those of the paper's SE-ShuffleNet v2-164. Its units are not: they have grouped
+convolutions instead of depthwise ones, on fewer channels. Its three additional classifiers, used only in training, are left out;
+its own classifier has a bias.
 """
 
 from __future__ import annotations
@@ -23,13 +25,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
-from spine.layers.checkpointing import checkpointed
-from spine.layers.conv import conv_norm, conv_norm_act, initialise_by_inputs, initialize_stem
+from spine.layers.checkpointing import run_block
+from spine.layers.conv import GlobalAveragePool, conv_norm, conv_norm_act, set_batch_norm
+from spine.layers.initialization import shufflenet_init, shufflenet_stem_init
+from spine.variants import variant_builder
 
 
 def split_channels(x: Tensor) -> tuple[Tensor, ...]:
-    """Even and odd channels: (B, C, h, w) -> two of (B, C / 2, h, w)."""
-    return F.channel_shuffle(x, x.shape[1] // 2).chunk(2, dim=1)  # channels (C / 2, 2) become (2, C / 2)
+    """Splits maps into even and odd channels: (B, C, h, w) -> two of (B, C / 2, h, w)."""
+    return F.channel_shuffle(x, x.shape[1] // 2).chunk(2, dim=1)  # channels (C / 2, 2) -> (2, C / 2)
 
 
 def main_branch(in_channels: int, hidden: int, out_channels: int, stride: int) -> nn.Sequential:
@@ -42,7 +46,10 @@ def main_branch(in_channels: int, hidden: int, out_channels: int, stride: int) -
 
 
 class BasicUnit(nn.Module):
-    """Even channels stay, odd ones are worked on (paper figure 3c); or the two halves, and the shuffle follows."""
+    """Unit of stride 1: the main branch changes the odd channels only (paper figure 3c).
+
+    `shuffle_last`: it changes the second half of the channels instead, and a shuffle follows.
+    """
 
     def __init__(self, channels: int, shuffle_last: bool = False):
         super().__init__()
@@ -59,7 +66,10 @@ class BasicUnit(nn.Module):
 
 
 class DownUnit(nn.Module):
-    """Both branches see all channels (paper figure 3d). The shortcut keeps their number, or gives half of what comes out."""
+    """Unit that changes the number of channels: both branches read all channels (paper figure 3d).
+
+    The shortcut keeps the number of channels, or outputs half of the output channels if `equal_branches`; then a shuffle follows.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 2, equal_branches: bool = False):
         super().__init__()
@@ -77,13 +87,14 @@ class DownUnit(nn.Module):
 
 
 class LargeUnit(nn.Module):
-    """A bottleneck of grouped 3x3 convolutions with squeeze-and-excitation and a sum, on the odd channels.
+    """Bottleneck with a grouped 3x3 convolution, squeeze-and-excitation and a residual connection, on the odd channels.
 
-    Where the channels change, the even ones pass a dense 3x3 and nothing is added; where the stride is 2, a 1x1 mixes all at the end.
+    If the number of channels changes, a dense 3x3 convolution is applied to the even channels, and there is no residual
+    connection. For stride 2, a 1x1 convolution at the end mixes all channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
-        """Channels are those of one half."""
+        """`in_channels`, `out_channels`: of one half."""
         super().__init__()
         self.proj = conv_norm(in_channels, out_channels, 3, stride) if in_channels != out_channels or stride == 2 else None
         self.branch_main = nn.Sequential(
@@ -91,7 +102,7 @@ class LargeUnit(nn.Module):
             conv_norm_act(out_channels, out_channels, 3, stride, groups=8),
             conv_norm(out_channels, out_channels, 1),
         )
-        self.se_block = nn.Sequential(  # nothing is squeezed
+        self.se_block = nn.Sequential(  # without a reduction of the channels
             nn.Linear(out_channels, out_channels),
             nn.ReLU(inplace=True),
             nn.Linear(out_channels, out_channels),
@@ -108,28 +119,26 @@ class LargeUnit(nn.Module):
         return self.down(F.relu(torch.cat(halves, dim=1), inplace=True))
 
 
-class WideConvPool(nn.Module):
-    """The last convolution, then global average: Features -> (B, D)."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1):
-        super().__init__()
-        self.conv_last = conv_norm_act(in_channels, out_channels, kernel)
-
-    def forward(self, features: Features) -> Tensor:
-        """Features -> (B, D)."""
-        return self.conv_last(features.maps[-1]).mean((2, 3))
+def last_conv_pool(in_channels: int, out_channels: int, kernel: int = 1) -> GlobalAveragePool:
+    """The last convolution, then global average."""
+    pool = GlobalAveragePool()
+    pool.add_module("conv_last", conv_norm_act(in_channels, out_channels, kernel))
+    return pool
 
 
 class ShuffleNetV2(Backbone):
-    """Maps at strides 4, 8, 16, 32: of three stages the finest is the max-pooling's. The last convolution belongs to pooling."""
+    """Maps with strides 4, 8, 16, 32; with three stages the finest is that of the max pooling.
+
+    The last convolution is part of pooling.
+    """
 
     def __init__(
         self,
-        *,
         stem: int,
         channels: tuple[int, ...],
         embed_dim: int,
         depths: tuple[int, ...] = (4, 8, 4),
+        *,
         equal_branches: bool = False,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
@@ -141,47 +150,47 @@ class ShuffleNetV2(Backbone):
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
         self.grad_checkpointing = grad_checkpointing
         widths, ends = (stem, *channels), list(itertools.accumulate(depths, initial=0))
-        above = len(depths) - 3  # stages at the stride of the max-pooling
-        self.last_units = [ends[i + above] for i in self.levels]  # units that a map has passed
+        above = len(depths) - 3  # stages with the stride of the max pooling
+        self.last_units = [ends[i + above] for i in self.levels]  # number of units before each map
         self.first_conv = conv_norm_act(in_chans, stem, 3, 2)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.features = nn.ModuleList()
         for stage in range(self.levels[-1] + above):
             self.features.append(DownUnit(widths[stage], widths[stage + 1], 1 if stage < above else 2, equal_branches))
             self.features.extend(BasicUnit(widths[stage + 1], equal_branches) for _ in range(depths[stage] - 1))
-        self.pooling = WideConvPool(widths[-1], embed_dim) if use == "pooled" else nn.Identity()
+        self.pooling = last_conv_pool(widths[-1], embed_dim) if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec(
             tuple(Level(widths[i + above], 4 * 2**i) for i in self.levels),
             embed_dim=embed_dim if use == "pooled" else widths[self.levels[-1] + above],
         )
-        self.apply(initialise_by_inputs)
-        self.first_conv.apply(initialize_stem)
+        self.apply(shufflenet_init)
+        self.first_conv.apply(shufflenet_stem_init)
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the chosen levels."""
         x = self.maxpool(self.first_conv(image))
         maps = [x] if 0 in self.last_units else []
         for i, unit in enumerate(self.features, start=1):
-            x = checkpointed(unit, x) if self.grad_checkpointing and self.training else unit(x)
+            x = run_block(self, unit, x)
             if i in self.last_units:
                 maps.append(x)
         return Features(tuple(maps))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """The stem, each unit, the last convolution."""
+        """The stem; each unit; the last convolution."""
         return [("first_conv.",), *((f"features.{i}.",) for i in range(len(self.features))), ("pooling.",)]
 
 
 class LargeShuffleNetV2(Backbone):
-    """A stem of three convolutions and four stages at strides 4, 8, 16, 32. The last convolution, a 3x3, belongs to pooling."""
+    """A stem of three convolutions and four stages with strides 4, 8, 16, 32. The last convolution, a 3x3, is part of pooling."""
 
     def __init__(
         self,
-        *,
         stem: tuple[int, ...],
         channels: tuple[int, ...],
-        depths: tuple[int, ...],
         embed_dim: int,
+        depths: tuple[int, ...],
+        *,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
         grad_checkpointing: bool = False,
@@ -198,43 +207,41 @@ class LargeShuffleNetV2(Backbone):
         halves = [width // 2 for width in (stem[-1], *channels)]
         for stage in range(self.levels[-1] + 1):
             units = nn.Sequential()
-            for i in range(depths[stage]):  # the authors name them 2a, 2b, ... after stage 2
+            for i in range(depths[stage]):  # the authors' names: 2a, 2b, ... in stage 2
                 source, stride = (halves[stage], 2 if stage > 0 else 1) if i == 0 else (halves[stage + 1], 1)
                 units.add_module(f"{stage + 2}{chr(ord('a') + i)}", LargeUnit(source, halves[stage + 1], stride))
             self.features.append(units)
-        self.pooling = WideConvPool(channels[-1], embed_dim, kernel=3) if use == "pooled" else nn.Identity()
+        self.pooling = last_conv_pool(channels[-1], embed_dim, kernel=3) if use == "pooled" else nn.Identity()
         self.spec = FeatureSpec(
             tuple(Level(channels[i], 4 * 2**i) for i in self.levels),
             embed_dim=embed_dim if use == "pooled" else channels[self.levels[-1]],
         )
-        self.apply(initialize_large)
-        self.first_conv.apply(initialize_stem)
+        self._initialize()
+        set_batch_norm(self, eps=1e-9)
+
+    def _initialize(self) -> None:
+        """Like the small networks; linear layers normal of std 0.01, biases zero (the authors)."""
+        for module in self.modules():
+            shufflenet_init(module)
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+        self.first_conv.apply(shufflenet_stem_init)
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the chosen levels."""
         x, maps = self.maxpool(self.first_conv(image)), []
-        stage: Any
         for i, stage in enumerate(self.features):
-            for unit in stage:
-                x = checkpointed(unit, x) if self.grad_checkpointing and self.training else unit(x)
+            for unit in stage.children():
+                x = run_block(self, unit, x)
             if i in self.levels:
                 maps.append(x)
         return Features(tuple(maps))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """The stem, each unit, the last convolution."""
+        """The stem; each unit; the last convolution."""
         units = [(f"features.{i}.{name}.",) for i, stage in enumerate(self.features) for name, _ in stage.named_children()]
         return [("first_conv.",), *units, ("pooling.",)]
-
-
-def initialize_large(module: nn.Module) -> None:
-    """As the small networks; linear layers normal of std 0.01, and 1e-9 in every norm."""
-    initialise_by_inputs(module)
-    if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.01)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.BatchNorm2d):
-        module.eps = 1e-9
 
 
 # Paper table 5 and the table of large networks in its appendix; ShuffleNetV2.Large as released; micro is ours.
@@ -253,23 +260,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 
-# Options of heads that belong to the published networks: head -> variant -> options. A key that the user gives wins.
+# Head options of the published networks: head -> variant -> options. Options that the user gives take precedence.
 HEAD_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "linear": {variant: {"bias": False} for variant in VARIANTS if variant != "large_164_se"}
 }
 
 
-def shufflenet_v2(
-    variant: str = "x1_0",
-    *,
-    equal_branches: bool = False,
-    use: Use = "pooled",
-    levels: tuple[int, ...] | None = None,
-    grad_checkpointing: bool = False,
-    in_chans: int = 3,
-) -> ShuffleNetV2 | LargeShuffleNetV2:
-    """A ShuffleNet V2 by the name of its variant."""
-    options: dict[str, Any] = {"use": use, "levels": levels, "grad_checkpointing": grad_checkpointing, "in_chans": in_chans}
-    if isinstance(VARIANTS[variant]["stem"], tuple):
+@variant_builder(ShuffleNetV2, LargeShuffleNetV2)
+def shufflenet_v2(variant: str = "x1_0", *, equal_branches: bool = False, **options: Any) -> ShuffleNetV2 | LargeShuffleNetV2:
+    """Builds a ShuffleNet V2 by the name of its variant.
+
+    equal_branches: the units of torchvision and OpenMMLab; large_164_se ignores it.
+    """
+    if variant == "large_164_se":
         return LargeShuffleNetV2(**VARIANTS[variant], **options)
     return ShuffleNetV2(**VARIANTS[variant], equal_branches=equal_branches, **options)

@@ -1,9 +1,11 @@
 """VGG-16 (Simonyan & Zisserman, arXiv 1409.1556), and its dense form DeepLab-LargeFOV (Chen et al., arXiv 1412.7062).
 
-Thirteen 3x3 convolutions without norms, in five groups with max pools between them. `plain` is torchvision's: an adaptive 7x7 average
-takes any image size to the two hidden layers. `largefov` is the trunk of ParseNet (Liu et al., arXiv 1506.04579): two pools lose their
-stride, dilation makes up for it, and the hidden layers are convolutions. Its pools round sizes down, where Caffe rounds up; that is the
-same at the authors' sizes of 8 k + 1 pixels, and a map is then never larger than ceil(H / stride).
+Thirteen 3x3 convolutions without norms, in five groups with max pooling between them. `plain` is torchvision's network: adaptive average
+pooling to 7x7 before the two hidden layers allows any image size.
+
+`largefov` is the backbone of ParseNet (Liu et al., arXiv 1506.04579): two pools have stride 1, dilation compensates for it, and the
+hidden layers are convolutions. Its pools round sizes down, Caffe's round up. Both are equal at the authors' sizes of 8 k + 1 pixels,
+and no map is larger than ceil(H / stride).
 """
 
 from __future__ import annotations
@@ -15,15 +17,17 @@ from torch import Tensor, nn
 
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layers.conv import GlobalAveragePool
+from spine.layers.initialization import kaiming_fan_out, zero_bias
+from spine.variants import variant_builder
 
 DEPTHS = (2, 2, 3, 3, 3)  # paper table 1, column D
 
 
 class HiddenLayers(nn.Module):
-    """Average to 7x7, two linear layers with ReLU and dropout: Features -> (B, D)."""
+    """Average pooling to 7x7, then two linear layers with ReLU and dropout."""
 
     def __init__(self, channels: int, hidden: int, dropout: float, as_convs: bool = False):
-        """`as_convs`: they slide over a map larger than 7x7, and what they say is averaged (timm), instead of the map."""
+        """`as_convs`: on maps larger than 7x7 the layers are convolutions, and their output is averaged instead of the map (timm)."""
         super().__init__()
         self.as_convs = as_convs
         self.fc6 = nn.Linear(channels * 7 * 7, hidden)
@@ -44,7 +48,7 @@ class HiddenLayers(nn.Module):
 
 
 def convolutions(widths: tuple[int, ...], pools: list[nn.Module], dilations: tuple[int, ...], in_chans: int) -> nn.ModuleList:
-    """Groups of (3x3 convolution, ReLU), each closed by its pool, in one list numbered as torchvision's `features`."""
+    """Groups of 3x3 convolutions with ReLU, each followed by its pool, in one list that is numbered as torchvision's `features`."""
     layers = nn.ModuleList()
     for depth, width, pool, dilation in zip(DEPTHS, widths, pools, dilations, strict=True):
         for _ in range(depth):
@@ -55,23 +59,23 @@ def convolutions(widths: tuple[int, ...], pools: list[nn.Module], dilations: tup
 
 
 class VGG16(Backbone):
-    """The classifier's form. Levels are the maps behind pools 2 to 5, at strides 4, 8, 16, 32 (FCN reads pool3, pool4 and pool5)."""
+    """The classifier. Levels are the maps after pools 2 to 5, with strides 4, 8, 16, 32 (FCN reads pool3, pool4 and pool5)."""
 
     LAST_LAYERS = (9, 16, 23, 30)
 
     def __init__(
         self,
-        *,
         widths: tuple[int, ...] = (64, 128, 256, 512, 512),
         hidden: int = 4096,
         hidden_std: float | None = 0.01,
+        *,
         dropout: float = 0.5,
         hidden_as_convs: bool = False,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
         in_chans: int = 3,
     ):
-        """`hidden_std` None draws the hidden layers by Kaiming's rule: 0.01 is for thousands of units, behind few the signal fades."""
+        """`hidden_std`: of the initial hidden layers; None for Kaiming's std (0.01 suits thousands of units, and is too small for few)."""
         super().__init__()
         check_use(use)
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
@@ -83,14 +87,14 @@ class VGG16(Backbone):
             tuple(Level(widths[1 + i], 4 * 2**i) for i in self.levels),
             embed_dim=hidden if use == "pooled" else widths[1 + self.levels[-1]],
         )
-        self.apply(initialize)
+        self.apply(kaiming_fan_out)  # torchvision
+        self.apply(zero_bias)
         for layer in self.pooling.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=hidden_std or (2.0 / layer.in_features) ** 0.5)
-                nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the chosen levels."""
         x, maps = image, []
         for i, layer in enumerate(self.features):
             x = layer(x)
@@ -99,21 +103,21 @@ class VGG16(Backbone):
         return Features(tuple(maps))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """Each convolution, each hidden layer."""
+        """Each convolution; each hidden layer."""
         convs = [(f"features.{i}.",) for i, layer in enumerate(self.features) if isinstance(layer, nn.Conv2d)]
         return [*convs, ("pooling.fc6.",), ("pooling.fc7.",)]
 
 
 class LargeFOV(Backbone):
-    """The dense form. Levels are conv3_3 (stride 4), conv4_3, conv5_3 and fc7 (stride 8), each behind its ReLU, fc7 behind dropout."""
+    """The dense form. Levels are conv3_3 (stride 4), conv4_3, conv5_3 and fc7 (stride 8), each after its ReLU, fc7 after dropout."""
 
     LAST_LAYERS = (15, 22, 29)
 
     def __init__(
         self,
-        *,
         widths: tuple[int, ...] = (64, 128, 256, 512, 512),
         hidden: int = 1024,
+        *,
         dropout: float = 0.5,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
@@ -123,7 +127,7 @@ class LargeFOV(Backbone):
         check_use(use)
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
         self.last_layers = [self.LAST_LAYERS[i] for i in self.levels if i < 3]
-        # pool5 is followed by an average (`pool5a`), which papers on LargeFOV seldom mention
+        # an average pool follows pool5 (`pool5a`), which papers on LargeFOV rarely mention
         pools: list[nn.Module] = [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(3, 1, 1)]
         pools.append(nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.AvgPool2d(3, 1, 1)))
         features = convolutions(widths, pools, (1, 1, 1, 1, 2), in_chans)
@@ -137,12 +141,13 @@ class LargeFOV(Backbone):
         self.pooling = GlobalAveragePool() if use == "pooled" else nn.Identity()
         offered = (Level(widths[2], 4), Level(widths[3], 8), Level(widths[4], 8), Level(hidden, 8))
         self.spec = FeatureSpec(tuple(offered[i] for i in self.levels), embed_dim=offered[self.levels[-1]].channels)
-        self.apply(initialize)
+        self.apply(kaiming_fan_out)
+        self.apply(zero_bias)
         for layer in (self.fc6, self.fc7) if self.dense else ():
             nn.init.xavier_uniform_(layer.weight)  # new layers of DeepLab and ParseNet
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the chosen levels."""
         x, maps = image, []
         for i, layer in enumerate(self.features):
             x = layer(x)
@@ -159,14 +164,6 @@ class LargeFOV(Backbone):
         return [*convs, ("fc6.",), ("fc7.",)]
 
 
-def initialize(module: nn.Module) -> None:
-    """Kaiming normal over the fan out, biases zero (torchvision)."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
 # Column D of the paper, and the layer list of DeepLab-LargeFOV; micro is ours.
 VARIANTS: dict[str, dict[str, Any]] = {
     "micro": {"widths": (16, 32, 64, 64, 64), "hidden": 128, "hidden_std": None, "dropout": 0.0},
@@ -175,23 +172,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+@variant_builder(VGG16, LargeFOV)
 def vgg16(
-    variant: str = "plain",
-    *,
-    use: Use = "pooled",
-    levels: tuple[int, ...] | None = None,
-    dropout: float | None = None,
-    hidden_as_convs: bool = False,
-    in_chans: int = 3,
+    variant: str = "plain", *, dropout: float | None = None, hidden_as_convs: bool = False, **options: Any
 ) -> VGG16 | LargeFOV:
-    """A VGG-16 by the name of its variant; `dropout` None takes the variant's own (0.5, and none for micro).
+    """Builds a VGG-16 by the name of its variant.
 
-    `hidden_as_convs` lets the hidden layers of the classifier's form slide over large maps, as timm does; those of largefov always do.
+    dropout: of the hidden layers; None for that of the variant (0.5; 0 for micro). hidden_as_convs: applies the hidden layers of the
+    classifier as convolutions on large maps, as timm does; largefov always does.
     """
-    numbers = dict(VARIANTS[variant])
-    if variant != "largefov":
-        numbers["hidden_as_convs"] = hidden_as_convs
+    hyperparameters = dict(VARIANTS[variant])
     if dropout is not None:
-        numbers["dropout"] = dropout
-    network = LargeFOV if variant == "largefov" else VGG16
-    return network(**numbers, use=use, levels=levels, in_chans=in_chans)
+        hyperparameters["dropout"] = dropout
+    if variant == "largefov":
+        return LargeFOV(**hyperparameters, **options)
+    return VGG16(**hyperparameters, hidden_as_convs=hidden_as_convs, **options)

@@ -1,9 +1,11 @@
 """Xception: Deep Learning with Depthwise Separable Convolutions (Chollet, CVPR 2017, arXiv 1610.02357).
 
-Channels and places are mixed apart: every convolution but the first two is a depthwise 3x3 and then a 1x1, with nothing between them.
-Padding is symmetric and batch norm has PyTorch's eps, as in Cadene's port and timm (Keras pads stride-2 layers of even maps at the
-right and bottom only, and has eps 1e-3). The stem is not padded, so that the map at stride 4 is a pixel smaller than H / 4; the
-coarser maps have H / stride again where H is a multiple of 8. Dropout of 0.5 before the classifier belongs to the head.
+Channels and positions are mixed separately: all convolutions except the first two are a depthwise 3x3 and then a 1x1, without an activation
+between them.
+
+Padding is symmetric and batch norm has PyTorch's eps, as in Cadene's port and timm. (Keras pads stride-2 layers of even maps at the
+right and bottom only, and has eps 1e-3.) The stem has no padding: the map with stride 4 is one pixel smaller than H / 4. The coarser
+maps have H / stride again if H is a multiple of 8. The dropout of 0.5 before the classifier is an option of the head.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from torch import Tensor, nn
 
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layers.conv import GlobalAveragePool
+from spine.layers.initialization import kaiming_fan_out
+from spine.variants import variant_builder
 
 
 class SeparableConv2d(nn.Module):
@@ -32,14 +36,14 @@ class SeparableConv2d(nn.Module):
 
 
 class Block(nn.Module):
-    """ReLU, separable convolution and norm, once for each pair of `channels`; a max pool where it strides; a shortcut (figure 5)."""
+    """ReLU, separable convolution and norm for each pair of `channels`; max pooling if `stride` > 1; a shortcut (figure 5)."""
 
     def __init__(self, channels: tuple[int, ...], stride: int, relu_first: bool = True):
         super().__init__()
         self.rep = nn.Sequential()
         for i, (narrow, wide) in enumerate(itertools.pairwise(channels)):
             if i > 0 or relu_first:
-                self.rep.append(nn.ReLU(inplace=i > 0))  # the first must leave x to the shortcut as it is
+                self.rep.append(nn.ReLU(inplace=i > 0))  # the first ReLU must not change the input of the shortcut
             self.rep.append(SeparableConv2d(narrow, wide))
             self.rep.append(nn.BatchNorm2d(wide))
         self.projected = stride > 1 or channels[0] != channels[-1]
@@ -55,15 +59,15 @@ class Block(nn.Module):
 
 
 class Xception(Backbone):
-    """Entry flow (strides 2 to 16), middle flow at stride 16, exit flow at stride 32. Maps are what stands behind a ReLU, as in timm."""
+    """Entry flow (strides 2 to 16), middle flow (stride 16), exit flow (stride 32). Maps are taken after a ReLU, as in timm."""
 
     def __init__(
         self,
-        *,
         stem: tuple[int, int] = (32, 64),
         entry: tuple[int, int, int] = (128, 256, 728),
         middle_blocks: int = 8,
         exit_flow: tuple[int, int, int] = (1024, 1536, 2048),
+        *,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
         in_chans: int = 3,
@@ -80,7 +84,7 @@ class Xception(Backbone):
         blocks = [Block((stem[1], entry[0], entry[0]), 2, relu_first=False)]  # the stem ends in a ReLU
         blocks += [Block((narrow, wide, wide), 2) for narrow, wide in itertools.pairwise(entry)]
         blocks += [Block((middle,) * 4, 1) for _ in range(middle_blocks)]
-        blocks += [Block((middle, middle, first), 2)]  # it widens in its second convolution, those of the entry in their first
+        blocks += [Block((middle, middle, first), 2)]  # widens in its second convolution; the entry blocks in their first
         ends = (1, 2, 3 + middle_blocks, len(blocks))
         self.last_blocks = [str(ends[i]) for i in self.levels if i < 3]
         self.blocks = nn.ModuleDict({str(i): block for i, block in enumerate(blocks[: ends[self.levels[-1]]], 1)})
@@ -93,10 +97,10 @@ class Xception(Backbone):
         self.pooling = GlobalAveragePool() if use == "pooled" else nn.Identity()
         channels = (*entry, last)
         self.spec = FeatureSpec(tuple(Level(channels[i], 4 * 2**i) for i in self.levels), embed_dim=channels[self.levels[-1]])
-        self.apply(initialize)
+        self.apply(kaiming_fan_out)  # timm; the paper does not specify it, and Keras uses Glorot's
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the levels it was built for."""
+        """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the chosen levels."""
         x = self.relu(self.bn1(self.conv1(image)))
         x = self.relu(self.bn2(self.conv2(x)))
         maps = []
@@ -110,15 +114,9 @@ class Xception(Backbone):
         return Features(tuple(maps))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """The stem, each block, the two last convolutions."""
+        """The stem; each block; the last two convolutions."""
         blocks = [(f"blocks.{name}.",) for name in self.blocks]
         return [("conv1.", "bn1.", "conv2.", "bn2."), *blocks, ("conv3.", "bn3.", "conv4.", "bn4.")]
-
-
-def initialize(module: nn.Module) -> None:
-    """Kaiming normal over the fan out (timm; the paper does not say, Keras has Glorot's)."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 # Paper figure 5; micro is ours.
@@ -128,8 +126,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def xception(
-    variant: str = "standard", *, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3
-) -> Xception:
-    """An Xception by the name of its variant."""
-    return Xception(**VARIANTS[variant], use=use, levels=levels, in_chans=in_chans)
+@variant_builder(Xception)
+def xception(variant: str = "standard", **options: Any) -> Xception:
+    """Builds an Xception by the name of its variant."""
+    return Xception(**VARIANTS[variant], **options)

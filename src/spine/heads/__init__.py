@@ -1,1 +1,1 @@
-"""One file a head."""
+"""One file per head."""

@@ -1,4 +1,4 @@
-"""A fully convolutional segmentation head (Long et al., arXiv 1411.4038) over several maps, as HRNet's dense code joins them."""
+"""Fully convolutional segmentation head (Long et al., arXiv 1411.4038) that joins several maps as HRNet's dense code does."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from spine.task_spec import HeadInput
 
 
 class FCN(Head):
-    """Joins its maps at the finest stride, two 3x3 convolutions, classifier.
+    """Joins the maps at the finest stride, then two 3x3 convolutions and the classifier.
 
-    Joining is a 1x1 convolution over the concatenated, upsampled maps. It is computed level by level before upsampling and summed,
-    which is the same linear map (bilinear weights sum to one) at a fraction of the cost.
+    The join is a 1x1 convolution of the concatenated, upsampled maps. It is computed per level before upsampling, and summed. This is
+    the same linear function, because bilinear weights sum to one, at a fraction of the cost.
     """
 
     reads: ClassVar[HeadInput] = "maps"

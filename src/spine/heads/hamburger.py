@@ -1,8 +1,10 @@
-"""SegNeXt's decoder: three maps, and matrix factorisation for global context.
+"""SegNeXt's decoder: joins three maps and adds global context by matrix factorization.
 
 SegNeXt (Guo et al., arXiv 2209.08575, section 3.2); Hamburger: Is Attention Better Than Matrix Decomposition? (Geng et al.,
-arXiv 2109.04553). One thing differs from the authors' code: they draw the start bases anew at every forward, in evaluation too, so
-that their answers depend on the random state; here evaluation starts from fixed bases.
+arXiv 2109.04553).
+
+One difference from the authors' code: they draw random initial bases in every forward pass, also in evaluation, so their predictions
+depend on the random state. Here evaluation starts from fixed bases.
 """
 
 from __future__ import annotations
@@ -16,16 +18,17 @@ from torch import Tensor, nn
 from spine.errors import InputError
 from spine.interfaces import Features, FeatureSpec, Head
 from spine.layers.conv import resize_map
+from spine.layers.initialization import kaiming_fan_out
 from spine.layers.precision import at_least_float32, without_autocast
 from spine.layers.pyramid import pyramid_for
 from spine.task_spec import HeadInput
 
-GROUPS = 32  # of every group norm
+GROUPS = 32  # of all group norms
 EPS = 1e-6  # in the denominators
 
 
 class ConvGroupNorm(nn.Module):
-    """1x1 convolution without bias, group norm, ReLU where asked for."""
+    """1x1 convolution without bias, group norm, and ReLU if `relu`."""
 
     def __init__(self, in_channels: int, out_channels: int, relu: bool = True):
         super().__init__()
@@ -39,14 +42,14 @@ class ConvGroupNorm(nn.Module):
 
 
 class NMF(nn.Module):
-    """Non-negative matrix factorisation by multiplicative updates; gradients flow through every step."""
+    """Non-negative matrix factorization by multiplicative updates. Gradients pass through all steps."""
 
     def __init__(self, rank: int, train_steps: int = 6, eval_steps: int = 7):
         super().__init__()
         self.rank, self.train_steps, self.eval_steps = rank, train_steps, eval_steps
 
     def _start(self, x: Tensor) -> Tensor:
-        """Raw bases (B, C, R): drawn anew in training, the same for every image and call in evaluation."""
+        """Returns the initial bases (B, C, R), not normalized: random in training, the same for all images and calls in evaluation."""
         B, C, _ = x.shape
         if self.training:
             return torch.rand(B, C, self.rank, device=x.device, dtype=x.dtype)
@@ -54,7 +57,7 @@ class NMF(nn.Module):
         return torch.rand(1, C, self.rank, generator=generator, device="cpu").to(x).expand(B, -1, -1)
 
     def forward(self, x: Tensor, bases: Tensor | None = None) -> Tensor:
-        """Non-negative (B, C, N), raw bases (B, C, R) or None -> the approximation bases @ coefficients^T (B, C, N)."""
+        """Non-negative (B, C, N), initial bases (B, C, R) or None -> the approximation bases @ coefficients^T (B, C, N)."""
         bases = F.normalize(self._start(x) if bases is None else bases.to(x), dim=1)
         coefficients = F.softmax(x.transpose(1, 2) @ bases, dim=-1)  # (B, N, R)
         for _ in range(self.train_steps if self.training else self.eval_steps):
@@ -71,24 +74,24 @@ class NMF(nn.Module):
 
 
 class Hamburger(nn.Module):
-    """Bread (1x1 convolution), ham (factorisation), bread, and a shortcut."""
+    """1x1 convolution ("bread"), matrix factorization ("ham"), 1x1 convolution, and a residual connection."""
 
     def __init__(self, channels: int, rank: int):
         super().__init__()
-        self.ham_in = nn.ModuleDict({"conv": nn.Conv2d(channels, channels, 1)})  # the one convolution here with a bias
+        self.ham_in = nn.ModuleDict({"conv": nn.Conv2d(channels, channels, 1)})  # the only convolution here with a bias
         self.ham = NMF(rank)
         self.ham_out = ConvGroupNorm(channels, channels, relu=False)
 
     def forward(self, x: Tensor, bases: Tensor | None = None) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
         enjoy = F.relu(self.ham_in["conv"](x))
-        with without_autocast(x):  # quotients of small sums need float32
+        with without_autocast(x):  # divisions by small sums need float32
             ham = self.ham(at_least_float32(enjoy.flatten(2)), bases).to(enjoy.dtype)
         return F.relu(x + self.ham_out(ham.unflatten(2, enjoy.shape[-2:])))
 
 
 class HamburgerHead(Head):
-    """Three coarsest maps, joined at the finest of them; squeeze, hamburger, align, classifier."""
+    """Joins the three coarsest maps at the finest of them, then squeeze, hamburger, align and classifier."""
 
     reads: ClassVar[HeadInput] = "maps"
     levels: ClassVar[tuple[int, ...] | None] = (1, 2, 3)
@@ -103,12 +106,13 @@ class HamburgerHead(Head):
         self.align = ConvGroupNorm(channels, channels)
         self.drop = nn.Dropout2d(dropout)
         self.conv_seg = nn.Conv2d(channels, num_outputs, 1)
-        for layer in self.modules():  # normal of std sqrt(2 / fan out)
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        self.apply(kaiming_fan_out)
 
     def forward(self, features: Features, bases: Tensor | None = None) -> Tensor:
-        """Features, raw non-negative start bases (B, channels, rank) or None -> logits (B, classes, h, w) at the finest stride read."""
+        """Features -> logits (B, classes, h, w) at the finest stride of the three maps.
+
+        `bases`: non-negative initial bases (B, channels, rank); None for those of NMF.
+        """
         maps = features.maps if self.pyramid is None else self.pyramid(features.maps)
         x = self.squeeze(torch.cat([resize_map(x, maps[0].shape[-2:]) for x in maps], dim=1))
         return self.conv_seg(self.drop(self.align(self.hamburger(x, bases))))

@@ -1,4 +1,4 @@
-"""Keypoint heatmaps: HRNet's 1x1 convolution, behind the deconvolutions of Simple Baselines (Xiao et al., arXiv 1804.06208)."""
+"""Keypoint heatmaps: the deconvolutions of Simple Baselines (Xiao et al., arXiv 1804.06208), then HRNet's 1x1 convolution."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ STRIDE = 4  # of the heatmaps
 
 
 class Heatmap(Head):
-    """One map a keypoint at stride 4: from the finest map of a fused backbone, else from the coarsest through deconvolutions."""
+    """One heatmap per keypoint with stride 4.
+
+    It reads the finest map of a fused backbone (HRNet), and otherwise the coarsest, upsampled by deconvolutions.
+    """
 
     reads: ClassVar[HeadInput] = "maps"
 
     @classmethod
     def choose_levels(cls, spec: FeatureSpec) -> tuple[int, ...]:
-        """The finest level where all have exchanged (HRNet), else the coarsest."""
+        """Returns the finest level of a fused backbone (HRNet), else the coarsest."""
         return (0,) if spec.fused else (-1,)
 
     def __init__(self, spec: FeatureSpec, num_outputs: int, *, channels: int = 256):

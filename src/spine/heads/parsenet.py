@@ -1,7 +1,8 @@
 """ParseNet: Looking Wider to See Better (Liu et al., arXiv 1506.04579).
 
-The average of the whole map is put beside every local feature. Their lengths differ by orders of magnitude, so both are brought to
-length one and given a learned scale a channel (section 3.3). As published it stands on `backbone=vgg16 backbone.variant=largefov`.
+Concatenates the average of the whole map to the features of each position. Their norms differ by orders of magnitude, so both are
+divided by their L2 norm and multiplied by a learned scale per channel (section 3.3). The published network is
+`backbone=vgg16 backbone.variant=largefov`.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from torch import Tensor, nn
 
 from spine.errors import InputError
 from spine.interfaces import Features, FeatureSpec, Head
+from spine.layers.initialization import zero_bias
 from spine.layers.precision import at_least_float32
 from spine.task_spec import HeadInput
 
-EPS = 1e-10  # added to the sum of squares, under the root
-SCALE = 10.0  # at the start; features of length one are too small to learn from
+EPS = 1e-10  # added to the sum of squares, inside the square root
+SCALE = 10.0  # initial scale; features of norm one are too small for training
 
 
 class L2Norm(nn.Module):
-    """Every position's features divided by their length, times a learned scale a channel."""
+    """Divides the features of each position by their L2 norm, and multiplies them by a learned scale per channel."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -29,19 +31,19 @@ class L2Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
-        wide = at_least_float32(x)  # the squares of float16 overflow, and so does the inverse of a length near zero
+        wide = at_least_float32(x)  # in float16 squares overflow, and inverses of norms near zero too
         unit = wide * (wide.square().sum(1, keepdim=True) + EPS).rsqrt()
         return unit.to(torch.promote_types(x.dtype, self.scale.dtype)) * self.scale
 
 
 class ParseNet(Head):
-    """Local and global context of one map, joined before the classifier (early fusion) or as the sum of two classifiers (late)."""
+    """Local features and global context of one map, joined before the classifier (early fusion) or as the sum of two (late fusion)."""
 
     reads: ClassVar[HeadInput] = "maps"
 
     @classmethod
     def choose_levels(cls, spec: FeatureSpec) -> tuple[int, ...]:
-        """The finest level where all have exchanged (HRNet), else the coarsest."""
+        """Returns the finest level of a fused backbone (HRNet), else the coarsest."""
         return (0,) if spec.fused else (-1,)
 
     def __init__(self, spec: FeatureSpec, num_outputs: int, *, fusion: str = "early"):
@@ -57,12 +59,12 @@ class ParseNet(Head):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+                zero_bias(layer)
 
     def forward(self, features: Features) -> Tensor:
-        """Features -> logits (B, classes, h, w) at the stride of the map that is read."""
+        """Features -> logits (B, classes, h, w) at the stride of the input map."""
         x = features.maps[-1]
-        context = self.global_norm(x.mean((2, 3), keepdim=True))  # averaged first, then brought to length one
+        context = self.global_norm(x.mean((2, 3), keepdim=True))  # averaged before it is normalized
         x = self.local_norm(x)
         if self.global_score is not None:
             return self.score(x) + self.global_score(context)

@@ -1,4 +1,4 @@
-"""One linear layer on every token: BEiT's guess of visual words (Bao et al., arXiv 2106.08254), SimMIM's of pixels (arXiv 2111.09886)."""
+"""Linear head on tokens: predicts visual tokens (BEiT, Bao et al., arXiv 2106.08254) or pixels (SimMIM, arXiv 2111.09886)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spine.task_spec import HeadInput
 
 
 class TokenClassifier(Head):
-    """What each patch is, seen or hidden; it reads encoders that hand over every patch."""
+    """One linear layer on each patch, visible or masked. It needs an encoder that returns all patches."""
 
     reads: ClassVar[HeadInput] = "tokens"
     masking: ClassVar[tuple[str, ...]] = ("replace",)
@@ -23,5 +23,5 @@ class TokenClassifier(Head):
         nn.init.zeros_(self.lm_head.bias)
 
     def forward(self, tokens: Tokens, patch_mask: Tensor) -> Tensor:
-        """Tokens of all patches, (B, N) True = hidden -> (B, N, outputs)."""
+        """Tokens of all patches, (B, N) True = masked -> (B, N, outputs)."""
         return self.lm_head(tokens.patches)

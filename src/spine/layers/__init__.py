@@ -1,1 +1,1 @@
-"""Parts that two or more files use."""
+"""Layers and functions that two or more networks share."""

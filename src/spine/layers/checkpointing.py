@@ -1,4 +1,4 @@
-"""Gradient checkpointing: memory for time (Chen et al., arXiv 1604.06174)."""
+"""Gradient checkpointing (Chen et al., arXiv 1604.06174)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,24 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from spine.interfaces import Backbone
+
+
+def run_block(backbone: Backbone, block: nn.Module, *inputs: Any) -> Any:
+    """Returns block(*inputs), with gradient checkpointing if `backbone.grad_checkpointing` is set and `backbone` is training.
+
+    With gradient checkpointing only the inputs are stored. The activations are recomputed in the backward pass, with the same
+    random numbers.
+    """
+    if backbone.grad_checkpointing and backbone.training:
+        contexts = lambda: (contextlib.nullcontext(), _frozen_statistics(block))  # noqa: E731
+        return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
+    return block(*inputs)
+
 
 @contextlib.contextmanager
-def _statistics_at_rest(block: nn.Module) -> Iterator[None]:
-    """Batch norms normalise by their batch, and their running statistics stay: a second forward must not count twice."""
+def _frozen_statistics(block: nn.Module) -> Iterator[None]:
+    """Freezes the running statistics of batch norms during recomputation, because the first forward pass has updated them."""
     norms = [layer for layer in block.modules() if isinstance(layer, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -25,9 +39,3 @@ def _statistics_at_rest(block: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked.sub_(1)
-
-
-def checkpointed(block: nn.Module, *inputs: Any) -> Any:
-    """block(*inputs), of which only the inputs are kept; the rest is computed again in the backward pass, with the same random numbers."""
-    contexts = lambda: (contextlib.nullcontext(), _statistics_at_rest(block))  # noqa: E731
-    return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)

@@ -1,38 +1,41 @@
-"""Convolutional parts that backbones and heads share."""
+"""Convolutional layers and pooling."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spine.interfaces import Features
+
 
 def round_channels(channels: float) -> int:
-    """The nearest multiple of 8, at least 8, and one step up where rounding would lose more than a tenth (the MobileNets)."""
+    """Rounds to a multiple of 8, at least 8. Rounds up if the nearest multiple is more than 10 % smaller (the MobileNets)."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
+def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
+    """Pads maps (B, C, h, w) as TensorFlow's SAME: for ceil(side / stride) outputs, the odd row and column at bottom and right."""
+    down, right = (max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in x.shape[-2:])
+    return F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2), value=value)
+
+
 class SameConv2d(nn.Conv2d):
-    """Pads as TensorFlow's SAME: what ceil(side / stride) outputs need, the odd row at the bottom, the odd column at the right."""
+    """Convolution with a square kernel and TensorFlow's SAME padding."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C', ceil(h / stride), ceil(w / stride))."""
-        down, across = (
-            max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
-            for side, stride, kernel in zip(x.shape[-2:], self.stride, self.kernel_size, strict=True)
-        )
-        x = F.pad(x, (across // 2, across - across // 2, down // 2, down - down // 2))
+        x = pad_same(x, self.kernel_size[0], self.stride[0])
         return F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
 
 
 def conv_norm(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, *, same: bool = False
 ) -> nn.Sequential:
-    """Convolution without bias that keeps the size (up to its stride), then batch norm. `same` pads strides as TensorFlow."""
-    convolution = SameConv2d if same and stride > 1 else nn.Conv2d  # the two pad alike where nothing strides
+    """Convolution without bias, padded by half the kernel, and batch norm. `same`: with TensorFlow's SAME padding."""
+    convolution = SameConv2d if same and stride > 1 else nn.Conv2d  # for stride 1 both paddings are equal
     return nn.Sequential(
         convolution(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -49,54 +52,47 @@ def conv_norm_act(
     *,
     same: bool = False,
 ) -> nn.Sequential:
-    """conv_norm, then an activation in place."""
+    """`conv_norm`, and an activation in place."""
     return conv_norm(in_channels, out_channels, kernel, stride, groups, same=same).append(act(inplace=True))
 
 
-def initialise_by_inputs(module: nn.Module) -> None:
-    """Convolutions normal of std 1 / (input channels of a group), norms' biases 0.0001: the authors' ShuffleNets."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.normal_(module.weight, std=1.0 / module.weight.shape[1])
-    elif isinstance(module, nn.BatchNorm2d):
-        nn.init.constant_(module.bias, 0.0001)
-
-
-def initialize_stem(module: nn.Module) -> None:
-    """Convolutions normal of std 0.01: the authors' ShuffleNets where they read the image."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.normal_(module.weight, std=0.01)
+def set_batch_norm(net: nn.Module, eps: float, momentum: float = 0.1) -> None:
+    """Sets eps and momentum of all batch norms of a network."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps, module.momentum = eps, momentum
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """Layer norm over the channels of a map (B, C, h, w). The permutes are views where the map is channels_last."""
+    """Layer norm over the channels of maps (B, C, h, w). For channels_last maps the permutations do not copy."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class GlobalAveragePool(nn.Module):
-    """Mean of the coarsest map: Features -> (B, C)."""
+class GlobalAveragePool(nn.Sequential):
+    """Applies its layers, if any, to the coarsest map, and averages over all positions."""
 
-    def forward(self, features) -> Tensor:
+    def forward(self, features: Features) -> Tensor:
         """Features -> (B, C)."""
-        return features.maps[-1].mean((2, 3))
+        return super().forward(features.maps[-1]).mean((2, 3))
 
 
 class PoolNorm(nn.Module):
-    """Mean of the coarsest map, THEN layer norm: Features -> (B, C)."""
+    """Global average of the coarsest map, then layer norm."""
 
     def __init__(self, dim: int, eps: float):
         super().__init__()
         self.norm = nn.LayerNorm(dim, eps=eps)
 
-    def forward(self, features) -> Tensor:
+    def forward(self, features: Features) -> Tensor:
         """Features -> (B, C)."""
         return self.norm(features.maps[-1].mean((2, 3)))
 
 
 def resize_map(x: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
-    """Resizes maps (B, C, h, w) to `size`; nothing is done where they have it."""
+    """Resizes maps (B, C, h, w) to `size` (height, width), without align_corners. Returns `x` if it has that size."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, tuple(size), mode=mode, align_corners=False if mode == "bilinear" else None)

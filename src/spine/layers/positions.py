@@ -1,4 +1,4 @@
-"""What tells tokens where they are: tables of positions and of offsets, and how they meet another image size."""
+"""Absolute and relative position embeddings, and their interpolation to other image sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ Grid = tuple[int, int]  # patches down and across
 
 
 def sincos_positions(dim: int, grid: Grid) -> Tensor:
-    """Fixed two-dimensional sine-cosine positions (1, h * w, dim), the column first, as in MAE (`util/pos_embed.py`)."""
+    """Returns a fixed 2D sine-cosine position embedding (1, h * w, dim), columns before rows, as in MAE (`util/pos_embed.py`).
+
+    Raises InputError if `dim` is not a multiple of 4.
+    """
     if dim % 4:
         raise InputError(f"Sine-cosine positions need a width that is a multiple of 4; it is {dim}.")
     frequencies = 1.0 / 10000 ** (torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
@@ -25,7 +28,10 @@ def sincos_positions(dim: int, grid: Grid) -> Tensor:
 
 
 def resize_positions(table: Tensor, old: Grid, new: Grid) -> Tensor:
-    """Resizes a table (1, extra + h * w, D) of positions as a two-dimensional grid, bicubically; what stands before it is kept."""
+    """Resizes a position embedding (1, extra + h * w, D) to another grid by 2D bicubic interpolation.
+
+    The first `extra` rows, those of class tokens, are not changed.
+    """
     if tuple(old) == tuple(new):
         return table
     extra = table.shape[1] - old[0] * old[1]
@@ -35,48 +41,51 @@ def resize_positions(table: Tensor, old: Grid, new: Grid) -> Tensor:
     return torch.cat([kept, grid.flatten(2).transpose(1, 2).to(kept.dtype)], dim=1)
 
 
-def progression(old: int, new: int) -> list[float]:
-    """Where the offsets 1 .. new - 1 lie among the offsets 0 .. old - 1 of a table that was learned for `old` patches.
-
-    The old offset k is put at 1 + q + ... + q^(k-1), with q such that the farthest old one meets the farthest new one: near offsets keep
-    their meaning, far ones are stretched (BEiT's code). A smaller grid takes the near ones as they are.
-    """
-    if new <= old or old < 2:
-        return [min(float(k), old - 1.0) for k in range(1, new)]
-    low, high = 1.0, 2.0 * new
-    for _ in range(80):  # bisection
-        ratio = (low + high) / 2
-        low, high = (low, ratio) if sum(ratio**k for k in range(old - 1)) > new - 1 else (ratio, high)
-    places = [sum(low**i for i in range(k)) for k in range(old)]
-    where = []
-    for offset in range(1, new):
-        below = max(k for k in range(old - 1) if places[k] <= offset)
-        where.append(min(below + (offset - places[below]) / (places[below + 1] - places[below]), old - 1.0))
-    return where
-
-
-@functools.lru_cache(maxsize=32)
-@torch.inference_mode(False)  # a cached inference tensor would stop the training that comes after it
-def sampling_points(old: Grid, new: Grid) -> Tensor:
-    """Points (1, 2h' - 1, 2w' - 1, 2) x, y in [-1, 1] of a table for `old` patches at which one for `new` patches is read."""
-    axes = []
-    for before, after in zip(old, new, strict=True):
-        far = [place / max(before - 1, 1) for place in progression(before, after)]
-        axes.append(torch.tensor([*(-x for x in reversed(far)), 0.0, *far], dtype=torch.float64, device="cpu"))
-    y, x = torch.meshgrid(*axes, indexing="ij")
-    return torch.stack([x, y], dim=-1)[None]
-
-
 def resize_relative_positions(table: Tensor, old: Grid, new: Grid) -> Tensor:
-    """Resizes a table ((2h - 1)(2w - 1) + extra, heads) of offsets in two dimensions; what stands behind it is kept.
+    """Resizes a 2D relative position bias table ((2h - 1)(2w - 1) + extra, heads) to another grid.
 
-    Offsets are spaced in a geometric progression as in BEiT's code, which interpolates by a cubic spline; here by cubic convolution.
+    The last `extra` rows, those of class tokens, are not changed. Source positions are spaced in a geometric progression as in
+    BEiT's code, which interpolates by a cubic spline; here the interpolation is bicubic convolution.
     """
     if tuple(old) == tuple(new):
         return table
     rows, columns = (2 * side - 1 for side in old)
     grid, kept = table[: rows * columns], table[rows * columns :]
     maps = at_least_float32(grid.T.reshape(1, -1, rows, columns))
-    points = sampling_points(tuple(old), tuple(new)).to(maps)
+    points = _sampling_points(tuple(old), tuple(new)).to(maps)
     maps = F.grid_sample(maps, points, mode="bicubic", padding_mode="border", align_corners=True)
     return torch.cat([maps[0].flatten(1).T.to(kept.dtype), kept])
+
+
+@functools.lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a cached inference tensor would raise an error in later training
+def _sampling_points(old: Grid, new: Grid) -> Tensor:
+    """Source points (1, 2h' - 1, 2w' - 1, 2), x and y in [-1, 1], for resizing a relative position bias table."""
+    axes = []
+    for before, after in zip(old, new, strict=True):
+        positive = [x / max(before - 1, 1) for x in source_coordinates(before, after)]
+        axes.append(torch.tensor([*(-x for x in reversed(positive)), 0.0, *positive], dtype=torch.float64, device="cpu"))
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack([x, y], dim=-1)[None]
+
+
+def source_coordinates(old: int, new: int) -> list[float]:
+    """Source coordinates in 0 .. old - 1 of the relative positions 1 .. new - 1, for a table that was learned with `old` patches.
+
+    For a larger grid (BEiT's code), the learned relative position k is assigned to 1 + q + ... + q^(k-1), with q such that
+    the largest learned position is assigned to the largest new one. So small relative positions keep their biases, and large ones
+    are stretched. For a smaller grid, the coordinates are the positions themselves.
+    """
+    if new <= old or old < 2:
+        return [min(float(k), old - 1.0) for k in range(1, new)]
+    low, high = 1.0, 2.0 * new
+    for _ in range(80):  # bisection for q
+        ratio = (low + high) / 2
+        low, high = (low, ratio) if sum(ratio**k for k in range(old - 1)) > new - 1 else (ratio, high)
+    learned = [sum(low**i for i in range(k)) for k in range(old)]
+    coordinates = []
+    for position in range(1, new):
+        below = max(k for k in range(old - 1) if learned[k] <= position)
+        fraction = (position - learned[below]) / (learned[below + 1] - learned[below])
+        coordinates.append(min(below + fraction, old - 1.0))
+    return coordinates

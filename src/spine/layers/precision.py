@@ -1,4 +1,4 @@
-"""Number formats inside autocast regions."""
+"""Precision of tensors inside and outside autocast."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half-precision tensors as float32; float32 and float64 as they are."""
+    """Converts half-precision tensors to float32. Returns float32 and float64 tensors unchanged."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 @contextlib.contextmanager
 def without_autocast(x: Tensor) -> Iterator[None]:
-    """A region in which operations keep their inputs' number format, on the device of `x`."""
+    """Disables autocast on the device of `x`."""
     if not torch.amp.is_autocast_available(x.device.type):  # the meta device
         yield
         return

@@ -1,4 +1,4 @@
-"""Turns the equal maps of a token model into a pyramid."""
+"""Feature pyramid from the maps of a token network."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from spine.interfaces import FeatureSpec, Level
 
 
 class TokenPyramid(nn.Module):
-    """Equal maps of stride s -> the coarsest `count` of s/4, s/2, s, 2s: transposed convolutions with batch norm and GELU, max-pooling.
+    """Rescales maps that all have stride s to the coarsest `count` of the strides s/4, s/2, s and 2s.
 
-    From BEiT's code for dense tasks (`semantic_segmentation/backbone/beit.py`).
+    Upsampling is by transposed convolutions, with batch norm and GELU between two of them; downsampling is max pooling. As in
+    BEiT's code for dense tasks (`semantic_segmentation/backbone/beit.py`).
     """
 
     def __init__(self, channels: int, count: int):
@@ -30,12 +31,12 @@ class TokenPyramid(nn.Module):
         self.scales = nn.ModuleList(scales[4 - count :])
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """`count` maps (B, D, h, w) -> of four: (B, D, 4h, 4w), (B, D, 2h, 2w), (B, D, h, w), (B, D, h / 2, w / 2)."""
+        """Four maps (B, D, h, w) -> (B, D, 4h, 4w), (B, D, 2h, 2w), (B, D, h, w), (B, D, h / 2, w / 2); fewer: the last ones."""
         return tuple(scale(x) for scale, x in zip(self.scales, maps, strict=True))
 
 
 def pyramid_for(spec: FeatureSpec) -> tuple[TokenPyramid | None, tuple[Level, ...]]:
-    """A pyramid where `spec` holds two to four maps of one stride, else None; and the levels that a head then reads."""
+    """Returns a pyramid if `spec` has two to four maps of one stride, else None; and the levels that the head then reads."""
     count = len(spec.levels)
     if not 2 <= count <= 4 or len({level.stride for level in spec.levels}) > 1:
         return None, spec.levels

@@ -1,4 +1,4 @@
-"""The parts of a plain transformer: patches, attention, MLP, block."""
+"""Patch embedding, attention, MLP and block of a plain vision transformer."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spine.errors import InputError
+from spine.interfaces import Features
 from spine.layers.drop_path import DropPath
 
 
 def patch_grid(size: Sequence[int], patch_size: int) -> tuple[int, int]:
-    """Patches down and across an image of `size` (height, width); InputError with the sizes that fit where it is no multiple."""
+    """Returns the number of patches down and across an image of `size` (height, width).
+
+    Raises InputError, with the nearest sizes that fit, if a side is not a multiple of `patch_size`.
+    """
     height, width = size
     if height % patch_size or width % patch_size:
         whole = {side // patch_size + more for side in (height, width) if side % patch_size for more in (0, 1)}
@@ -25,7 +29,7 @@ def patch_grid(size: Sequence[int], patch_size: int) -> tuple[int, int]:
 
 
 class PatchEmbed(nn.Module):
-    """One token a patch: a convolution whose stride is its kernel."""
+    """One token per patch: a convolution with equal kernel size and stride."""
 
     def __init__(self, in_chans: int, embed_dim: int, patch_size: int):
         super().__init__()
@@ -43,7 +47,7 @@ class Attention(nn.Module):
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0):
         super().__init__()
         if dim % num_heads:
-            raise InputError(f"A width of {dim} cannot be split among {num_heads} heads; it must be a multiple.")
+            raise InputError(f"The embedding width {dim} is not a multiple of the number of heads, {num_heads}.")
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
@@ -57,10 +61,13 @@ class Attention(nn.Module):
         return self.drop(self.proj(x.transpose(1, 2).reshape(B, N, D)))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v with a learned bias: (..., heads, N, d) and what broadcasts to (..., heads, N, N)."""
+def attention_with_bias(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Returns softmax(q k^T / sqrt(d) + bias) v, with a learned bias.
+
+    q, k, v: (..., heads, N, d). bias: broadcastable to (..., heads, N, N).
+    """
     if bias.requires_grad and not q.is_cuda:
-        # no kernel there has a gradient to the bias, and PyTorch's detour computes bfloat16 in float32
+        # no fused kernel off CUDA has a gradient for the bias, and PyTorch's fallback computes bfloat16 in float32
         return ((q * q.shape[-1] ** -0.5) @ k.mT).add_(bias).softmax(-1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
 
@@ -69,7 +76,7 @@ class MLP(nn.Module):
     """Linear, GELU, linear."""
 
     def __init__(self, dim: int, hidden: int, dropout: float = 0.0, gelu: str = "none"):
-        """`gelu`: its approximation, none or tanh."""
+        """`gelu`: the approximation of GELU, "none" or "tanh"."""
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
         self.act = nn.GELU(approximate=gelu)
@@ -82,7 +89,7 @@ class MLP(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and MLP, each behind a layer norm and beside a shortcut."""
+    """Pre-norm transformer block: attention and MLP, each with a layer norm before it and a residual connection."""
 
     def __init__(
         self,
@@ -94,7 +101,7 @@ class TransformerBlock(nn.Module):
         eps: float = 1e-6,
         gelu: str = "none",
     ):
-        """`gelu`: its approximation, none or tanh."""
+        """`gelu`: the approximation of GELU, "none" or "tanh"."""
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
         self.attn = Attention(dim, num_heads, dropout)
@@ -109,19 +116,12 @@ class TransformerBlock(nn.Module):
 
 
 class ClassTokenNorm(nn.Module):
-    """The class token behind the last norm: Features -> (B, D)."""
+    """Layer norm of the class token."""
 
     def __init__(self, dim: int, eps: float):
         super().__init__()
         self.norm = nn.LayerNorm(dim, eps=eps)
 
-    def forward(self, features) -> Tensor:
+    def forward(self, features: Features) -> Tensor:
         """Features -> (B, D)."""
         return self.norm(features.cls_token)
-
-
-def xavier_linear(module: nn.Module) -> None:
-    """Xavier-uniform linear layers with zero biases (ViT, MAE)."""
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)

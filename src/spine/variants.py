@@ -1,0 +1,65 @@
+"""Builders of backbones: functions that build a variant of a network by its name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import TypeVar
+
+from torch import nn
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def variant_builder(*networks: type[nn.Module]) -> Callable[[Callable[..., Network]], Callable[..., Network]]:
+    """Completes the signature of a builder with the options of the networks that it builds.
+
+    A builder is a function `builder(variant="...", **options)`. This decorator replaces `**options` in its signature
+    with the keyword-only arguments that all constructors of `networks` have in common. Their types and defaults are
+    those of the first constructor. Arguments that the builder names itself are kept.
+
+    Therefore a constructor lists its arguments in two groups: hyperparameters of the architecture before the `*`,
+    which the table of variants sets, and options of the user after it. Builders raise TypeError for everything that
+    is not an option:
+
+        @variant_builder(ViT)
+        def vit(variant: str = "base_patch16", **options: Any) -> ViT:
+            return ViT(**VARIANTS[variant], **options)
+    """
+
+    def decorate(builder: Callable[..., Network]) -> Callable[..., Network]:
+        signature = _complete_signature(builder, networks)
+
+        @functools.wraps(builder)
+        def build(*args: object, **options: object) -> Network:
+            try:
+                signature.bind(*args, **options)
+            except TypeError as error:
+                raise TypeError(f"{builder.__name__}() {error}") from None
+            return builder(*args, **options)
+
+        build.__signature__ = signature  # type: ignore[attr-defined]
+        build.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+        build.__annotations__["return"] = signature.return_annotation
+        return build
+
+    return decorate
+
+
+def _complete_signature(builder: Callable, networks: tuple[type[nn.Module], ...]) -> inspect.Signature:
+    """The signature of a builder, with the options that `networks` have in common in place of `**options`."""
+    parameters = [p for p in _parameters(builder) if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    named = {parameter.name for parameter in parameters}
+    options = [[p for p in _parameters(network.__init__) if p.kind is inspect.Parameter.KEYWORD_ONLY] for network in networks]
+    shared = set.intersection(*({option.name for option in of_one} for of_one in options)) - named
+    parameters += [option for option in options[0] if option.name in shared]
+    return inspect.Signature(parameters, return_annotation=typing.get_type_hints(builder)["return"])
+
+
+def _parameters(function: Callable) -> list[inspect.Parameter]:
+    """The parameters of a function, with their annotations as types instead of text."""
+    hints = typing.get_type_hints(function)
+    found = inspect.signature(function).parameters.values()
+    return [parameter.replace(annotation=hints.get(parameter.name, parameter.annotation)) for parameter in found]
