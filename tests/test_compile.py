@@ -1,4 +1,4 @@
-"""compile=true compiles all that a network runs: the operations in the captured graphs are counted."""
+"""Tests that compile=true compiles all layers, by counting the operations in the captured graphs."""
 
 from collections import Counter
 
@@ -13,7 +13,7 @@ COUNTED = ("linear", "conv2d", "scaled_dot_product_attention")
 
 
 class Calls(TorchFunctionMode):
-    """Counts the calls of an eager network."""
+    """Counts the operations of an eager network."""
 
     def __init__(self):
         super().__init__()

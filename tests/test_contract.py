@@ -1,4 +1,4 @@
-"""What every backbone and every head promises, found by listing their folders."""
+"""Contract tests of all backbones and heads, which are found by listing their folders."""
 
 import inspect
 import itertools
@@ -17,7 +17,7 @@ TASKS = {name: task_spec(name) for name in modules("task")}
 BACKBONES, HEADS = spine.list_backbones(), list(modules("head"))
 OUTPUTS = {"cls": 7, "pose": 5, "seg": 6, "mae": None, "beit": None}
 FITTING = [(b, t, h) for b, t, h in itertools.product(BACKBONES, TASKS, HEADS) if head_class(h).reads == TASKS[t].head_input]
-MISFITS = [(t, h) for t, h in itertools.product(TASKS, HEADS) if head_class(h).reads != TASKS[t].head_input]
+MISMATCHES = [(t, h) for t, h in itertools.product(TASKS, HEADS) if head_class(h).reads != TASKS[t].head_input]
 
 
 def micro(backbone, **options):
@@ -32,20 +32,22 @@ def run(net, image):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_backbone_keeps_the_word_of_its_spec(backbone):
+def test_maps_have_the_shapes_of_the_feature_spec(backbone):
     net = micro(backbone, use="maps").eval()
     features = net(torch.randn(2, 3, 96, 128))
     assert len(features.maps) == len(net.spec.levels) == 4
     for level, x in zip(net.spec.levels, features.maps, strict=True):
         assert x.shape[:2] == (2, level.channels)
-        for side, whole in zip(x.shape[2:], (96, 128), strict=True):  # an unpadded stem costs Xception's finest map a pixel
+        for side, whole in zip(
+            x.shape[2:], (96, 128), strict=True
+        ):  # the stem of Xception has no padding: its finest map is one pixel smaller
             assert whole // level.stride - side in ((0, 1) if backbone == "xception" else (0,))
     strides = [level.stride for level in net.spec.levels]
     assert strides == sorted(strides)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_pooled_embedding_has_the_stated_width(backbone):
+def test_pooled_embedding_has_the_width_of_the_feature_spec(backbone):
     net = micro(backbone, use="pooled").eval()
     features = net(torch.randn(2, 3, 64, 64))
     assert isinstance(features, Features)
@@ -54,8 +56,8 @@ def test_pooled_embedding_has_the_stated_width(backbone):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("levels", [(0,), (1, 2, 3), (-1,), (0, 2)])
-def test_chosen_levels_equal_those_of_all(backbone, levels):
-    """A network built for some levels computes the same maps as one built for all, with fewer parameters or as many."""
+def test_chosen_levels_equal_those_of_a_network_with_all_levels(backbone, levels):
+    """A network that is built for some levels computes the same maps as one with all levels, and has no additional parameters."""
     every = micro(backbone, use="maps").eval()
     some = micro(backbone, use="maps", levels=levels).eval()
     own = some.state_dict()
@@ -68,17 +70,17 @@ def test_chosen_levels_equal_those_of_all(backbone, levels):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("use", ["pooled", "maps", "drop", "replace"])
-def test_stem_to_top_names_every_parameter_once(backbone, use):
+def test_layer_groups_contain_every_parameter_once(backbone, use):
     if use in ("drop", "replace") and use not in micro(backbone, use="maps").spec.masking:
-        pytest.skip(f"it cannot {use} patches")
+        pytest.skip(f"cannot {use} patches")
     net = micro(backbone, use=use)
     for name, _ in net.named_parameters():
         assert sum(name.startswith(group) for group in net.layer_groups()) == 1, name
 
 
 @pytest.mark.parametrize(("backbone", "task", "head"), FITTING)
-def test_every_fitting_head_gets_a_gradient_to_every_parameter(backbone, task, head):
-    """No parameter without a use: process groups would stop at one."""
+def test_every_parameter_gets_a_gradient(backbone, task, head):
+    """Distributed training stops with an error at an unused parameter."""
     net = spine.create_model(backbone, variant="micro", task=task, head=head, num_outputs=OUTPUTS[task], image_size=64)
     net.train()
     out = run(net, torch.randn(4, 3, 64, 64))
@@ -97,36 +99,36 @@ def test_every_fitting_head_gets_a_gradient_to_every_parameter(backbone, task, h
     assert not missing
 
 
-@pytest.mark.parametrize(("task", "head"), MISFITS)
-def test_head_that_reads_something_else_is_refused(task, head):
-    with pytest.raises(InputError, match=f"Task '{task}' hands .* to its head; '{head}' reads .* Heads for {task}: "):
+@pytest.mark.parametrize(("task", "head"), MISMATCHES)
+def test_head_with_another_input_is_rejected(task, head):
+    with pytest.raises(InputError, match=f"Task '{task}' passes .* to its head; '{head}' reads .* Heads for {task}: "):
         spine.create_model("convnext", variant="micro", task=task, head=head, num_outputs=3)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("task", ["cls", "seg"])
-def test_all_but_plain_token_networks_take_any_size(backbone, task):
+def test_networks_without_patches_accept_any_size(backbone, task):
     if micro(backbone, use="maps").spec.patch_size:
-        pytest.skip("it cuts images into patches")
+        pytest.skip("requires multiples of the patch size")
     net = spine.create_model(backbone, variant="micro", task=task, num_outputs=4).eval()
     assert run(net, torch.randn(1, 3, 75, 101)).shape[:2] == (1, 4)
 
 
 @pytest.mark.parametrize("backbone", ["vit", "mae", "beit"])
-def test_token_networks_name_the_sizes_that_fit(backbone):
+def test_token_networks_report_the_nearest_sizes(backbone):
     with pytest.raises(InputError, match="16x16 patches; 500x500 is not a multiple. Nearest sizes that fit: 496, 512"):
         spine.create_model(backbone, variant="micro", num_outputs=2, image_size=500)
 
 
 @pytest.mark.parametrize("backbone", ["vit", "mae", "beit"])
-def test_token_networks_take_another_size_than_they_were_built_for(backbone):
+def test_token_networks_accept_another_size_than_they_were_built_for(backbone):
     net = spine.create_model(backbone, variant="micro", num_outputs=3, image_size=(64, 64)).eval()
     assert net(torch.randn(2, 3, 96, 48)).shape == (2, 3)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_training_goes_on_after_inference_mode(backbone):
-    """What a network keeps for an image size, it may have made in inference mode; here for a size it was not built for, too."""
+def test_training_works_after_inference_mode(backbone):
+    """Tensors that are cached per image size may be created in inference mode, also for sizes that the network was not built for."""
     net = spine.create_model(backbone, variant="micro", num_outputs=3, image_size=64)
     image = torch.randn(2, 3, 96, 64)
     with torch.inference_mode():
@@ -141,7 +143,7 @@ def test_in_chans_reaches_the_stem(backbone):
     ).shape == (2, 3)
 
 
-def test_unknown_names_are_answered_with_the_nearest():
+def test_unknown_names_report_the_nearest_spelling():
     with pytest.raises(InputError, match="Unknown backbone 'convnex'. Did you mean 'convnext'"):
         spine.create_model("convnex", num_outputs=2)
     with pytest.raises(InputError, match="Unknown variant 'tini' of convnext. Did you mean 'tiny'"):
@@ -157,24 +159,24 @@ def test_unknown_names_are_answered_with_the_nearest():
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_use_that_it_was_not_written_for_is_refused(backbone):
+def test_unsupported_use_is_rejected(backbone):
     with pytest.raises(InputError, match="use is 'tokens'; this backbone can be built for pooled, maps"):
         micro(backbone, use="tokens")
 
 
-def test_hybrids_are_masked_by_painting():
+def test_hybrids_are_masked_in_pixel_space():
     with torch.device("meta"):
         net = spine.create_model("vit", variant="tiny_r_s16_p8", task="mae", image_size=64)
     assert net.mask_pixel is not None and net.patch_size == 32
 
 
-def test_there_is_no_fifth_level():
+def test_unknown_level_is_rejected():
     with pytest.raises(InputError, match="no feature level 4"):
         micro("convnext", use="maps", levels=(4,))
 
 
-def test_masked_painting_hides_the_patch():
-    """What lies under the painted pixel does not reach the answer."""
+def test_mask_pixel_hides_the_image_content():
+    """The prediction does not depend on the pixels of masked patches."""
     net = spine.create_model("convnext", variant="micro", task="mae", image_size=64).eval()
     image, patch_mask = torch.randn(1, 3, 64, 64), torch.tensor([[True, False, False, False]])
     changed = image.clone()
@@ -185,22 +187,22 @@ def test_masked_painting_hides_the_patch():
 
 
 @pytest.mark.parametrize("backbone", ["vit", "mae"])
-def test_masked_vit_does_not_see_hidden_patches_and_keeps_places(backbone):
+def test_masked_vit_ignores_masked_patches_and_keeps_raster_order(backbone):
     net = spine.create_model(backbone, variant="micro", task="mae", image_size=64).eval()
-    image, patch_mask = torch.randn(2, 3, 64, 64), torch.rand(2, 16).argsort(1) < 12  # four visible in each row
-    hidden = patch_mask.view(2, 1, 4, 4).repeat_interleave(16, 2).repeat_interleave(16, 3)
-    torch.testing.assert_close(net(image, patch_mask), net(image.masked_fill(hidden, 9.0), patch_mask))
+    image, patch_mask = torch.randn(2, 3, 64, 64), torch.rand(2, 16).argsort(1) < 12  # four visible patches per image
+    masked = patch_mask.view(2, 1, 4, 4).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    torch.testing.assert_close(net(image, patch_mask), net(image.masked_fill(masked, 9.0), patch_mask))
     full = torch.zeros(2, 16, 128)
     tokens = net.backbone.forward_masked(image, patch_mask, "drop")
     full[~patch_mask] = tokens.patches.flatten(0, 1)
     torch.testing.assert_close(full[0][~patch_mask[0]], tokens.patches[0])
 
 
-def test_masked_beit_does_not_see_hidden_patches():
+def test_masked_beit_ignores_masked_patches():
     net = spine.create_model("beit", variant="micro", task="beit", image_size=64).eval()
     image, patch_mask = torch.randn(2, 3, 64, 64), torch.rand(2, 16) < 0.4
-    hidden = patch_mask.view(2, 1, 4, 4).repeat_interleave(16, 2).repeat_interleave(16, 3)
-    torch.testing.assert_close(net(image, patch_mask), net(image.masked_fill(hidden, 9.0), patch_mask))
+    masked = patch_mask.view(2, 1, 4, 4).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    torch.testing.assert_close(net(image, patch_mask), net(image.masked_fill(masked, 9.0), patch_mask))
     assert not torch.allclose(net(image, patch_mask), net(image, ~patch_mask))
 
 
@@ -209,8 +211,8 @@ def has_checkpointing(backbone):
 
 
 @pytest.mark.parametrize("backbone", [b for b in BACKBONES if has_checkpointing(b)])
-def test_gradient_checkpointing_changes_nothing_but_memory(backbone):
-    """The same gradients and, although the forward pass runs twice, the same running statistics."""
+def test_gradient_checkpointing_does_not_change_training(backbone):
+    """Gradients are equal, and so are running statistics, although the forward pass runs twice."""
     plain = spine.create_model(backbone, variant="micro", num_outputs=3, image_size=64, grad_checkpointing=False).double()
     saving = spine.create_model(backbone, variant="micro", num_outputs=3, image_size=64, grad_checkpointing=True).double()
     saving.load_state_dict(plain.state_dict())
@@ -223,7 +225,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(backbone):
         torch.testing.assert_close(theirs, ours, msg=name)
 
 
-def test_hamburger_is_deterministic_in_evaluation_and_takes_bases():
+def test_hamburger_is_deterministic_in_evaluation_and_accepts_bases():
     net = spine.create_model(
         "convnext", variant="micro", task="seg", head="hamburger", num_outputs=3, head_options={"channels": 32}
     )
@@ -234,7 +236,7 @@ def test_hamburger_is_deterministic_in_evaluation_and_takes_bases():
     net.eval()
     features = net.backbone(image)
     alone = net.head(Features(tuple(x[:1] for x in features.maps)))
-    torch.testing.assert_close(net.head(features)[:1], alone)  # an answer does not depend on its batch
+    torch.testing.assert_close(net.head(features)[:1], alone)  # predictions do not depend on the other images of the batch
     bases = torch.rand(3, 32, 16)
-    torch.testing.assert_close(net.head(features, bases), net.head(features, 3 * bases))  # they are normalised
+    torch.testing.assert_close(net.head(features, bases), net.head(features, 3 * bases))  # bases are normalized
     assert not torch.allclose(net.head(features, bases), net.head(features))

@@ -1,4 +1,4 @@
-"""Networks under autocast to 16 bits: finite answers and gradients, for black images and for large values too."""
+"""Tests that networks have finite predictions and gradients under autocast to 16 bits, also for black images and large values."""
 
 import itertools
 
@@ -25,8 +25,8 @@ CASES = [
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("magnitude", [0.0, 1e-7, 1e-3, 200.0])
 @pytest.mark.parametrize("weights", [torch.float32, "half"])
-def test_vectors_of_any_length_come_to_length_one_or_zero(dtype, magnitude, weights):
-    """Squares leave the range of float16 above 256, the inverse of the length below 1.5e-5."""
+def test_l2_norm_is_accurate_for_vectors_of_any_norm(dtype, magnitude, weights):
+    """In float16, squares overflow above 256, and inverses of the norm overflow below 1.5e-5."""
     layer = L2Norm(64).to(dtype if weights == "half" else weights)
     x = (magnitude * torch.randn(2, 64, 3, 3)).to(dtype).requires_grad_()
     out = layer(x)
@@ -35,13 +35,15 @@ def test_vectors_of_any_length_come_to_length_one_or_zero(dtype, magnitude, weig
     torch.testing.assert_close(out.double(), expected, atol=0.03, rtol=0.02)
     out.float().square().sum().backward()
     assert layer.scale.grad.isfinite().all()
-    if magnitude != 1e-7:  # the slope there is 1e6, which float16 does not have; the scaler of 16-mixed skips such a step
+    if (
+        magnitude != 1e-7
+    ):  # the gradient there is 1e6, which float16 cannot represent; the gradient scaler of 16-mixed skips such steps
         assert x.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(("backbone", "task", "head"), CASES)
-def test_black_and_bright_images_give_finite_answers_and_bright_ones_gradients(backbone, task, head, dtype):
+def test_predictions_and_gradients_are_finite(backbone, task, head, dtype):
     outputs = None if TASKS[task].head_input == "tokens" else 4
     net = spine.create_model(backbone, variant="micro", task=task, head=head, num_outputs=outputs, image_size=32).train()
     for image in (torch.zeros(2, 3, 32, 32), 20 * torch.randn(2, 3, 32, 32)):
@@ -51,10 +53,10 @@ def test_black_and_bright_images_give_finite_answers_and_bright_ones_gradients(b
         with torch.autocast("cpu", dtype):
             out = net(*arguments)
         assert out.isfinite().all()
-    out.float().square().mean().backward()  # of the bright one; a norm of constants has a slope of 1 / sqrt(eps), layer after layer
+    out.float().square().mean().backward()  # of the bright image; for constant inputs each norm multiplies gradients by 1 / sqrt(eps)
     assert not [name for name, p in net.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
 
 
-def test_every_head_is_covered():
+def test_every_head_is_tested():
     assert {head for _, _, head in CASES} == set(modules("head"))
     assert all(head_class(head).reads == TASKS[task].head_input for _, task, head in CASES)

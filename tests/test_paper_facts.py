@@ -1,7 +1,8 @@
-"""Parameters and multiply-adds of every variant, to the last digit.
+"""Tests the exact numbers of parameters and multiply-adds of all variants.
 
-The numbers were measured on the authors' or the reference implementations on the meta device: every parameter counts; multiply-adds
-are those of convolutions, linear layers and attention products (torch's flop counter, halved), batch 1, evaluation mode, 1000 classes.
+The numbers were measured with the authors' or the reference implementations on the meta device. All parameters are counted.
+Multiply-adds are those of convolutions, linear layers and attention products (torch's flop counter, halved), for batch size 1, evaluation
+mode and 1000 classes.
 """
 
 import pytest
@@ -73,7 +74,7 @@ CLASSIFIERS = {  # backbone: {variant: (parameters, multiply-adds, image size)}
         "resnest50_fast_4s2x40d": (30417592, 4369060736, 224),
         "resnest50_fast_1s4x24d": (25677000, 4399827456, 224),
     },
-    # the backbone's multiply-adds and those of the classifier
+    # multiply-adds of the backbone and of the classifier
     "segnext": {
         "tiny": (4160584, 887712640, 224),
         "small": (13963176, 2560591872, 224),
@@ -102,8 +103,8 @@ CLASSIFIERS = {  # backbone: {variant: (parameters, multiply-adds, image size)}
         "x1_0": (2278760, 145814296, 224),
         "x1_5": (3506720, 298970656, 224),
         "x2_0": (7402600, 590783000, 224),
-        "large_50": (16575898, 2314702176, 224),  # counted from the table of the paper's appendix, which states 2.3 G
-        "large_164_se": (125120936, 12780652544, 224),  # WITH a bias; the authors' 140685664 less three classifiers of 15564728
+        "large_50": (16575898, 2314702176, 224),  # counted from the table of the paper's appendix, which gives 2.3 G
+        "large_164_se": (125120936, 12780652544, 224),  # with a bias; the authors' 140685664 minus three classifiers of 15564728
     },
     "swin": {
         "tiny": (28288354, 4490566656, 224),
@@ -172,7 +173,7 @@ OTHER_SIZES = [  # backbone, variant, parameters, multiply-adds, image size
     ("vit", "huge_patch14", 632721640, 544951797760, 392),
     ("vit", "huge_patch14", 633470440, 1016716764160, 518),
 ]
-POSE = [  # HRNet under its heatmap head: variant, keypoints, parameters, multiply-adds, image size
+POSE = [  # HRNet with the heatmap head: variant, keypoints, parameters, multiply-adds, image size
     ("w32", 17, 28536113, 7645003776, (256, 192)),
     ("w32", 17, 28536113, 17201258496, (384, 288)),
     ("w48", 17, 63595745, 15691825152, (256, 192)),
@@ -180,24 +181,24 @@ POSE = [  # HRNet under its heatmap head: variant, keypoints, parameters, multip
     ("w32", 16, 28536080, 10193207296, (256, 256)),
     ("w48", 16, 63595696, 20922236928, (256, 256)),
 ]
-PARSENET = [  # on vgg16 largefov: classes, parameters, multiply-adds, image size
+PARSENET = [  # with vgg16 largefov: classes, parameters, multiply-adds, image size
     (21, 20528981, 50964233920, 321),
     (21, 20528981, 121074840576, 500),
     (60, 20608892, 51098498752, 321),
     (33, 20553569, 31455182848, 256),
 ]
-SEGMENTERS = [  # SegNeXt under its hamburger, 150 classes: variant, options, parameters, multiply-adds at 512x512 and at 1024x2048
+SEGMENTERS = [  # SegNeXt with the hamburger head, 150 classes: variant, options, parameters, multiply-adds at 512x512 and at 1024x2048
     ("tiny", {}, 4263414, 6404341760, 51227852800),
     ("small", {}, 13932886, 15646261248, 125163208704),
-    ("base", {}, 27636310, 34662645760, None),  # 64 bases, whose count at 1024x2048 is not published
+    ("base", {}, 27636310, 34662645760, None),  # 64 bases: the number at 1024x2048 is not published
     ("large", {}, 48926550, 69685673984, None),
-    ("base", {"rank": 16}, 27636310, 32685948928, 261473828864),  # as OpenMMLab configures it
+    ("base", {"rank": 16}, 27636310, 32685948928, 261473828864),  # OpenMMLab's configuration
     ("large", {"rank": 16}, 48926550, 65968209920, 527718154240),
 ]
 ROWS = [(backbone, variant, *row) for backbone, table in CLASSIFIERS.items() for variant, row in table.items()]
 
 
-def facts(backbone, size, **options):
+def count(backbone, size, **options):
     with torch.device("meta"):
         net = spine.create_model(backbone, image_size=size, **options).eval()
         image = torch.empty(1, 3, *size)
@@ -208,35 +209,35 @@ def facts(backbone, size, **options):
 
 @pytest.mark.parametrize(("backbone", "variant", "parameters", "macs", "size"), ROWS + OTHER_SIZES)
 def test_classifier_has_the_published_size(backbone, variant, parameters, macs, size):
-    assert facts(backbone, (size, size), variant=variant, num_outputs=1000) == (parameters, macs)
+    assert count(backbone, (size, size), variant=variant, num_outputs=1000) == (parameters, macs)
 
 
 @pytest.mark.parametrize(("variant", "keypoints", "parameters", "macs", "size"), POSE)
 def test_hrnet_for_pose_has_the_published_size(variant, keypoints, parameters, macs, size):
-    assert facts("hrnet", size, variant=variant, task="pose", num_outputs=keypoints) == (parameters, macs)
+    assert count("hrnet", size, variant=variant, task="pose", num_outputs=keypoints) == (parameters, macs)
 
 
 @pytest.mark.parametrize(("classes", "parameters", "macs", "size"), PARSENET)
-def test_parsenet_has_the_counted_size(classes, parameters, macs, size):
+def test_parsenet_has_the_expected_size(classes, parameters, macs, size):
     options = {"variant": "largefov", "task": "seg", "head": "parsenet", "num_outputs": classes}
-    assert facts("vgg16", (size, size), **options) == (parameters, macs)
+    assert count("vgg16", (size, size), **options) == (parameters, macs)
 
 
 @pytest.mark.parametrize(("variant", "head_options", "parameters", "macs", "macs_cityscapes"), SEGMENTERS)
 def test_segnext_has_the_published_size(variant, head_options, parameters, macs, macs_cityscapes):
     options = {"variant": variant, "task": "seg", "head": "hamburger", "num_outputs": 150, "head_options": head_options}
-    assert facts("segnext", (512, 512), **options) == (parameters, macs)
+    assert count("segnext", (512, 512), **options) == (parameters, macs)
     if macs_cityscapes is not None:
-        assert facts("segnext", (1024, 2048), **options) == (parameters, macs_cityscapes)
+        assert count("segnext", (1024, 2048), **options) == (parameters, macs_cityscapes)
 
 
-def test_every_published_variant_is_measured():
+def test_every_variant_is_in_the_table():
     for backbone in spine.list_backbones():
         assert {"micro", *CLASSIFIERS[backbone]} == set(spine.list_variants(backbone))
 
 
 def test_hamburger_has_the_published_size():
-    """SegNeXt-T's head reads 64, 160 and 256 channels and names 150 classes."""
+    """The head of SegNeXt-T has 64, 160 and 256 input channels and 150 classes."""
     from spine.heads.hamburger import HamburgerHead
     from spine.interfaces import FeatureSpec, Level
 
@@ -256,7 +257,7 @@ def test_hamburger_has_the_published_size():
     ],
 )
 def test_mae_has_the_published_size(backbone, variant, encoder, decoder, macs):
-    """Encoder of the visible quarter and decoder, at 224 px; the frozen positions count as parameters."""
+    """Encoder of the visible quarter of the patches, and decoder, at 224 px. Frozen position embeddings count as parameters."""
     with torch.device("meta"):
         net = spine.create_model(backbone, variant=variant, task="mae")
     assert sum(parameter.numel() for parameter in net.backbone.parameters()) == encoder
@@ -272,23 +273,23 @@ def test_mae_has_the_published_size(backbone, variant, encoder, decoder, macs):
 
 @pytest.mark.parametrize(("variant", "parameters"), [("base_patch16", 91965776), ("large_patch16", 311534016)])
 def test_masked_beit_has_the_published_size(variant, parameters):
-    """One table of offsets for all blocks, a mask token, a last norm, and 8192 visual words."""
+    """One relative position bias table for all blocks, a mask token, a last norm, and 8192 visual tokens."""
     with torch.device("meta"):
         net = spine.create_model("beit", variant=variant, task="beit")
     assert sum(parameter.numel() for parameter in net.parameters()) == parameters
 
 
 def _masked_on_meta(backbone, image, visible):
-    """What forward_masked computes, with a slice where the mask would pick: the meta device knows no values."""
+    """`forward_masked` with a slice in place of the mask, because the meta device has no values."""
     from spine.interfaces import Tokens
 
-    patches, cls_token, _ = backbone._embed(image)
+    patches, cls_token, _ = backbone.embed(image)
     x = backbone.norm(backbone.blocks(torch.cat([cls_token, patches[:, :visible]], dim=1)))
     return Tokens(x[:, 1:], x[:, 0])
 
 
 @pytest.mark.parametrize("backbone", spine.list_backbones())
-def test_micro_backbone_is_below_a_million(backbone):
+def test_micro_backbone_has_less_than_a_million_parameters(backbone):
     with torch.device("meta"):
         net = spine.create_model(backbone, variant="micro", num_outputs=10)
     assert sum(parameter.numel() for parameter in net.backbone.parameters()) < 1_000_000

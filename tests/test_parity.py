@@ -1,7 +1,7 @@
-"""Outputs and training steps equal those of reference implementations under the same random weights, in float64, to 1e-9.
+"""Tests that outputs and training steps equal those of reference implementations with the same random weights, in float64, to 1e-9.
 
-What the references compute is recorded (tests/recording.py), so that the proof runs where they are not installed; where they are, the
-records themselves are made again and compared.
+The outputs of the references are recorded (tests/recording.py), so that these tests do not need their packages. If the packages are
+installed, the records are computed again and compared.
 """
 
 import copy
@@ -18,21 +18,21 @@ from spine.interfaces import Features
 from spine.layers import positions
 
 CASES = {case.name: case for case in cases()}
-FIRST = {case.backbone: name for name, case in reversed(CASES.items()) if not case.slow}  # of each backbone; CI runs all
+FIRST = {case.backbone: name for name, case in reversed(CASES.items()) if not case.slow}  # one per backbone; CI runs all
 NAMES = [pytest.param(name, marks=() if name in FIRST.values() else pytest.mark.slow) for name in sorted(CASES)]
 TOLERANCE = 1e-9  # of the output's standard deviation
 
 
 @pytest.fixture
 def double():
-    """Networks are built in float64."""
+    """Builds networks in float64."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
 
 
 def assert_same(found, expected):
-    """Two measurements agree: outputs relative to their deviation, tensors relative to their norm."""
+    """Compares two measurements: outputs relative to their standard deviation, tensors relative to their norm."""
     assert found["outputs"].keys() == expected["outputs"].keys()
     for size, values in expected["outputs"].items():
         ours, theirs = (torch.tensor(v, dtype=torch.float64) for v in (found["outputs"][size], values))
@@ -43,21 +43,21 @@ def assert_same(found, expected):
     assert found["step"].keys() == expected["step"].keys()
     largest = max(norm for norm, _ in expected["step"].values())
     for key, (norm, product) in expected["step"].items():
-        # gradients that are zero but for rounding (a bias before a batch norm) are measured by the largest one
+        # gradients that are zero except for rounding (a bias before a batch norm) are compared relative to the largest one
         scale = max(norm, 1e-4 * largest)
         assert abs(found["step"][key][0] - norm) < TOLERANCE * scale, key
         assert abs(found["step"][key][1] - product) < TOLERANCE * scale, key
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_file_of_a_publisher_opens_and_gives_its_outputs(name, tmp_path, double):
-    """The file alone says whose layout it has, which conventions that brings, and which variant it holds."""
+def test_published_file_gives_the_outputs_of_its_publisher(name, tmp_path, double):
+    """The file alone determines the layout, its conventions, and the variant."""
     case = CASES[name]
     expected = json.loads((RECORDS / f"{name}.json").read_text())
     torch.save(draw({key: tuple(shape) for key, shape in expected["keys"].items()}), tmp_path / "file.pth")
-    options = {"num_outputs": CLASSES, "weights": tmp_path / "file.pth", "layout": case.told, **case.options}
+    options = {"num_outputs": CLASSES, "weights": tmp_path / "file.pth", "layout": case.layout, **case.options}
     net = spine.create_model(case.backbone, **options)
-    single = copy.deepcopy(net).float().eval()  # computes the same numbers, up to float32
+    single = copy.deepcopy(net).float().eval()  # the same outputs, up to float32
     for size in case.sizes:
         with torch.no_grad():
             found = case.ours(single, image_of(size, 1).float()).double().flatten()
@@ -68,18 +68,18 @@ def test_file_of_a_publisher_opens_and_gives_its_outputs(name, tmp_path, double)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_record_is_what_the_reference_gives(name):
+def test_record_equals_the_reference(name):
     case = CASES[name]
     try:
         found = record(case)
     except (ImportError, RuntimeError, FileNotFoundError) as error:
-        pytest.skip(f"{case.source} is not at hand: {error}")
+        pytest.skip(f"{case.source} is not available: {error}")
     expected = json.loads((RECORDS / f"{name}.json").read_text())
     assert {key: list(shape) for key, shape in found["keys"].items()} == expected["keys"]
     assert_same(found, expected)
 
 
-# ---- what a classifier's record does not hold, against transformers ---------------------------------------------------
+# ---- comparisons that the records do not contain -----------------------------------------------------------------------
 
 
 def assert_equal(ours, theirs):
@@ -88,8 +88,8 @@ def assert_equal(ours, theirs):
     assert ((ours - theirs).abs().max() / theirs.std()) < TOLERANCE
 
 
-def randomise(net: nn.Module) -> nn.Module:
-    """Weights under which every tensor matters: layer scales of 1e-6 and running statistics of 0 and 1 would hide mistakes."""
+def randomize(net: nn.Module) -> nn.Module:
+    """Random weights with which every tensor has an effect: layer scales of 1e-6 and initial running statistics would hide mistakes."""
     net = net.double().eval()
     for name, parameter in net.named_parameters():
         if parameter.requires_grad and (parameter.ndim == 1 or "token" in name or "pos" in name):
@@ -103,7 +103,7 @@ def randomise(net: nn.Module) -> nn.Module:
 
 
 def test_mae_equals_transformers(tmp_path, double):
-    """The encoder drops the patches that theirs drops, the decoder restores their places, and the loss is theirs."""
+    """Encoder, decoder and loss of masked pre-training equal those of transformers."""
     from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
     from spine.tasks.mae.losses import masked_pixel_loss, normalize_patches
@@ -115,26 +115,26 @@ def test_mae_equals_transformers(tmp_path, double):
     )  # fmt: skip
     ours = spine.create_model("mae", variant="micro", task="mae", image_size=64)
     theirs = ViTMAEForPreTraining(config)
-    theirs.decoder.initialize_weights(num_patches=16)  # their fixed sine-cosine positions, which the library leaves at zero
+    theirs.decoder.initialize_weights(num_patches=16)  # sets the sine-cosine positions, which are zero otherwise
     positions = theirs.decoder.decoder_pos_embed.clone()
     torch.testing.assert_close(ours.head.decoder_pos_embed, positions, atol=1e-6, rtol=0, check_dtype=False)
-    theirs = randomise(theirs)
+    theirs = randomize(theirs)
     theirs.decoder.decoder_pos_embed.data = positions
     theirs.vit.embeddings.position_embeddings.data = ours.backbone.pos_embed.detach().clone()
     torch.save(theirs.state_dict(), tmp_path / "file.pth")
     ours = spine.create_model("mae", variant="micro", task="mae", image_size=64, weights=tmp_path / "file.pth").eval()
     image, noise = torch.randn(2, 3, 64, 64), torch.rand(2, 16)
     expected = theirs(image, noise=noise)
-    # their encoder sees the visible patches in the order of the noise; ours in raster order: attention does not mind
+    # their encoder has the visible patches in the order of the noise, ours in raster order; attention does not depend on the order
     prediction = ours(image, expected.mask.bool())
     assert_equal(prediction, expected.logits)
     loss = masked_pixel_loss(prediction, normalize_patches(patchify(image, 16)), expected.mask.bool())
     assert abs(loss - expected.loss) < TOLERANCE * expected.loss
 
 
-def test_features_of_masked_and_dense_use_are_those_of_the_classifier():
-    """The three forms of a ViT share weights and compute the same tokens."""
-    pooled = randomise(spine.create_model("vit", variant="micro", num_outputs=3, image_size=64)).backbone
+def test_masked_vit_without_masked_patches_equals_the_classifier():
+    """Networks built for different uses have the same weights and compute the same tokens."""
+    pooled = randomize(spine.create_model("vit", variant="micro", num_outputs=3, image_size=64)).backbone
     masked = vit.vit("micro", image_size=(64, 64), use="drop").double().eval()
     state = {key.replace("pooling.norm", "norm"): value for key, value in pooled.state_dict().items()}
     masked.load_state_dict(state, strict=True)
@@ -145,9 +145,9 @@ def test_features_of_masked_and_dense_use_are_those_of_the_classifier():
     assert_equal(tokens.cls_token, pooled.pool(features))
 
 
-def test_masked_and_fine_tuned_beit_share_their_weights():
-    """A table shared by all blocks and the same one in each block are the same network, as when the authors fine-tune."""
-    masked = randomise(beit.beit("micro", image_size=(64, 64), use="replace"))
+def test_masked_beit_without_masked_patches_equals_the_classifier():
+    """A table that all blocks share equals the same table in each block, as the authors convert it for fine-tuning."""
+    masked = randomize(beit.beit("micro", image_size=(64, 64), use="replace"))
     dense = beit.beit("micro", image_size=(64, 64), use="pooled").double().eval()
     state = {
         key.replace("norm.", "pooling.norm.") if key.startswith("norm.") else key: v for key, v in masked.state_dict().items()
@@ -162,12 +162,12 @@ def test_masked_and_fine_tuned_beit_share_their_weights():
     assert_equal(tokens.cls_token, dense.pooling.norm(features.cls_token))
 
 
-def test_offsets_of_a_larger_grid_are_spaced_as_the_authors_space_them():
-    """Near offsets keep their place, the farthest meets the farthest; a smaller grid takes the middle of the table."""
-    places = positions.progression(14, 24)
-    assert len(places) == 23 and places == sorted(places)
-    assert abs(places[-1] - 13) < 1e-9 and 0.9 < places[0] <= 1
-    assert positions.progression(14, 9) == [float(k) for k in range(1, 9)]
+def test_relative_positions_of_larger_grids_are_spaced_as_in_the_authors_code():
+    """Small relative positions are not moved, the largest ones coincide, and a smaller grid uses the middle of the table."""
+    found = positions.source_coordinates(14, 24)
+    assert len(found) == 23 and found == sorted(found)
+    assert abs(found[-1] - 13) < 1e-9 and 0.9 < found[0] <= 1
+    assert positions.source_coordinates(14, 9) == [float(k) for k in range(1, 9)]
     table = torch.randn(27 * 27 + 3, 2, dtype=torch.float64)
     small = positions.resize_relative_positions(table, (14, 14), (9, 11))
     assert_equal(small[:-3].view(17, 21, 2), table[:-3].view(27, 27, 2)[5:22, 3:24])

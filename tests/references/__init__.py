@@ -1,1 +1,1 @@
-"""One file a backbone: the implementations with which it is compared."""
+"""Reference implementations, one file per backbone."""

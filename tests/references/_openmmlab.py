@@ -1,4 +1,4 @@
-"""Networks of mmpretrain and mmsegmentation, without what only others of theirs need: multimodal models, compiled operations."""
+"""Networks of mmpretrain and mmsegmentation, without modules that they do not need: multimodal models, compiled operations."""
 
 import contextlib
 import sys
@@ -7,13 +7,13 @@ import types
 
 @contextlib.contextmanager
 def stand_ins(names, **parts):
-    """Packages of these names that hold only `parts`, in the place of the installed ones: for code built on older ones."""
-    tops = {name.partition(".")[0] for name in names}
+    """Replaces packages by empty ones that contain only `parts`, for code that needs older versions."""
+    top_level = {name.partition(".")[0] for name in names}
 
-    def present():
-        return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in tops}
+    def imported():
+        return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in top_level}
 
-    kept = present()
+    kept = imported()
     for name in kept:
         del sys.modules[name]
     for name in names:
@@ -22,13 +22,13 @@ def stand_ins(names, **parts):
     try:
         yield
     finally:
-        for name in present():
+        for name in imported():
             del sys.modules[name]
         sys.modules.update(kept)
 
 
 def models():
-    """mmpretrain.models."""
+    """Returns mmpretrain.models."""
     sys.modules.setdefault("mmpretrain.models.multimodal", types.ModuleType("mmpretrain.models.multimodal"))
     import mmpretrain.models
 
@@ -36,7 +36,7 @@ def models():
 
 
 class Operations(types.ModuleType):
-    """Stands in for mmcv's compiled operations."""
+    """Replaces the compiled operations of mmcv."""
 
     def __getattr__(self, name):
         if name.startswith("__"):
@@ -44,7 +44,7 @@ class Operations(types.ModuleType):
 
 
 def mmseg():
-    """mmseg.models."""
+    """Returns mmseg.models."""
     sys.modules.setdefault("mmcv._ext", Operations("mmcv._ext"))
     import mmseg.models
 
@@ -52,10 +52,10 @@ def mmseg():
 
 
 def classifier(backbone, head, neck=None):
-    """An ImageClassifier of configurations."""
+    """Builds an ImageClassifier from configurations."""
     return models().build_classifier({"type": "ImageClassifier", "backbone": backbone, "neck": neck, "head": head})
 
 
 def logits(net, image):
-    """The answer of a classifier."""
+    """Returns the logits of a classifier."""
     return net.head(net.extract_feat(image))

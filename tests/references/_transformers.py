@@ -1,11 +1,11 @@
-"""Names of transformers' tensors: those in memory, and those of files, which version 5 renames when it reads and writes them."""
+"""Tensor names of transformers: version 5 has other names in memory than in files, and renames tensors when it reads and writes them."""
 
 import torch
 from torch import nn
 
 
 class Written(nn.Module):
-    """A network whose tensors have the names that `save_pretrained` writes; `hub`: what to replace, and by what, for the hub's."""
+    """A network with the tensor names of `save_pretrained`. `hub`: text to replace, and its replacement, for the names of the hub."""
 
     def __init__(self, net, hub=("", "")):
         from transformers.core_model_loading import revert_weight_conversion

@@ -1,4 +1,4 @@
-"""BEiT: the authors', timm's, transformers' and mmpretrain's; fine-tuned and masked, at the size of `micro`."""
+"""BEiT of the authors, timm, transformers and mmpretrain: fine-tuned and masked, with the size of `micro`."""
 
 import functools
 import sys
@@ -10,24 +10,24 @@ from torch import nn
 from references import _openmmlab
 from references._transformers import Written
 
-NUMBERS = {"embed_dim": 96, "depth": 6, "num_heads": 3, "qkv_bias": True, "init_values": 1.0, "use_abs_pos_emb": False}
+HYPERPARAMETERS = {"embed_dim": 96, "depth": 6, "num_heads": 3, "qkv_bias": True, "init_values": 1.0, "use_abs_pos_emb": False}
 
 
 def authors(size, masked=False):
     module = checkout("unilm", "beit/modeling_finetune.py")
     norm = functools.partial(nn.LayerNorm, eps=1e-6)
     if not masked:
-        return module.VisionTransformer(size, num_classes=CLASSES, use_rel_pos_bias=True, norm_layer=norm, **NUMBERS)
-    sys.modules["modeling_finetune"] = module  # as its neighbour imports it
+        return module.VisionTransformer(size, num_classes=CLASSES, use_rel_pos_bias=True, norm_layer=norm, **HYPERPARAMETERS)
+    sys.modules["modeling_finetune"] = module  # the name under which modeling_pretrain.py imports it
     module = checkout("unilm", "beit/modeling_pretrain.py")
     network = module.VisionTransformerForMaskedImageModeling
-    return network(size, vocab_size=CLASSES, use_shared_rel_pos_bias=True, norm_layer=norm, **NUMBERS)
+    return network(size, vocab_size=CLASSES, use_shared_rel_pos_bias=True, norm_layer=norm, **HYPERPARAMETERS)
 
 
 def timm(size):
     from timm.models.beit import Beit
 
-    return Beit(size, num_classes=CLASSES, use_rel_pos_bias=True, **NUMBERS)
+    return Beit(size, num_classes=CLASSES, use_rel_pos_bias=True, **HYPERPARAMETERS)
 
 
 def hugging_face(masked=False):
@@ -59,7 +59,7 @@ def mmpretrain_masked():
     return net
 
 
-def hidden(image):
+def patch_mask(image):
     """The same mask for every image."""
     count = image.shape[-2] * image.shape[-1] // 256
     return (torch.arange(count) % 5 < 2).expand(len(image), -1)
@@ -80,12 +80,12 @@ def masked(name, source, build, theirs):
         sizes=((64, 64),),
         train_size=(64, 64),
         theirs=theirs,
-        ours=lambda net, image: net(image, hidden(image)),
+        ours=lambda net, image: net(image, patch_mask(image)),
     )
 
 
-def hugging_face_words(net, image):
-    return net(image, bool_masked_pos=hidden(image)).logits
+def hugging_face_logits(net, image):
+    return net(image, bool_masked_pos=patch_mask(image)).logits
 
 
 FINE_TUNED, PRE_TRAINED = (f"microsoft/unilm beit, modeling_{name}.py" for name in ("finetune", "pretrain"))
@@ -97,19 +97,19 @@ CASES = [
         "official-masked",
         PRE_TRAINED,
         lambda: authors((64, 64), masked=True),
-        lambda net, image: net(image, hidden(image), return_all_tokens=True),
+        lambda net, image: net(image, patch_mask(image), return_all_tokens=True),
     ),
     case("timm", "timm Beit", lambda: timm((224, 224))),
     case("timm-160x192", "timm Beit", lambda: timm((160, 192)), (160, 192)),
     case("hf", f"{CLASSIFIER}, as in files", lambda: Written(hugging_face())),
     case("hf-memory", f"{CLASSIFIER}, as in memory", hugging_face),
-    masked("hf-masked", f"{MASKED}, as in files", lambda: Written(hugging_face(masked=True)), hugging_face_words),
-    masked("hf-memory-masked", f"{MASKED}, as in memory", lambda: hugging_face(masked=True), hugging_face_words),
+    masked("hf-masked", f"{MASKED}, as in files", lambda: Written(hugging_face(masked=True)), hugging_face_logits),
+    masked("hf-memory-masked", f"{MASKED}, as in memory", lambda: hugging_face(masked=True), hugging_face_logits),
     case("openmmlab", "mmpretrain BEiTViT", lambda: mmpretrain((224, 224)), theirs=_openmmlab.logits),
     masked(
         "openmmlab-masked",
         "mmpretrain BEiTPretrainViT",
         mmpretrain_masked,
-        lambda net, image: net.head.cls_head(net.backbone(image, hidden(image))[-1][:, 1:]),
+        lambda net, image: net.head.cls_head(net.backbone(image, patch_mask(image))[-1][:, 1:]),
     ),
 ]

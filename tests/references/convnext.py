@@ -1,4 +1,4 @@
-"""ConvNeXt: the authors', timm's, torchvision's and transformers'."""
+"""ConvNeXt of the authors, timm, torchvision and transformers."""
 
 from recording import CLASSES, Case, checkout
 

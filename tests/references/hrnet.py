@@ -1,4 +1,4 @@
-"""HRNet: the authors' networks for classification and pose, timm's, mmpretrain's, and mmpose's put together from its parts."""
+"""HRNet of the authors (classification and pose), timm and mmpretrain, and of mmpose, assembled from its parts."""
 
 from recording import CLASSES, Case, checkout
 from torch import nn
@@ -7,10 +7,10 @@ from references import _openmmlab
 
 
 def stages(width, modules, blocks, stem_blocks, stem_width, key=str.upper):
-    """Four stages of a configuration; W18-small-v1 is that of experiments/cls_hrnet_w18_small_v1_*.yaml."""
+    """Returns the stages of a configuration. W18-small-v1 is in experiments/cls_hrnet_w18_small_v1_*.yaml."""
     found = {}
     for number, count in enumerate((1, *modules), 1):
-        numbers = {
+        stage = {
             "num_modules": count,
             "num_branches": number,
             "block": "BASIC" if number > 1 else "BOTTLENECK",
@@ -18,12 +18,12 @@ def stages(width, modules, blocks, stem_blocks, stem_width, key=str.upper):
             "num_channels": [width * 2**i for i in range(number)] if number > 1 else [stem_width],
             "fuse_method": "SUM",
         }
-        found[key(f"stage{number}")] = Config({key(name): value for name, value in numbers.items()})
+        found[key(f"stage{number}")] = Config({key(name): value for name, value in stage.items()})
     return found
 
 
 class Config(dict):
-    """A dictionary that is read both ways."""
+    """A dictionary whose keys are also attributes."""
 
     __getattr__ = dict.__getitem__
 
@@ -32,7 +32,7 @@ SMALL = {"width": 16, "modules": (1, 1, 1), "blocks": 2, "stem_blocks": 1, "stem
 
 
 def authors():
-    """Its classifier has 1000 classes."""
+    """The classifier, which has 1000 classes, is replaced."""
     config = {"MODEL": {"EXTRA": stages(**SMALL)}}
     net = checkout("HRNet-Image-Classification", "lib/models/cls_hrnet.py").HighResolutionNet(config)
     net.classifier = nn.Linear(2048, CLASSES)
@@ -40,7 +40,7 @@ def authors():
 
 
 def authors_pose():
-    """Its first stage, of four blocks and 64 channels, made as small as the others."""
+    """The first stage, which has four blocks and 64 channels, is made as small as the others."""
     module = checkout("deep-high-resolution-net.pytorch", "lib/models/pose_hrnet.py")
     extra = Config(stages(**SMALL), FINAL_CONV_KERNEL=1, PRETRAINED_LAYERS=["*"])
     net = module.PoseHighResolutionNet(Config(MODEL=Config(EXTRA=extra, NUM_JOINTS=CLASSES)))
@@ -65,7 +65,7 @@ def mmpretrain():
 
 
 class MMPose(nn.Module):
-    """mmpose's backbone is that of mmpretrain; its heads for HRNet are one convolution, and have changed their name."""
+    """mmpose has the backbone of mmpretrain. Its head for HRNet is one convolution, whose name depends on the version."""
 
     def __init__(self, head):
         super().__init__()

@@ -1,4 +1,4 @@
-"""MAE: the authors', timm's, transformers' and mmpretrain's; fine-tuned, probed, and pre-training with its decoder."""
+"""MAE of the authors, timm, transformers and mmpretrain: fine-tuned, linear probe, and pre-training with decoder."""
 
 import contextlib
 import functools
@@ -13,44 +13,44 @@ from torch import nn
 from references import _openmmlab
 from references._transformers import Written
 
-NUMBERS = {"embed_dim": 128, "depth": 4, "num_heads": 4}
+HYPERPARAMETERS = {"embed_dim": 128, "depth": 4, "num_heads": 4}
 DECODER = {"decoder_embed_dim": 128, "decoder_depth": 2, "decoder_num_heads": 4}
 NORM = functools.partial(nn.LayerNorm, eps=1e-6)
 
 
-def hidden(image):
-    """Three patches of four, the same for every image."""
+def patch_mask(image):
+    """Masks three of four patches, the same for all images."""
     return (torch.arange(image.shape[-2] * image.shape[-1] // 256) % 4 > 0).expand(len(image), -1)
 
 
 def noise(image):
-    """By which the others sort the patches: the seen before the hidden, either in raster order."""
-    mask = hidden(image).to(image)
+    """Noise by which the references sort the patches: visible before masked ones, both in raster order."""
+    mask = patch_mask(image).to(image)
     return mask + torch.linspace(0, 0.5, mask.shape[1], dtype=image.dtype)
 
 
-def some(pixels):
-    """Ten of a patch's numbers."""
+def some_pixels(pixels):
+    """Ten pixel values of each patch."""
     return pixels[..., ::77]
 
 
 @contextlib.contextmanager
-def sorted_by(image):
-    """What the others draw as noise."""
+def fixed_noise(image):
+    """Replaces the random noise of the references."""
     with mock.patch.object(torch, "rand", lambda *shape, device=None: noise(image)):
         yield
 
 
-# ---- the authors' ----------------------------------------------------------------------------------------------------
+# ---- the authors -----------------------------------------------------------------------------------------------------
 
 
 def authors(pooled):
     module = checkout("mae", "models_vit.py")
-    return module.VisionTransformer(global_pool=pooled, num_classes=CLASSES, norm_layer=NORM, qkv_bias=True, **NUMBERS)
+    return module.VisionTransformer(global_pool=pooled, num_classes=CLASSES, norm_layer=NORM, qkv_bias=True, **HYPERPARAMETERS)
 
 
 def probe():
-    """As `main_linprobe.py` changes it."""
+    """The network after the changes of `main_linprobe.py`."""
     net = authors(pooled=False)
     net.head = nn.Sequential(nn.BatchNorm1d(128, affine=False, eps=1e-6), net.head)
     return net
@@ -63,18 +63,18 @@ def authors_pre_training():
     def block(*arguments, qk_scale, **options):
         return kept(*arguments, **options)
 
-    kept = vision_transformer.Block  # of later versions, which scale the products as `qk_scale` None does
+    kept = vision_transformer.Block  # newer versions have no `qk_scale`, and scale as for None
     with mock.patch.object(vision_transformer, "Block", block), mock.patch.object(np, "float", float, create=True):
         sys.modules["util"] = types.ModuleType("util")
         checkout("mae", "util/pos_embed.py", "util.pos_embed")
-        return checkout("mae", "models_mae.py").MaskedAutoencoderViT(64, **NUMBERS, **DECODER, norm_layer=NORM)
+        return checkout("mae", "models_mae.py").MaskedAutoencoderViT(64, **HYPERPARAMETERS, **DECODER, norm_layer=NORM)
 
 
 def authors_pixels(net, image):
-    with sorted_by(image):
-        latent, mask, places = net.forward_encoder(image, 0.75)
-    assert torch.equal(mask.bool(), hidden(image))
-    return some(net.forward_decoder(latent, places))
+    with fixed_noise(image):
+        latent, mask, order = net.forward_encoder(image, 0.75)
+    assert torch.equal(mask.bool(), patch_mask(image))
+    return some_pixels(net.forward_decoder(latent, order))
 
 
 # ---- timm, transformers, mmpretrain -----------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def authors_pixels(net, image):
 def timm(pooling, size=224):
     from timm.models.vision_transformer import VisionTransformer
 
-    return VisionTransformer(size, num_classes=CLASSES, global_pool=pooling, fc_norm=pooling == "avg", **NUMBERS)
+    return VisionTransformer(size, num_classes=CLASSES, global_pool=pooling, fc_norm=pooling == "avg", **HYPERPARAMETERS)
 
 
 def hugging_face():
@@ -115,16 +115,15 @@ def mmpretrain_pre_training():
     models = _openmmlab.models()
     net = nn.Module()
     net.backbone = models.build_backbone({"type": "MAEViT", "arch": ARCH, "img_size": 64})
-    numbers = {"num_patches": 16, "embed_dim": 128, **DECODER}
-    net.neck = models.build_neck({"type": "MAEPretrainDecoder", **numbers})
+    net.neck = models.build_neck({"type": "MAEPretrainDecoder", "num_patches": 16, "embed_dim": 128, **DECODER})
     return net
 
 
 def mmpretrain_pixels(net, image):
-    with sorted_by(image):
-        latent, mask, places = net.backbone(image, True)
-    assert torch.equal(mask.bool(), hidden(image))
-    return some(net.neck(latent, places))
+    with fixed_noise(image):
+        latent, mask, order = net.backbone(image, True)
+    assert torch.equal(mask.bool(), patch_mask(image))
+    return some_pixels(net.neck(latent, order))
 
 
 def pre_training(name, source, build, theirs):
@@ -137,12 +136,12 @@ def pre_training(name, source, build, theirs):
         sizes=((64, 64),),
         train_size=(64, 64),
         theirs=theirs,
-        ours=lambda net, image: some(net(image, hidden(image))),
+        ours=lambda net, image: some_pixels(net(image, patch_mask(image))),
     )
 
 
 def hugging_face_pixels(net, image):
-    return some(net(image, noise=noise(image)).logits)
+    return some_pixels(net(image, noise=noise(image)).logits)
 
 
 SQUARE = {"sizes": ((224, 224),), "train_size": (224, 224)}

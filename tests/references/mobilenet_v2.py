@@ -1,4 +1,4 @@
-"""MobileNetV2: torchvision's, timm's, transformers', mmpretrain's and d-li14's."""
+"""MobileNetV2 of torchvision, timm, transformers, mmpretrain and d-li14."""
 
 from recording import CLASSES, Case, checkout
 from torch import nn
@@ -25,7 +25,9 @@ def hugging_face():
     net = MobileNetV2ForImageClassification(config)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.1  # theirs is TensorFlow's 0.997, the share of the old, where PyTorch wants that of the new
+            module.momentum = (
+                0.1  # theirs is TensorFlow's 0.997, the weight of the old statistics; PyTorch's is the weight of the new
+            )
     return net
 
 

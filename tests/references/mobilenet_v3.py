@@ -1,4 +1,4 @@
-"""MobileNetV3: torchvision's, timm's (the plain ones and those of TensorFlow's weights), mmpretrain's and d-li14's."""
+"""MobileNetV3 of torchvision, timm (its own networks and those for TensorFlow's weights), mmpretrain and d-li14."""
 
 from functools import partial
 
@@ -9,21 +9,21 @@ from references import _openmmlab as openmmlab
 
 
 def torchvision(size):
-    """Other widths of theirs are not TensorFlow's: they scale the expanded channels and the hidden layer."""
+    """Its other widths differ from TensorFlow's: they scale the expanded channels and the hidden layer."""
     from torchvision import models
 
     return getattr(models, f"mobilenet_v3_{size}")(num_classes=CLASSES, dropout=0.0)
 
 
 def timm(name):
-    """With our momentum, which is TensorFlow's."""
+    """With our batch norm momentum, which is TensorFlow's."""
     import timm
 
     return timm.create_model(name, num_classes=CLASSES, bn_momentum=0.01)
 
 
 def with_torch_gates(net):
-    """torch's gradient of a hard sigmoid has 1/6 in float32 whatever the numbers, and theirs, which is spelled out, has not."""
+    """Replaces their hard sigmoids: torch's gradient has the factor 1/6 in float32 for all dtypes, that of their code does not."""
     for module in net.modules():
         for name, child in module.named_children():
             if type(child).__name__ in ("HSigmoid", "h_sigmoid") and type(module).__name__ != "h_swish":
@@ -49,7 +49,10 @@ def d_li14(size):
 
 SIZES = ((128, 128), (75, 101))
 TIMM = {"timm-small": "small_050", "timm-large": "large_075", "timm_tf-small": "small_075", "timm_tf-large": "large_075"}
-MINIMAL = {"timm_tf-small_minimal": "small_minimal_100", "timm_tf-large_minimal": "large_minimal_100"}  # these files tell
+MINIMAL = {
+    "timm_tf-small_minimal": "small_minimal_100",
+    "timm_tf-large_minimal": "large_minimal_100",
+}  # these files determine their layout
 MMPRETRAIN = {"small": ("small_050", 288, 1024), "large": ("large", 960, 1280)}
 
 CASES = [
@@ -69,7 +72,7 @@ CASES = [
             f"timm {'tf_' * ('tf' in name)}mobilenetv3_{variant}",
             partial(timm, f"{'tf_' * ('tf' in name)}mobilenetv3_{variant}"),
             variant,
-            told="timm_tf" if "tf" in name and name not in MINIMAL else None,
+            layout="timm_tf" if "tf" in name and name not in MINIMAL else None,
             sizes=SIZES,
         )
         for name, variant in (TIMM | MINIMAL).items()

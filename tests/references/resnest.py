@@ -1,4 +1,4 @@
-"""ResNeSt: the authors', timm's, which has the two small ones of GluonCV, and mmpretrain's."""
+"""ResNeSt of the authors, timm, which includes the two small networks of GluonCV, and mmpretrain."""
 
 import importlib
 import sys
@@ -13,7 +13,7 @@ from references import _openmmlab as openmmlab
 
 
 def authors(module):
-    """A module of the authors. Their package asks fvcore for a registry; a decorator that does nothing stands in."""
+    """Imports a module of the authors. A decorator without effect replaces the registry of fvcore."""
     folder = Path(checkout("ResNeSt", "resnest/torch/models/splat.py").__file__).parent
     package, registry = ModuleType("resnest_models"), ModuleType("resnest_models.build")
     package.__path__ = [str(folder)]
@@ -24,8 +24,8 @@ def authors(module):
 
 def authors_small():
     resnet = authors("resnet")
-    numbers = {"radix": 2, "groups": 1, "bottleneck_width": 64, "stem_width": 32, "num_classes": CLASSES}
-    return resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1], deep_stem=True, avg_down=True, avd=True, **numbers)
+    options = {"radix": 2, "groups": 1, "bottleneck_width": 64, "stem_width": 32, "num_classes": CLASSES}
+    return resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1], deep_stem=True, avg_down=True, avd=True, **options)
 
 
 def ablation(name):
@@ -39,7 +39,7 @@ def timm():
 
 
 def mmpretrain():
-    """The numbers of our micro, as another depth of theirs."""
+    """A network with the hyperparameters of our micro, added as another depth."""
     openmmlab.models()
     from mmpretrain.models.backbones import resnest
 

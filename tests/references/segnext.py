@@ -1,4 +1,4 @@
-"""SegNeXt: the encoder of the authors and of mmsegmentation as a classifier, and their whole segmenters."""
+"""SegNeXt of the authors and mmsegmentation: the encoder as a classifier, and the whole segmentation networks."""
 
 import types
 
@@ -13,14 +13,14 @@ MICRO = {"embed_dims": [16, 32, 80, 128], "mlp_ratios": [8, 8, 4, 4], "depths": 
 
 
 class BaseModule(nn.Module):
-    """Stands in for mmcv's."""
+    """Replaces mmcv's class."""
 
     def __init__(self, init_cfg=None):
         super().__init__()
 
 
 class ConvModule(nn.Module):
-    """Stands in for mmcv's: convolution, with a bias where no norm follows; group norm; ReLU."""
+    """Replaces mmcv's class: convolution, with a bias if no norm follows; group norm; ReLU."""
 
     def __init__(self, in_channels, out_channels, kernel, conv_cfg=None, norm_cfg=None, act_cfg=None):
         super().__init__()
@@ -34,7 +34,7 @@ class ConvModule(nn.Module):
 
 
 class BaseDecodeHead(nn.Module):
-    """Stands in for mmseg's, without dropout."""
+    """Replaces mmseg's class, without dropout."""
 
     conv_cfg, norm_cfg, act_cfg, align_corners = None, {"type": "GN"}, {"type": "ReLU"}, False
 
@@ -49,7 +49,7 @@ class BaseDecodeHead(nn.Module):
 
 
 def official(file):
-    """A module of the authors', with stand-ins for the packages it imports."""
+    """Imports a module of the authors, with replacements for the packages that it imports."""
     register = types.SimpleNamespace(register_module=lambda: lambda cls: cls)
     parts = {
         "BACKBONES": register,
@@ -57,10 +57,10 @@ def official(file):
         "BaseModule": BaseModule,
         "BaseDecodeHead": BaseDecodeHead,
         "ConvModule": ConvModule,
-        "DropPath": nn.Identity,  # the rate is 0
+        "DropPath": nn.Identity,  # its rate is 0
         "build_norm_layer": lambda config, channels: ("norm", nn.BatchNorm2d(channels)),
         "resize": F.interpolate,
-        "constant_init": None,  # weights are drawn afterwards
+        "constant_init": None,  # weights are drawn later
         "normal_init": None,
         "trunc_normal_init": None,
     }
@@ -75,7 +75,7 @@ def encoder():
 
 
 class Classifier(nn.Module):
-    """An encoder and its last layer, which the authors do not publish with it."""
+    """The encoder with a last layer, which the authors do not publish."""
 
     def __init__(self, net):
         super().__init__()
@@ -88,12 +88,12 @@ class Classifier(nn.Module):
 
 
 def bases(channels, rank, count):
-    """Where the factorisation starts."""
+    """Initial bases of the factorization."""
     return torch.rand(count, channels, rank, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def starting(net, channels, rank):
-    """A segmenter whose factorisation starts from `bases`."""
+def with_fixed_bases(net, channels, rank):
+    """A segmentation network whose factorization starts from `bases`."""
     net.decode_head.hamburger.ham._build_bases = lambda count, *sizes, **device: F.normalize(bases(channels, rank, count), dim=1)
     return net
 
@@ -102,9 +102,9 @@ def segmenter(channels, rank):
     net = nn.Module()
     net.backbone = encoder()
     module = official("decode_heads/ham_head")
-    numbers = {"in_channels": MICRO["embed_dims"][1:], "channels": channels, "norm_cfg": {"type": "GN"}}
-    net.decode_head = module.LightHamHead(channels, {"MD_R": rank}, **numbers)
-    return starting(net, channels, rank)
+    options = {"in_channels": MICRO["embed_dims"][1:], "channels": channels, "norm_cfg": {"type": "GN"}}
+    net.decode_head = module.LightHamHead(channels, {"MD_R": rank}, **options)
+    return with_fixed_bases(net, channels, rank)
 
 
 def mmseg_encoder():
@@ -118,11 +118,11 @@ def mmseg_segmenter(channels, rank):
         channels, {"MD_R": rank}, in_channels=MICRO["embed_dims"][1:], in_index=[1, 2, 3], channels=channels, num_classes=CLASSES,
         dropout_ratio=0.0, norm_cfg={"type": "GN", "num_groups": 32}, align_corners=False,
     )  # fmt: skip
-    return starting(net, channels, rank)
+    return with_fixed_bases(net, channels, rank)
 
 
 def pixels(logits):
-    """(B, classes, h, w) -> some of the pixels (B, N, classes)."""
+    """Some of the pixels: (B, classes, h, w) -> (B, N, classes)."""
     return logits[:, :, ::3, ::3].flatten(2).transpose(1, 2)
 
 

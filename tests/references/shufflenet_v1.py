@@ -1,4 +1,4 @@
-"""ShuffleNet: the authors' code, and mmpretrain's."""
+"""ShuffleNet of the authors and mmpretrain."""
 
 import sys
 from functools import partial

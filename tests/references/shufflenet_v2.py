@@ -1,4 +1,4 @@
-"""ShuffleNet V2: the authors' code, small and large, torchvision's and mmpretrain's."""
+"""ShuffleNet V2 of the authors (small and large), torchvision and mmpretrain."""
 
 import sys
 from unittest import mock
@@ -17,7 +17,7 @@ def authors():
 
 
 def authors_large():
-    """Two of its layers have two names each; the second counts when it is loaded, as with us."""
+    """Two of its layers have two names each. The second one is loaded, as in our layout."""
     net = checkout("ShuffleNet-Series", "ShuffleNetV2.Large/network.py").ShuffleNetV2(n_class=CLASSES)
     net.globalpool = nn.AdaptiveAvgPool2d(1)
     return net
@@ -43,7 +43,7 @@ CASES = [
         authors_large,
         "large_164_se",
         sizes=((64, 96),),
-        train_size=None,  # they compute three more classifiers there
+        train_size=None,  # in training it has three more classifiers
         slow=True,
     ),
     Case("shufflenet_v2-torchvision", "torchvision ShuffleNetV2", torchvision, "micro"),

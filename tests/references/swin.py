@@ -1,4 +1,4 @@
-"""Swin: the authors', timm's, torchvision's, transformers' and mmpretrain's; as dense code the authors' and mmsegmentation's."""
+"""Swin of the authors, timm, torchvision, transformers and mmpretrain; for dense tasks of the authors and mmsegmentation."""
 
 import types
 
@@ -13,27 +13,27 @@ from spine.backbones.swin import VARIANTS
 MICRO = VARIANTS["micro"]
 
 
-def authors(size, **numbers):
+def authors(size, **options):
     module = checkout("Swin-Transformer", "models/swin_transformer.py")
-    return module.SwinTransformer(img_size=size, num_classes=CLASSES, drop_path_rate=0.0, **numbers)
+    return module.SwinTransformer(img_size=size, num_classes=CLASSES, drop_path_rate=0.0, **options)
 
 
-def within(backbone):
-    """A network of which `backbone` is a part."""
+def as_part(backbone):
+    """A network with `backbone` as a submodule."""
     net = nn.Module()
     net.backbone = backbone
     return net
 
 
 def authors_dense():
-    """With stand-ins for the packages that register and load."""
+    """With replacements for the packages of registries and loading."""
     register = types.SimpleNamespace(register_module=lambda: lambda cls: cls)
     folder = "mmseg.models.backbones"
     names = ("mmcv_custom", "mmseg", "mmseg.utils", "mmseg.models", "mmseg.models.builder", folder)
     with _openmmlab.stand_ins(names, BACKBONES=register, load_checkpoint=None, get_root_logger=None):
         file = f"{folder.replace('.', '/')}/swin_transformer.py"
         module = checkout("Swin-Transformer-Semantic-Segmentation", file, f"{folder}.swin_transformer")
-    return within(module.SwinTransformer(drop_path_rate=0.0, **MICRO))
+    return as_part(module.SwinTransformer(drop_path_rate=0.0, **MICRO))
 
 
 def timm():
@@ -45,15 +45,15 @@ def timm():
 def torchvision():
     from torchvision.models import SwinTransformer
 
-    numbers = {**MICRO, "window_size": [4, 4], "patch_size": [4, 4]}
-    return SwinTransformer(**numbers, stochastic_depth_prob=0.0, num_classes=CLASSES)
+    options = {**MICRO, "window_size": [4, 4], "patch_size": [4, 4]}
+    return SwinTransformer(**options, stochastic_depth_prob=0.0, num_classes=CLASSES)
 
 
 def hugging_face():
     from transformers import SwinConfig, SwinForImageClassification
 
-    numbers = {key: list(value) if isinstance(value, tuple) else value for key, value in MICRO.items()}
-    return SwinForImageClassification(SwinConfig(**numbers, num_labels=CLASSES, drop_path_rate=0.0, attn_implementation="sdpa"))
+    options = {key: list(value) if isinstance(value, tuple) else value for key, value in MICRO.items()}
+    return SwinForImageClassification(SwinConfig(**options, num_labels=CLASSES, drop_path_rate=0.0, attn_implementation="sdpa"))
 
 
 ARCH = {"embed_dims": 16, "depths": [2, 2, 4, 2], "num_heads": [1, 2, 4, 8]}
@@ -66,13 +66,13 @@ def mmpretrain():
 
 
 def mmseg():
-    numbers = {key: value for key, value in MICRO.items() if key != "embed_dim"}
+    options = {key: value for key, value in MICRO.items() if key != "embed_dim"}
     network = _openmmlab.mmseg().backbones.SwinTransformer
-    return within(network(embed_dims=MICRO["embed_dim"], **numbers, drop_path_rate=0.0))
+    return as_part(network(embed_dims=MICRO["embed_dim"], **options, drop_path_rate=0.0))
 
 
 def tokens(maps):
-    """Ten channels of some pixels of every map."""
+    """Ten channels of some pixels of all maps."""
     return torch.cat([x[:, :CLASSES, ::3, ::3].flatten(2).transpose(1, 2) for x in maps], 1)
 
 
@@ -84,13 +84,13 @@ def dense(name, source, build):
         "micro",
         options={"task": "seg"},
         sizes=((56, 92), (150, 203)),  # the last map of the first is smaller than the window
-        train_size=None,  # there is no head that both have
+        train_size=None,  # there is no common head
         theirs=lambda net, image: tokens(net.backbone(image)),
         ours=lambda net, image: tokens(net.backbone(image).maps),
     )
 
 
-# the last map is larger than the window: one that is not stops the shifts of all later images in transformers, or fails (mmpretrain)
+# the last map is larger than the window: a smaller one stops the shifts for all later images (transformers) or fails (mmpretrain)
 LARGE = {"sizes": ((150, 203), (131, 400)), "train_size": (160, 139)}
 OFFICIAL = "microsoft/Swin-Transformer, models/swin_transformer.py"
 CASES = [
@@ -99,18 +99,18 @@ CASES = [
         f"{OFFICIAL}, Swin-T",
         lambda: authors(224),
         "tiny",
-        sizes=((224, 224),),  # the only one that it takes
-        train_size=None,  # of the small network below
+        sizes=((224, 224),),  # the only size that it accepts
+        train_size=None,  # recorded for the small network below
         slow=True,
     ),
     Case("swin-official-micro", OFFICIAL, lambda: authors(128, **MICRO), "micro", sizes=((128, 128),), train_size=(128, 128)),
     Case(
-        "swin-official-small-maps",  # the last stage has a window of 2, and a table for it
+        "swin-official-small-maps",  # the last stage has a window of 2 and a table for it
         f"{OFFICIAL}, windows of 4 at 64 px",
         lambda: authors(64, **MICRO),
         "micro",
         sizes=((64, 64),),
-        train_size=None,  # the table of ours is larger
+        train_size=None,  # our table is larger
     ),
     dense("official-dense", "SwinTransformer/Swin-Transformer-Semantic-Segmentation swin_transformer.py", authors_dense),
     Case("swin-timm", "timm SwinTransformer", timm, "micro", sizes=((128, 128),), train_size=(128, 128)),
@@ -119,7 +119,7 @@ CASES = [
         "torchvision SwinTransformer",
         torchvision,
         "micro",
-        sizes=((224, 224), (64, 160)),  # on the last map of the second only one side is longer than the window
+        sizes=((224, 224), (64, 160)),  # in the last map of the second, only one side is longer than the window
         train_size=(64, 160),
     ),
     Case("swin-hf", "transformers SwinForImageClassification, as in files", lambda: Written(hugging_face()), "micro", **LARGE),

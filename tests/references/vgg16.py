@@ -1,4 +1,4 @@
-"""VGG-16: torchvision's, timm's and mmpretrain's, made narrow; ParseNet read once more from its paper and DeepLab's layer list."""
+"""VGG-16 of torchvision, timm and mmpretrain, with few channels; ParseNet from its paper and the layer list of DeepLab."""
 
 from collections import OrderedDict
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from references import _openmmlab
 
-NARROW = [16, 16, "M", 32, 32, "M", 64, 64, 64, "M", 64, 64, 64, "M", 64, 64, 64, "M"]  # the widths of our micro
+NARROW = [16, 16, "M", 32, 32, "M", 64, 64, 64, "M", 64, 64, 64, "M", 64, 64, 64, "M"]  # widths of our micro
 
 
 def torchvision():
@@ -19,7 +19,7 @@ def torchvision():
 
 
 def torchvision_narrow():
-    """torchvision's network with the widths of our micro."""
+    """The network with the widths of our micro."""
     from torchvision.models.vgg import VGG, make_layers
 
     net = VGG(make_layers(NARROW), num_classes=CLASSES, init_weights=False, dropout=0.0)
@@ -51,7 +51,7 @@ def mmpretrain():
 
 
 class Normalize(nn.Module):
-    """Caffe's layer: over the channels of each position, with a scale for each."""
+    """Caffe's layer: L2 norm over the channels of each position, with a scale per channel."""
 
     def __init__(self, channels):
         super().__init__()
@@ -62,7 +62,7 @@ class Normalize(nn.Module):
 
 
 class ParseNet(nn.Sequential):
-    """Layer by layer as Caffe names them, to fc7; then the average of the map is put beside it, both normalised."""
+    """The layers with the names of Caffe, up to fc7, joined with the average of its map; both are normalized."""
 
     def __init__(self):
         net, channels = OrderedDict(), 3
@@ -123,7 +123,7 @@ CASES = [
         "plain",
         UNDROPPED,
         sizes=((96, 128),),
-        train_size=None,  # 138 million numbers would be drawn twice more
+        train_size=None,  # it would draw 138 million random numbers two more times
         slow=True,
     ),
     Case("vgg16-timm", "timm VGG of our widths", timm, "micro", UNDROPPED, sizes=((224, 224), (160, 192), (256, 288))),

@@ -1,4 +1,4 @@
-"""ViT: the authors' files as timm reads them, timm's, torchvision's, transformers' and mmpretrain's; plain ones and hybrids."""
+"""ViT of the authors (their files, read by timm), timm, torchvision, transformers and mmpretrain, with hybrids."""
 
 import tempfile
 from pathlib import Path
@@ -11,15 +11,15 @@ from torch.nn import functional as F
 from references import _openmmlab
 from references._transformers import Written
 
-NUMBERS = {"embed_dim": 128, "depth": 4, "num_heads": 4}  # of our micro
+HYPERPARAMETERS = {"embed_dim": 128, "depth": 4, "num_heads": 4}  # of our micro
 HYBRIDS = {"vit_tiny_r_s16_p8_224": (192, 3, 8, 64, ()), "vit_small_r26_s32_224": (384, 6, 1, 2048, (2, 2, 2, 2))}
 
 
-# ---- the authors' ----------------------------------------------------------------------------------------------------
+# ---- the authors -----------------------------------------------------------------------------------------------------
 
 
 def flax_transformer(dim, heads, depth, embedding, patches):
-    """Names of a file's tensors, and their shapes; `embedding`: height, width and channels of what becomes a token."""
+    """Returns names and shapes of the tensors of a file. `embedding`: height, width and channels of a patch."""
     shapes = {
         "cls": (1, 1, dim),
         "Transformer.posembed_input.pos_embedding": (1, 1 + patches, dim),
@@ -47,7 +47,7 @@ def flax_transformer(dim, heads, depth, embedding, patches):
 
 
 def flax_resnet(depths):
-    """Those of a ResNet in front."""
+    """Returns names and shapes of the tensors of a hybrid's ResNet."""
     shapes = {"conv_root.kernel": (7, 7, 3, 64), "gn_root.scale": (64,), "gn_root.bias": (64,)}
     channels = 64
     for i, depth in enumerate(depths):
@@ -68,7 +68,7 @@ def flax_resnet(depths):
 
 
 class Authors(nn.Module):
-    """The tensors of a file of theirs. What their network computes with them is left to timm's, which is given the file."""
+    """The tensors of a file of the authors. The network is timm's, which loads the file."""
 
     def __init__(self, net, shapes):
         super().__init__()
@@ -95,14 +95,14 @@ def authors():
 
 
 def authors_hybrid(name):
-    """The authors divide filters by their deviation plus 1e-5, and their group norms have eps 1e-6."""
+    """The authors divide filters by their standard deviation + 1e-5, and their group norms have eps 1e-6."""
     from timm.layers import StdConv2dSame, pad_same
 
     class AuthorsConv(StdConv2dSame):
         def forward(self, x):
             x = pad_same(x, self.kernel_size, self.stride, self.dilation)
-            mean, deviation = self.weight.mean((1, 2, 3), keepdim=True), self.weight.std((1, 2, 3), correction=0, keepdim=True)
-            return F.conv2d(x, (self.weight - mean) / (deviation + 1e-5), None, self.stride)
+            mean, std = self.weight.mean((1, 2, 3), keepdim=True), self.weight.std((1, 2, 3), correction=0, keepdim=True)
+            return F.conv2d(x, (self.weight - mean) / (std + 1e-5), None, self.stride)
 
     net = timm_hybrid(name, act_layer="gelu_tanh")
     for module in net.modules():
@@ -114,13 +114,13 @@ def authors_hybrid(name):
     return Authors(net, {**flax_transformer(dim, heads, 12, (patch, patch, channels), 7 * 7), **flax_resnet(depths)})
 
 
-# ---- the others' -----------------------------------------------------------------------------------------------------
+# ---- the others ------------------------------------------------------------------------------------------------------
 
 
 def timm(size=(224, 224), **options):
     from timm.models.vision_transformer import VisionTransformer
 
-    return VisionTransformer(size, num_classes=CLASSES, **NUMBERS, **options)
+    return VisionTransformer(size, num_classes=CLASSES, **HYPERPARAMETERS, **options)
 
 
 def timm_hybrid(name, **options):
@@ -136,7 +136,7 @@ def torchvision():
 
 
 class PublishedWeights(nn.Module):
-    """torchvision's network with the names of its files, in which the layers of an MLP are called linear_1 and linear_2."""
+    """torchvision's network with the tensor names of its files, in which the layers of an MLP are linear_1 and linear_2."""
 
     def __init__(self):
         super().__init__()
@@ -154,23 +154,23 @@ class PublishedWeights(nn.Module):
     def named_parameters(self):
         return [(self.names[name], parameter) for name, parameter in self.net.named_parameters()]
 
-    def load_state_dict(self, state, strict):  # theirs knows these names
+    def load_state_dict(self, state, strict):  # their network accepts these names
         return self.net.load_state_dict(state, strict=True)
 
 
 def hugging_face(**options):
     from transformers import ViTConfig, ViTForImageClassification
 
-    numbers = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512, **options}
-    return ViTForImageClassification(ViTConfig(**numbers, num_labels=CLASSES))
+    size = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512, **options}
+    return ViTForImageClassification(ViTConfig(**size, num_labels=CLASSES))
 
 
 def hugging_face_hybrid():
-    """R26 + ViT-S/32. The class of the hybrids has left the library; its parts are there."""
+    """R26 + ViT-S/32, assembled from parts, because the library has removed the class of the hybrids."""
     from transformers import BitBackbone, BitConfig
 
     class Patches(nn.Module):
-        """The last map of a BiT, each pixel a token."""
+        """One token per pixel of the last map of a BiT."""
 
         def __init__(self):
             super().__init__()
@@ -190,12 +190,12 @@ def hugging_face_hybrid():
     net = hugging_face(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, intermediate_size=1536, patch_size=32)
     net.vit.embeddings.patch_embeddings = Patches()
     net = Written(net)
-    net.names |= {name: name for name in net.names if ".bit." in name}  # the renaming is that of a ViT's layers
+    net.names |= {name: name for name in net.names if ".bit." in name}  # these names are not changed
     return net
 
 
 def resized(net, image):
-    """Positions follow the image."""
+    """Forward pass with resized position embeddings."""
     return net(image, interpolate_pos_encoding=True)
 
 
@@ -206,7 +206,7 @@ def openmmlab():
 
 
 ONE = {"sizes": ((224, 224),), "train_size": (224, 224)}
-READ = {"sizes": ((224, 224),), "train_size": None}  # where timm copies the file's tensors no gradient reaches them
+READ = {"sizes": ((224, 224),), "train_size": None}  # timm copies the tensors of the file, so they have no gradients
 CASES = [
     Case("vit-official", "google-research/vision_transformer, read by timm", authors, "micro", **READ),
     *(

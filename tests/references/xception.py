@@ -1,4 +1,4 @@
-"""Xception: Cadene's port, and timm's."""
+"""Xception of Cadene and timm."""
 
 from recording import CLASSES, Case, checkout
 
