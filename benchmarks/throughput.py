@@ -1,13 +1,15 @@
-"""Images a second and memory of every backbone beside another implementation of the same network.
+"""Measures throughput and memory of every backbone next to another implementation of the same network.
 
     python benchmarks/throughput.py [--backbones convnext vit] [--batch 8] [--size 224] [--rounds 7] [--dtype float32|bfloat16] [--defaults]
 
-The other implementation is timm's, or the authors' own where timm has none (then SPINE_CHECKOUTS names the folder of their checkouts, see
-tests/recording.py). Both classify the same images; a training step is a forward and a backward pass. In every round ours and theirs take
-turns, in the same dtype (autocast) and memory format; the ratio is the median of the rounds' ratios, above 1 where ours is faster.
-With --defaults each runs as its own training script would by default: ours channels_last and in the precision that `trainer.precision=auto`
-picks, theirs in float32 and PyTorch's plain memory format. Memory is the peak of what a training step allocates beyond weights and
-optimizer, by torch's profiler. Prints a table in Markdown with the hardware.
+The reference is timm's implementation, or the authors' own if timm has none. The authors' code is read from checkouts in the folder
+SPINE_CHECKOUTS (see tests/recording.py). Both networks classify the same images. A training step is a forward and a backward pass. In every
+round both networks take turns, with the same dtype (autocast) and memory format. The ratio is the median of the ratios of all rounds;
+above 1 our network is faster.
+
+With --defaults each network runs as in its own training script: ours channels_last and with the precision of `trainer.precision=auto`, the
+reference in float32 and contiguous memory format. Memory is the peak that a training step allocates in addition to weights and
+optimizer states, measured by torch's profiler. Prints a Markdown table, with the hardware.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -31,7 +34,7 @@ import spine
 from spine.training.precision import resolve_precision
 
 CLASSES = 10
-PAIRS = {  # backbone: variant, and timm's name; None where the authors' network is that of tests/references
+REFERENCES = {  # backbone: variant and name in timm; None for the authors' network in tests/references
     "beit": ("base_patch16", "beit_base_patch16_224"),
     "convnext": ("tiny", "convnext_tiny"),
     "hrnet": ("w18", "hrnet_w18"),
@@ -47,25 +50,38 @@ PAIRS = {  # backbone: variant, and timm's name; None where the authors' network
     "vit": ("small_patch16", "vit_small_patch16_224"),
     "xception": ("standard", "legacy_xception"),
 }
-OPTIONS = {"mae": {"global_pool": "avg", "fc_norm": True}}  # of timm's constructor
-SIZED = ("beit", "mae", "swin", "vit")  # timm builds these for one image size
+TIMM_OPTIONS = {"mae": {"global_pool": "avg", "fc_norm": True}}
+FIXED_SIZE = ("beit", "mae", "swin", "vit")  # timm builds these for one image size
+HEADER = """\
+| backbone | variant | reference | what | ours | theirs | ratio (lowest to highest) | MB ours | MB theirs |
+|---|---|---|---|---|---|---|---|---|"""
+
+
+class Settings(NamedTuple):
+    """Device, and dtype and memory format of both networks."""
+
+    device: str
+    dtype: torch.dtype
+    their_dtype: torch.dtype
+    their_format: torch.memory_format
+    rounds: int
 
 
 def reference(backbone: str, size: int) -> nn.Module:
-    """The other implementation of the backbone's variant."""
-    variant, name = PAIRS[backbone]
+    """Builds the reference implementation of the variant of a backbone."""
+    variant, name = REFERENCES[backbone]
     if name is None:
         sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
         cases = importlib.import_module(f"references.{backbone}").CASES
         return next(case for case in cases if case.variant == variant).build()
     import timm
 
-    sized = {"img_size": size} if backbone in SIZED else {}
-    return timm.create_model(name, num_classes=CLASSES, **OPTIONS.get(backbone, {}), **sized)
+    sized = {"img_size": size} if backbone in FIXED_SIZE else {}
+    return timm.create_model(name, num_classes=CLASSES, **TIMM_OPTIONS.get(backbone, {}), **sized)
 
 
-def step(net: nn.Module, image: torch.Tensor, dtype: torch.dtype, train: bool) -> Callable[[], None]:
-    """One forward, and with `train` one backward, ready to be timed."""
+def make_step(net: nn.Module, image: torch.Tensor, dtype: torch.dtype, train: bool) -> Callable[[], None]:
+    """Returns a function that runs one forward pass and, if `train`, one backward pass."""
 
     def run() -> None:
         net.train(train)
@@ -88,8 +104,22 @@ def seconds(run: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
+def interleaved_times(ours: Callable[[], None], theirs: Callable[[], None], rounds: int) -> list[tuple[float, float]]:
+    """Returns the seconds of both functions in each round, after two warm-up rounds. The order alternates between rounds."""
+    for run in (ours, theirs, ours, theirs):
+        run()
+    times = []
+    for i in range(rounds):
+        if i % 2 == 0:
+            ours_seconds, theirs_seconds = seconds(ours), seconds(theirs)
+        else:
+            theirs_seconds, ours_seconds = seconds(theirs), seconds(ours)
+        times.append((ours_seconds, theirs_seconds))
+    return times
+
+
 def peak_megabytes(net: nn.Module, run: Callable[[], None], device: str) -> float:
-    """The most that one step allocates at a time, its gradients among it."""
+    """Returns the peak memory that one step allocates, gradients included."""
     net.zero_grad(set_to_none=True)
     gc.collect()
     if device == "cuda":
@@ -107,55 +137,67 @@ def peak_megabytes(net: nn.Module, run: Callable[[], None], device: str) -> floa
     return peak / 1e6
 
 
+def rows(backbone: str, batch: int, size: int, settings: Settings) -> list[str]:
+    """Measures a backbone and its reference, and returns the table rows of inference and training."""
+    variant, name = REFERENCES[backbone]
+    device = settings.device
+    torch.manual_seed(0)
+    image = torch.randn(batch, 3, size, size, device=device)
+    ours = spine.create_model(backbone, variant=variant, num_outputs=CLASSES, image_size=size)
+    ours = ours.to(device, memory_format=torch.channels_last)
+    theirs = reference(backbone, size).to(device, memory_format=settings.their_format)
+    table = []
+    for train in (False, True):
+        our_step = make_step(ours, image.to(memory_format=torch.channels_last), settings.dtype, train)
+        their_step = make_step(theirs, image.to(memory_format=settings.their_format), settings.their_dtype, train)
+        times = interleaved_times(our_step, their_step, settings.rounds)
+        rates = [batch / statistics.median(of_one) for of_one in zip(*times, strict=True)]
+        ratios = sorted(b / a for a, b in times)
+        spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        pairs = ((ours, our_step), (theirs, their_step))
+        memory = [f"{peak_megabytes(*pair, device):.0f}" if train else "" for pair in pairs]
+        what = "training step" if train else "inference"
+        cells = (backbone, variant, name or "the authors'", what, *(f"{rate:.1f}" for rate in rates), spread, *memory)
+        table.append(f"| {' | '.join(cells)} |")
+    return table
+
+
+def make_settings(arguments: argparse.Namespace) -> Settings:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not arguments.defaults:
+        dtype = getattr(torch, arguments.dtype)
+        return Settings(device, dtype, dtype, torch.channels_last, arguments.rounds)
+    dtypes = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "32-true": torch.float32}
+    dtype = dtypes[resolve_precision("auto", "auto")]
+    return Settings(device, dtype, torch.float32, torch.contiguous_format, arguments.rounds)
+
+
+def describe(arguments: argparse.Namespace, settings: Settings) -> str:
+    """Returns one line with the hardware and the settings."""
+    cuda = settings.device == "cuda"
+    hardware = torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    their_format = str(settings.their_format)[6:].removesuffix("_format")
+    return (
+        f"{hardware}; torch {torch.__version__}; batch {arguments.batch}, {arguments.size} px; "
+        f"ours {str(settings.dtype)[6:]} channels_last, theirs {str(settings.their_dtype)[6:]} {their_format}; "
+        f"images/s, medians of {arguments.rounds} interleaved rounds; ratio above 1: ours is faster"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbones", nargs="+", default=list(PAIRS), choices=list(PAIRS))
+    parser.add_argument("--backbones", nargs="+", default=list(REFERENCES), choices=list(REFERENCES))
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--defaults", action="store_true")
     arguments = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = getattr(torch, arguments.dtype)
-    if arguments.defaults:
-        formats = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "32-true": torch.float32}
-        dtype = formats[resolve_precision("auto", "auto")]
-    their_dtype = torch.float32 if arguments.defaults else dtype
-    their_format = torch.contiguous_format if arguments.defaults else torch.channels_last
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-    print(f"{where}; torch {torch.__version__}; batch {arguments.batch}, {arguments.size} px;", end=" ")
-    print(
-        f"ours {str(dtype)[6:]} channels_last, theirs {str(their_dtype)[6:]} {str(their_format)[6:].removesuffix('_format')};",
-        end=" ",
-    )
-    print(f"images/s, medians of {arguments.rounds} interleaved rounds; ratio above 1: ours is faster\n")
-    print("| backbone | variant | reference | what | ours | theirs | ratio (lowest to highest) | MB ours | MB theirs |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    settings = make_settings(arguments)
+    print(f"{describe(arguments, settings)}\n\n{HEADER}")
     for backbone in arguments.backbones:
-        variant, name = PAIRS[backbone]
-        torch.manual_seed(0)
-        image = torch.randn(arguments.batch, 3, arguments.size, arguments.size, device=device)
-        ours = spine.create_model(backbone, variant=variant, num_outputs=CLASSES, image_size=arguments.size)
-        ours = ours.to(device, memory_format=torch.channels_last)
-        theirs = reference(backbone, arguments.size).to(device, memory_format=their_format)
-        images = image.to(memory_format=torch.channels_last), image.to(memory_format=their_format)
-        for train in (False, True):
-            mine, other = step(ours, images[0], dtype, train), step(theirs, images[1], their_dtype, train)
-            for run in (mine, other, mine, other):
-                run()
-            rounds = []
-            for i in range(arguments.rounds):  # who goes first changes from round to round
-                pair = (mine, other) if i % 2 == 0 else (other, mine)
-                times = [seconds(run) for run in pair]
-                rounds.append(times if i % 2 == 0 else times[::-1])
-            rate = [arguments.batch / statistics.median(times) for times in zip(*rounds, strict=True)]
-            ratios = sorted(b / a for a, b in rounds)
-            spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-            memory = [f"{peak_megabytes(*pair, device):.0f}" if train else "" for pair in ((ours, mine), (theirs, other))]
-            what = "training step" if train else "inference"
-            cells = (backbone, variant, name or "the authors'", what, *(f"{r:.1f}" for r in rate), spread, *memory)
-            print(f"| {' | '.join(cells)} |", flush=True)
+        for row in rows(backbone, arguments.batch, arguments.size, settings):
+            print(row, flush=True)
 
 
 if __name__ == "__main__":
