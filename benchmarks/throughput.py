@@ -2,14 +2,16 @@
 
     python benchmarks/throughput.py [--backbones convnext vit] [--batch 8] [--size 224] [--rounds 7] [--dtype float32|bfloat16] [--defaults]
 
-The reference is timm's implementation, or the authors' own if timm has none. The authors' code is read from checkouts in the folder
-SPINE_CHECKOUTS (see tests/recording.py). Both networks classify the same images. A training step is a forward and a backward pass. In every
-round both networks take turns, with the same dtype (autocast) and memory format. The ratio is the median of the ratios of all rounds;
-above 1 our network is faster.
+The reference is timm's implementation, or the authors' own if timm has none. The authors' code is
+read from checkouts in the folder SPINE_CHECKOUTS (see tests/recording.py). Both networks classify
+the same images. A training step is a forward and a backward pass. In every round both networks take
+turns, with the same dtype (autocast) and memory format. The ratio is the median of the ratios of
+all rounds; above 1 our network is faster.
 
-With --defaults each network runs as in its own training script: ours channels_last and with the precision of `trainer.precision=auto`, the
-reference in float32 and contiguous memory format. Memory is the peak that a training step allocates in addition to weights and
-optimizer states, measured by torch's profiler. Prints a Markdown table, with the hardware.
+With --defaults each network runs as in its own training script: ours channels_last and with the
+precision of `trainer.precision=auto`, the reference in float32 and contiguous memory format. Memory
+is the peak that a training step allocates in addition to weights and optimizer states, measured by
+torch's profiler. Prints a Markdown table, with the hardware.
 """
 
 from __future__ import annotations
@@ -105,7 +107,10 @@ def seconds(run: Callable[[], None]) -> float:
 
 
 def interleaved_times(ours: Callable[[], None], theirs: Callable[[], None], rounds: int) -> list[tuple[float, float]]:
-    """Returns the seconds of both functions in each round, after two warm-up rounds. The order alternates between rounds."""
+    """Returns the seconds of both functions in each round, after two warm-up rounds.
+
+    The order alternates between rounds.
+    """
     for run in (ours, theirs, ours, theirs):
         run()
     times = []

@@ -1,11 +1,12 @@
-"""Records outputs of reference implementations, so that parity to 1e-9 can be tested where they are not installed.
+"""Records outputs of reference implementations, for parity tests in environments without them.
 
     python tests/recording.py [convnext swin ...]        (in an environment with timm, torchvision and transformers)
 
-Each file of tests/references defines networks of other publishers. Their random weights depend only on the names of their tensors, so
-a record contains no weights. It contains names and shapes, the outputs at two image sizes, and for one training step the loss and, for
-each tensor, the norm of its gradient and its inner product with a random direction. Tests draw the same weights, convert them to our
-names, and compare. The authors' code is read from checkouts in the folder SPINE_CHECKOUTS.
+Each file of tests/references defines networks of other publishers. Their random weights depend only
+on the names of their tensors, so a record contains no weights. It contains names and shapes, the
+outputs at two image sizes, and for one training step the loss and, for each tensor, the norm of its
+gradient and its inner product with a random direction. Tests draw the same weights, convert them to
+our names, and compare to 1e-9. The authors' code is read from checkouts in the folder SPINE_CHECKOUTS.
 """
 
 from __future__ import annotations
@@ -101,7 +102,10 @@ def checkout(repository: str, file: str, name: str | None = None) -> Any:
 
 
 def draw(shapes: dict[str, tuple[int, ...]]) -> State:
-    """Draws float64 weights with which every tensor has an effect. Each depends only on its name and shape."""
+    """Draws float64 weights with which every tensor has an effect.
+
+    Each depends only on its name and shape.
+    """
     state = {}
     for name, shape in shapes.items():
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
@@ -129,7 +133,10 @@ def shapes_of(net: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def measure(net: nn.Module, case: Case, output: Callable, names: Callable[[State], State]) -> dict[str, Any]:
-    """Returns the outputs at each size and the values of one training step of a network. `names` converts to our tensor names."""
+    """Returns the outputs at each size and the values of one training step of a network.
+
+    `names` converts to our tensor names.
+    """
     net = net.double().eval()
 
     def logits(size: tuple[int, int], count: int) -> Tensor:

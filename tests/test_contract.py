@@ -57,7 +57,7 @@ def test_pooled_embedding_has_the_width_of_the_feature_spec(backbone):
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("levels", [(0,), (1, 2, 3), (-1,), (0, 2)])
 def test_chosen_levels_equal_those_of_a_network_with_all_levels(backbone, levels):
-    """A network that is built for some levels computes the same maps as one with all levels, and has no additional parameters."""
+    """The maps are equal, and the network has no additional parameters."""
     every = micro(backbone, use="maps").eval()
     some = micro(backbone, use="maps", levels=levels).eval()
     own = some.state_dict()
@@ -128,7 +128,7 @@ def test_token_networks_accept_another_size_than_they_were_built_for(backbone):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_training_works_after_inference_mode(backbone):
-    """Tensors that are cached per image size may be created in inference mode, also for sizes that the network was not built for."""
+    """Tensors that are cached per image size may be created in inference mode."""
     net = spine.create_model(backbone, variant="micro", num_outputs=3, image_size=64)
     image = torch.randn(2, 3, 96, 64)
     with torch.inference_mode():

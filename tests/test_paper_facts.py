@@ -1,8 +1,8 @@
 """Tests the exact numbers of parameters and multiply-adds of all variants.
 
-The numbers were measured with the authors' or the reference implementations on the meta device. All parameters are counted.
-Multiply-adds are those of convolutions, linear layers and attention products (torch's flop counter, halved), for batch size 1, evaluation
-mode and 1000 classes.
+The numbers were measured with the authors' or the reference implementations on the meta device. All
+parameters are counted. Multiply-adds are those of convolutions, linear layers and attention
+products (torch's flop counter, halved), for batch size 1, evaluation mode and 1000 classes.
 """
 
 import pytest
@@ -257,7 +257,10 @@ def test_hamburger_has_the_published_size():
     ],
 )
 def test_mae_has_the_published_size(backbone, variant, encoder, decoder, macs):
-    """Encoder of the visible quarter of the patches, and decoder, at 224 px. Frozen position embeddings count as parameters."""
+    """Encoder of the visible quarter of the patches, and decoder, at 224 px.
+
+    Frozen position embeddings count as parameters.
+    """
     with torch.device("meta"):
         net = spine.create_model(backbone, variant=variant, task="mae")
     assert sum(parameter.numel() for parameter in net.backbone.parameters()) == encoder

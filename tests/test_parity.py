@@ -1,7 +1,8 @@
-"""Tests that outputs and training steps equal those of reference implementations with the same random weights, in float64, to 1e-9.
+"""Tests that outputs and training steps equal those of reference implementations with the same
+random weights, in float64, to 1e-9.
 
-The outputs of the references are recorded (tests/recording.py), so that these tests do not need their packages. If the packages are
-installed, the records are computed again and compared.
+The outputs of the references are recorded (tests/recording.py), so that these tests do not need
+their packages. If the packages are installed, the records are computed again and compared.
 """
 
 import copy
@@ -32,7 +33,7 @@ def double():
 
 
 def assert_same(found, expected):
-    """Compares two measurements: outputs relative to their standard deviation, tensors relative to their norm."""
+    """Compares outputs relative to their standard deviation, and tensors relative to their norm."""
     assert found["outputs"].keys() == expected["outputs"].keys()
     for size, values in expected["outputs"].items():
         ours, theirs = (torch.tensor(v, dtype=torch.float64) for v in (found["outputs"][size], values))
@@ -89,7 +90,10 @@ def assert_equal(ours, theirs):
 
 
 def randomize(net: nn.Module) -> nn.Module:
-    """Random weights with which every tensor has an effect: layer scales of 1e-6 and initial running statistics would hide mistakes."""
+    """Draws weights with which every tensor has an effect.
+
+    Layer scales of 1e-6 and initial running statistics would hide mistakes.
+    """
     net = net.double().eval()
     for name, parameter in net.named_parameters():
         if parameter.requires_grad and (parameter.ndim == 1 or "token" in name or "pos" in name):
@@ -146,7 +150,7 @@ def test_masked_vit_without_masked_patches_equals_the_classifier():
 
 
 def test_masked_beit_without_masked_patches_equals_the_classifier():
-    """A table that all blocks share equals the same table in each block, as the authors convert it for fine-tuning."""
+    """A shared table equals the same table in each block, as the authors convert it for fine-tuning."""
     masked = randomize(beit.beit("micro", image_size=(64, 64), use="replace"))
     dense = beit.beit("micro", image_size=(64, 64), use="pooled").double().eval()
     state = {
@@ -163,7 +167,7 @@ def test_masked_beit_without_masked_patches_equals_the_classifier():
 
 
 def test_relative_positions_of_larger_grids_are_spaced_as_in_the_authors_code():
-    """Small relative positions are not moved, the largest ones coincide, and a smaller grid uses the middle of the table."""
+    """Small relative positions stay, the largest ones coincide; smaller grids use the middle."""
     found = positions.source_coordinates(14, 24)
     assert len(found) == 23 and found == sorted(found)
     assert abs(found[-1] - 13) < 1e-9 and 0.9 < found[0] <= 1

@@ -1,7 +1,7 @@
 """Shared interfaces: Backbone and Head with their features, DataSet, Labels and Sample.
 
-Shape letters in all docstrings: B batch, C channels, H and W height and width of the image, h and w height and width of a
-feature map, N tokens, K keypoints, P patch size in pixels, D embedding width.
+Shape letters in all docstrings: B batch, C channels, H and W height and width of the image, h and w
+height and width of a feature map, N tokens, K keypoints, P patch size in pixels, D embedding width.
 """
 
 from __future__ import annotations
@@ -51,14 +51,20 @@ class FeatureSpec:
 
 
 class Features(NamedTuple):
-    """Output of `Backbone.forward`: maps (B, C_i, h_i, w_i), fine to coarse, and the class token (B, D) of token networks."""
+    """Output of `Backbone.forward`.
+
+    maps: (B, C_i, h_i, w_i), fine to coarse. cls_token: (B, D), of token networks.
+    """
 
     maps: tuple[Tensor, ...]
     cls_token: Tensor | None = None
 
 
 class Tokens(NamedTuple):
-    """Output of `Backbone.forward_masked`: patches (B, N_visible or N, D) in raster order, and the class token (B, D)."""
+    """Output of `Backbone.forward_masked`.
+
+    patches: (B, N_visible, D) or (B, N, D) in raster order. cls_token: (B, D).
+    """
 
     patches: Tensor
     cls_token: Tensor | None = None
@@ -67,8 +73,8 @@ class Tokens(NamedTuple):
 class Backbone(nn.Module):
     """A network without its classification layer, built for one use.
 
-    The uses are "pooled" (an embedding), "maps" (feature maps at the chosen levels), and "drop" and "replace" (tokens of
-    masked images). A backbone has only the parameters that its use needs.
+    The uses are "pooled" (an embedding), "maps" (feature maps at the chosen levels), and "drop" and
+    "replace" (tokens of masked images). A backbone has only the parameters that its use needs.
     """
 
     spec: FeatureSpec
@@ -112,13 +118,19 @@ class Head(nn.Module):
 
     @classmethod
     def choose_levels(cls, spec: FeatureSpec) -> tuple[int, ...] | None:
-        """Returns the levels to read from a backbone that offers `spec`. Called before backbone and head are built."""
+        """Returns the levels to read from a backbone that offers `spec`.
+
+        Called before backbone and head are built.
+        """
         return cls.levels
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Names and properties of the annotations of a data set. Fields are empty for annotations that it does not have."""
+    """Names and properties of the annotations of a data set.
+
+    Fields are empty for annotations that it does not have.
+    """
 
     classes: tuple[str, ...] = ()  # of whole images
     mask_classes: tuple[str, ...] = ()  # of pixels
@@ -166,7 +178,10 @@ SampleExtra = Callable[[np.random.Generator], Tensor]  # makes a tensor that a t
 
 
 class DataSet(Dataset):
-    """One split of a data set, read from disk or rendered. Subclasses read raw samples; transforms are applied later."""
+    """One split of a data set, read from disk or rendered.
+
+    Subclasses read raw samples; transforms are applied later.
+    """
 
     provides: ClassVar[frozenset[str]]  # sample keys that the data set can load
     labels: Labels
@@ -178,21 +193,22 @@ class DataSet(Dataset):
     def check(self, needs: frozenset[str]) -> None:
         """Checks the annotations of the sample keys `needs`, before the first sample is loaded.
 
-        Raises InputError for mistakes that can be found before training, and logs the others as warnings of the logger
-        `spine.data`. Afterwards `load` may leave out all other keys.
+        Raises InputError for mistakes that can be found before training, and logs the others as
+        warnings of the logger `spine.data`. Afterwards `load` may leave out all other keys.
         """
 
     def load(self, index: int) -> dict[str, Any]:
         """Returns a raw sample: `image` (H, W, 3) uint8 RGB, and the annotations in `provides`.
 
-        These are `label` int; `mask` (H, W) uint8 with 255 = ignore; `keypoints` (K, 3) float32 in pixels, with `box` (4,) x, y,
-        width, height, `area` and `image_id`.
+        These are `label` int; `mask` (H, W) uint8 with 255 = ignore; `keypoints` (K, 3) float32 in
+        pixels, with `box` (4,) x, y, width, height, `area` and `image_id`.
         """
         raise TypeError(f"{type(self).__name__} does not define how a sample is loaded.")
 
 
 def pick_levels(levels: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
-    """Returns level numbers 0 .. count - 1 in ascending order. None means all; negative numbers count from the coarsest.
+    """Returns level numbers 0 .. count - 1 in ascending order. None means all; negative numbers
+    count from the coarsest.
 
     Raises InputError if a level does not exist, or if `levels` is empty.
     """

@@ -16,13 +16,14 @@ Network = TypeVar("Network", bound=nn.Module)
 def variant_builder(*networks: type[nn.Module]) -> Callable[[Callable[..., Network]], Callable[..., Network]]:
     """Completes the signature of a builder with the options of the networks that it builds.
 
-    A builder is a function `builder(variant="...", **options)`. This decorator replaces `**options` in its signature
-    with the keyword-only arguments that all constructors of `networks` have in common. Their types and defaults are
-    those of the first constructor. Arguments that the builder names itself are kept.
+    A builder is a function `builder(variant="...", **options)`. This decorator replaces `**options`
+    in its signature with the keyword-only arguments that all constructors of `networks` have in
+    common. Their types and defaults are those of the first constructor. Arguments that the builder
+    names itself are kept.
 
-    Therefore a constructor lists its arguments in two groups: hyperparameters of the architecture before the `*`,
-    which the table of variants sets, and options of the user after it. Builders raise TypeError for everything that
-    is not an option:
+    Therefore a constructor lists its arguments in two groups: hyperparameters of the architecture
+    before the `*`, which the table of variants sets, and options of the user after it. Builders
+    raise TypeError for everything that is not an option:
 
         @variant_builder(ViT)
         def vit(variant: str = "base_patch16", **options: Any) -> ViT:
@@ -49,7 +50,7 @@ def variant_builder(*networks: type[nn.Module]) -> Callable[[Callable[..., Netwo
 
 
 def _complete_signature(builder: Callable, networks: tuple[type[nn.Module], ...]) -> inspect.Signature:
-    """The signature of a builder, with the options that `networks` have in common in place of `**options`."""
+    """Returns the signature of a builder with the common options of `networks`."""
     parameters = [p for p in _parameters(builder) if p.kind is not inspect.Parameter.VAR_KEYWORD]
     named = {parameter.name for parameter in parameters}
     options = [[p for p in _parameters(network.__init__) if p.kind is inspect.Parameter.KEYWORD_ONLY] for network in networks]
@@ -59,7 +60,7 @@ def _complete_signature(builder: Callable, networks: tuple[type[nn.Module], ...]
 
 
 def _parameters(function: Callable) -> list[inspect.Parameter]:
-    """The parameters of a function, with their annotations as types instead of text."""
+    """Returns the parameters of a function, with annotations as types instead of text."""
     hints = typing.get_type_hints(function)
     found = inspect.signature(function).parameters.values()
     return [parameter.replace(annotation=hints.get(parameter.name, parameter.annotation)) for parameter in found]

@@ -1,11 +1,13 @@
 """BEiT: BERT Pre-Training of Image Transformers (Bao et al., ICLR 2022, arXiv 2106.08254).
 
-A ViT that is pre-trained like BERT: a mask token replaces masked patches, and the network predicts the visual token of each of
-them. Instead of a position embedding, attention has a relative position bias. In pre-training all blocks share one relative position
-bias table; afterwards each block has a separate one. Built for "maps", the network returns the tokens after a third, a half, two
-thirds and all of the depth (blocks 4, 6, 8, 12 of base), without a norm.
+A ViT that is pre-trained like BERT: a mask token replaces masked patches, and the network predicts
+the visual token of each of them. Instead of a position embedding, attention has a relative position
+bias. In pre-training all blocks share one relative position bias table; afterwards each block has a
+separate one. Built for "maps", the network returns the tokens after a third, a half, two thirds and
+all of the depth (blocks 4, 6, 8, 12 of base), without a norm.
 
-One difference from the authors' code: tables are resized to other image sizes in the forward pass, not only when a file is loaded.
+One difference from the authors' code: tables are resized to other image sizes in the forward pass,
+not only when a file is loaded.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ EPS = 1e-6  # of all norms (1e-12 in Hugging Face's files)
 
 
 def relative_index(grid: Grid) -> Tensor:
-    """Returns the row of the relative position bias table for each pair of tokens (N + 1, N + 1), the class token first."""
+    """Returns the row of the bias table for each pair of tokens (N + 1, N + 1), class token first."""
     height, width = grid
     y, x = (axis.flatten() for axis in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
     down, right = (axis[:, None] - axis[None] for axis in (y, x))  # position of the query minus that of the key
@@ -43,7 +45,7 @@ def relative_index(grid: Grid) -> Tensor:
 
 
 class RelativePositions(nn.Module):
-    """Relative position bias per head (section 2.2, after T5), with three more biases for the class token."""
+    """Relative position bias per head (section 2.2, after T5), with three more rows for the class token."""
 
     def __init__(self, num_heads: int, grid: Grid):
         super().__init__()
@@ -85,7 +87,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each with a layer norm before it, a layer scale after it, and a residual connection."""
+    """Attention and MLP, each with layer norm, layer scale and a residual connection."""
 
     def __init__(
         self, dim: int, num_heads: int, mlp_ratio: float, layer_scale: float, drop_path: float, grid: Grid | None, eps: float
@@ -151,7 +153,10 @@ class BEiT(Backbone):
         self._initialize()
 
     def _initialize(self) -> None:
-        """Truncated normal of std 0.02; the last layers of both branches of block l are divided by sqrt(2 l) (the authors)."""
+        """Truncated normal of std 0.02 (the authors).
+
+        The last layers of both branches of block l are divided by sqrt(2 l).
+        """
         for module in self.modules():
             truncated_normal(module)
         for token in (self.cls_token, self.mask_token):
@@ -186,12 +191,13 @@ class BEiT(Backbone):
         return chosen, grid
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> maps (B, D, H / P, W / P) after the chosen blocks, class token (B, D) of the last one."""
+        """(B, 3, H, W) -> maps (B, D, H / P, W / P) of the chosen levels, class token (B, D)."""
         chosen, grid = self._encode(image, None)
         return Features(tuple(x[:, 1:].transpose(1, 2).unflatten(2, grid) for x in chosen), chosen[-1][:, 0])
 
     def forward_masked(self, image: Tensor, patch_mask: Tensor, masking: str = "replace") -> Tokens:
-        """Encodes all patches: (B, 3, H, W), (B, N) True = masked -> (B, N, D), class token (B, D), after the last norm.
+        """Encodes all patches: (B, 3, H, W), (B, N) True = masked -> (B, N, D), class token (B, D),
+        after the last norm.
 
         Raises InputError if the network was not built for "replace".
         """
@@ -201,7 +207,7 @@ class BEiT(Backbone):
         return Tokens(x[:, 1:], x[:, 0])
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """Tokens and patch embedding; each block; all others, the shared table included (the authors' `optim_factory.py`)."""
+        """Tokens and patch embedding; each block; all others, with the shared table (`optim_factory.py`)."""
         blocks = ((f"blocks.{i}.",) for i in range(len(self.blocks)))
         return [("cls_token", "mask_token", "patch_embed."), *blocks, ("rel_pos_bias.", "norm.", "pooling.")]
 

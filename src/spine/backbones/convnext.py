@@ -1,7 +1,8 @@
 """ConvNeXt: A ConvNet for the 2020s (Liu et al., CVPR 2022, arXiv 2201.03545).
 
-A ResNet redesigned step by step after the Swin Transformer: a patchify stem, depthwise 7x7 convolutions, an inverted bottleneck of two
-linear layers, one norm and one activation per block, separate downsampling layers. There is no difference from the authors' code.
+A ResNet redesigned step by step after the Swin Transformer: a patchify stem, depthwise 7x7
+convolutions, an inverted bottleneck of two linear layers, one norm and one activation per block,
+separate downsampling layers. There is no difference from the authors' code.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ EPS = 1e-6  # of all norms
 
 
 class Block(nn.Module):
-    """Depthwise 7x7, layer norm, linear to 4C, GELU, linear to C, layer scale, drop path (paper section 2.6 and figure 4)."""
+    """Depthwise 7x7, layer norm, linear to 4C, GELU, linear to C, layer scale (section 2.6, figure 4)."""
 
     def __init__(self, dim: int, drop_path: float, layer_scale: float):
         super().__init__()
@@ -45,7 +46,10 @@ class Block(nn.Module):
 
 
 class ConvNeXt(Backbone):
-    """Four stages with strides 4, 8, 16, 32. It has one norm per level for "maps", and one norm after the average for "pooled"."""
+    """Four stages with strides 4, 8, 16, 32.
+
+    It has one norm per level for "maps", and one norm after the average for "pooled".
+    """
 
     def __init__(
         self,
@@ -108,7 +112,10 @@ class ConvNeXt(Backbone):
 
 
 class IsotropicConvNeXt(Backbone):
-    """All blocks have stride 16 and one width, like a ViT (paper section 3.3). Its four levels are quarters of the depth."""
+    """All blocks have stride 16 and one width, like a ViT (paper section 3.3).
+
+    Its four levels are quarters of the depth.
+    """
 
     def __init__(
         self,
@@ -172,7 +179,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def convnext(variant: str = "tiny", *, layer_scale: float | None = None, **options: Any) -> ConvNeXt | IsotropicConvNeXt:
     """Builds a ConvNeXt by the name of its variant.
 
-    layer_scale: initial value of the layer scale, 0 for none; None for that of the variant (1e-6; none for isotropic S and B).
+    layer_scale: initial value of the layer scale, 0 for none; None for that of the variant (1e-6;
+    none for isotropic S and B).
     """
     hyperparameters = dict(VARIANTS[variant])
     if layer_scale is not None:

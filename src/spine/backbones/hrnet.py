@@ -1,10 +1,10 @@
 """HRNet: Deep High-Resolution Representation Learning (Sun et al., CVPR 2019, arXiv 1902.09212; Wang et al., arXiv 1908.07919).
 
-The network keeps a high-resolution branch from start to end, adds coarser branches one by one, and exchanges features between all
-branches in each module.
+The network keeps a high-resolution branch from start to end, adds coarser branches one by one, and
+exchanges features between all branches in each module.
 
-One difference from the authors' code: maps are upsampled to the size of the target map instead of by a factor, so any image size
-is accepted. For multiples of 32 both are equal.
+One difference from the authors' code: maps are upsampled to the size of the target map instead of
+by a factor, so any image size is accepted. For multiples of 32 both are equal.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 to four times the width, and a residual connection, projected if the channels change (ResNet)."""
+    """1x1, 3x3, 1x1 to four times the width, and a residual connection (ResNet)."""
 
     expansion = 4
 
@@ -65,7 +65,10 @@ class Bottleneck(nn.Module):
 
 
 class FuseLayer(nn.ModuleDict):
-    """Sum of all branches at the resolution of branch `target`. It has one path for each of the other branches, by number."""
+    """Sum of all branches at the resolution of branch `target`.
+
+    It has one path for each of the other branches, by number.
+    """
 
     def __init__(self, channels: tuple[int, ...], target: int):
         super().__init__({str(j): self._path(channels, j, target) for j in range(len(channels)) if j != target})
@@ -88,7 +91,7 @@ class FuseLayer(nn.ModuleDict):
 
 
 class HighResolutionModule(nn.Module):
-    """Residual blocks in every branch, then a fuse layer for each branch in `targets` (exchange unit, paper section 3.1)."""
+    """Residual blocks per branch, then a fuse layer per target (exchange unit, paper section 3.1)."""
 
     def __init__(self, channels: tuple[int, ...], blocks: int, targets: tuple[int, ...]):
         super().__init__()
@@ -103,10 +106,10 @@ class HighResolutionModule(nn.Module):
 
 
 class ClassificationBranch(nn.Module):
-    """Widens every branch, sums them from fine to coarse, 1x1 convolution, global average (arXiv 1908.07919, section 5)."""
+    """Widens all branches, sums them from fine to coarse, and averages (arXiv 1908.07919, section 5)."""
 
     def __init__(self, channels: tuple[int, ...], widths: tuple[int, ...], embed_dim: int, bias: bool):
-        """`bias`: whether the downsampling convolutions and the last one have a bias, although a norm follows."""
+        """`bias`: of the downsampling convolutions and the last one, although a norm follows."""
         super().__init__()
         outs = [width * Bottleneck.expansion for width in widths]
         self.incre_modules = nn.ModuleList(nn.Sequential(Bottleneck(c, w)) for c, w in zip(channels, widths, strict=True))
@@ -127,7 +130,10 @@ class ClassificationBranch(nn.Module):
 
 
 class HRNet(Backbone):
-    """Four parallel branches with strides 4, 8, 16, 32. The last module has fuse layers for the chosen levels only."""
+    """Four parallel branches with strides 4, 8, 16, 32.
+
+    The last module has fuse layers for the chosen levels only.
+    """
 
     def __init__(
         self,
@@ -146,7 +152,7 @@ class HRNet(Backbone):
         head_conv_bias: bool = True,
         in_chans: int = 3,
     ):
-        """`modules`: of stages 2, 3, 4; `blocks`: per branch of a module; `stem_*`: of the stem and of layer1."""
+        """`modules`: of stages 2, 3, 4; `blocks`: per branch; `stem_*`: of the stem and layer1."""
         super().__init__()
         check_use(use)
         self.grad_checkpointing = grad_checkpointing
@@ -232,7 +238,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def hrnet(variant: str = "w32", **options: Any) -> HRNet:
     """Builds an HRNet by the name of its variant.
 
-    head_conv_bias: whether the convolutions of the classification branch have biases before its norms: True in the authors' code,
-    False in OpenMMLab's.
+    head_conv_bias: whether the convolutions of the classification branch have biases before its
+    norms: True in the authors' code, False in OpenMMLab's.
     """
     return HRNet(**VARIANTS[variant], **options)

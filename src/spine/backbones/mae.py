@@ -1,8 +1,9 @@
 """MAE: Masked Autoencoders Are Scalable Vision Learners (He et al., CVPR 2022, arXiv 2111.06377).
 
-In pre-training a plain ViT encodes only the visible quarter of the patches. A small decoder (`heads/mae_decoder.py`) reconstructs the
-masked ones, and is discarded afterwards. Compared with a ViT, the position embedding starts as fixed sines and cosines, and
-classifiers read the mean of the patch tokens. Built for "maps", the network returns the tokens after each quarter of the depth,
+In pre-training a plain ViT encodes only the visible quarter of the patches. A small decoder
+(`heads/mae_decoder.py`) reconstructs the masked ones, and is discarded afterwards. Compared with a
+ViT, the position embedding starts as fixed sines and cosines, and classifiers read the mean of the
+patch tokens. Built for "maps", the network returns the tokens after each quarter of the depth,
 without a norm. There is no difference from the authors' code.
 """
 
@@ -28,7 +29,10 @@ POOLINGS = {"avg": PoolNorm, "token": ClassTokenNorm}
 
 
 class MAE(ViTEncoder):
-    """ViT with a sine-cosine position embedding. Built for "drop", it encodes visible patches only, and the positions are frozen."""
+    """ViT with a sine-cosine position embedding.
+
+    Built for "drop", it encodes visible patches only, and the positions are frozen.
+    """
 
     def __init__(
         self,
@@ -81,6 +85,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def mae(variant: str = "base_patch16", **options: Any) -> MAE:
     """Builds an MAE encoder by the name of its variant.
 
-    image_size: (height, width) for which the position embedding is created. global_pool: "avg" or "token" (see Pooling).
+    image_size: (height, width) for which the position embedding is created. global_pool: "avg" or
+    "token" (see Pooling).
     """
     return MAE(**VARIANTS[variant], **options)

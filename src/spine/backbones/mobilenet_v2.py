@@ -1,10 +1,11 @@
 """MobileNetV2: Inverted Residuals and Linear Bottlenecks (Sandler et al., CVPR 2018, arXiv 1801.04381).
 
-Residual connections join thin linear bottlenecks. Inside a block the channels are expanded, filtered by a depthwise convolution, and
-projected back without an activation.
+Residual connections join thin linear bottlenecks. Inside a block the channels are expanded,
+filtered by a depthwise convolution, and projected back without an activation.
 
-Padding is symmetric and batch norm has PyTorch's defaults, as in torchvision and timm. TensorFlow's original pads stride-2
-convolutions at the right and bottom, and has eps 1e-3: `tf_padding=True, norm_eps=1e-3`. `features` is numbered as in torchvision.
+Padding is symmetric and batch norm has PyTorch's defaults, as in torchvision and timm. TensorFlow's
+original pads stride-2 convolutions at the right and bottom, and has eps 1e-3: `tf_padding=True,
+norm_eps=1e-3`. `features` is numbered as in torchvision.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ LAST_BLOCKS = (3, 6, 13, 17)  # the last entries of `features` with strides 4, 8
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion (none if `expansion` is 1), 3x3 depthwise, linear 1x1 projection (paper figure 3b, section 3.3)."""
+    """1x1 expansion (none if it is 1), 3x3 depthwise, linear 1x1 projection (figure 3b, section 3.3)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int, tf_padding: bool):
         super().__init__()
@@ -42,7 +43,10 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(Backbone):
-    """Maps with strides 4, 8, 16, 32. The last 1x1 convolution, to 1280 channels or more, is part of pooling."""
+    """Maps with strides 4, 8, 16, 32.
+
+    The last 1x1 convolution, to 1280 channels or more, is part of pooling.
+    """
 
     def __init__(
         self,

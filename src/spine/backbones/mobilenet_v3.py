@@ -1,12 +1,14 @@
 """MobileNetV3: Searching for MobileNetV3 (Howard et al., ICCV 2019, arXiv 1905.02244).
 
-Inverted residuals found by architecture search, with squeeze-and-excitation and hard swish in some blocks, and a last stage that
-averages before its widest layer.
+Inverted residuals found by architecture search, with squeeze-and-excitation and hard swish in some
+blocks, and a last stage that averages before its widest layer.
 
-Layers follow the authors' code (TF-slim), with the hyperparameters of its models: the last 1x1 convolution has no
-squeeze-and-excitation, although the paper's table of Small marks one, and the hidden layer is not scaled with the width.
-Padding and initialization are torchvision's: padding is symmetric (TensorFlow pads stride-2 convolutions at the right and bottom:
-`tf_padding=True`). The dropout of 0.2 before the last linear layer is an option of the head (the paper's 0.8 is the keep probability).
+Layers follow the authors' code (TF-slim), with the hyperparameters of its models: the last 1x1
+convolution has no squeeze-and-excitation, although the paper's table of Small marks one, and the
+hidden layer is not scaled with the width. Padding and initialization are torchvision's: padding is
+symmetric (TensorFlow pads stride-2 convolutions at the right and bottom: `tf_padding=True`). The
+dropout of 0.2 before the last linear layer is an option of the head (the paper's 0.8 is the keep
+probability).
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ SMALL: Rows = (
 
 
 class SqueezeExcite(nn.Module):
-    """Scales each channel by a hard sigmoid gate, computed from the averages of all channels (Hu et al., arXiv 1709.01507)."""
+    """Squeeze-and-excitation with a hard sigmoid gate (Hu et al., arXiv 1709.01507)."""
 
     def __init__(self, channels: int, act: type[nn.Module] = nn.Identity):
         """`act`: an activation after the scaling."""
@@ -73,7 +75,10 @@ class SqueezeExcite(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion (none if the expansion is 1), depthwise, squeeze-and-excitation, linear 1x1 projection (paper figure 4)."""
+    """1x1 expansion, depthwise, squeeze-and-excitation, linear 1x1 projection (paper figure 4).
+
+    There is no expansion if `hidden` equals `in_channels`.
+    """
 
     def __init__(
         self,
@@ -134,7 +139,10 @@ class HiddenLayerPool(nn.Module):
 
 
 class MobileNetV3(Backbone):
-    """Maps with strides 4, 8, 16, 32. The last 1x1 convolution and the hidden layer are part of pooling."""
+    """Maps with strides 4, 8, 16, 32.
+
+    The last 1x1 convolution and the hidden layer are part of pooling.
+    """
 
     def __init__(
         self,
@@ -152,7 +160,10 @@ class MobileNetV3(Backbone):
         levels: tuple[int, ...] | None = None,
         in_chans: int = 3,
     ):
-        """`minimal`: 3x3 kernels and ReLU only, no squeeze-and-excitation. `stem`: channels of the stem, if `width` does not scale it."""
+        """`minimal`: 3x3 kernels and ReLU only, no squeeze-and-excitation.
+
+        `stem`: channels of the stem, if `width` does not scale it.
+        """
         super().__init__()
         check_use(use)
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
@@ -175,7 +186,10 @@ class MobileNetV3(Backbone):
         set_batch_norm(self, norm_eps, norm_momentum)
 
     def _initialize(self) -> None:
-        """Convolutions Kaiming normal over the fan out, the hidden layer normal of std 0.01, biases zero (torchvision)."""
+        """Initialization of torchvision.
+
+        Convolutions Kaiming normal over the fan out, the hidden layer normal of std 0.01, biases zero.
+        """
         self.apply(kaiming_fan_out)
         self.apply(zero_bias)
         if isinstance(self.pooling, HiddenLayerPool):
@@ -212,7 +226,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def mobilenet_v3(variant: str = "large_100", **options: Any) -> MobileNetV3:
     """Builds a MobileNetV3 by the name of its variant.
 
-    squeeze_before_act: in blocks that expand, the activation of the depthwise convolution follows the squeeze-and-excitation (d-li14's
-    port). tf_padding: pads stride-2 convolutions as TensorFlow does. norm_eps: of batch norms.
+    squeeze_before_act: in blocks that expand, the activation of the depthwise convolution follows
+    the squeeze-and-excitation (d-li14's port). tf_padding: pads stride-2 convolutions as TensorFlow
+    does. norm_eps: of batch norms.
     """
     return MobileNetV3(**VARIANTS[variant], **options)

@@ -1,11 +1,11 @@
 """ResNeSt: Split-Attention Networks (Zhang et al., CVPRW 2022, arXiv 2004.08955).
 
-A ResNet-D whose 3x3 convolutions compute several splits of the map. Channel attention, computed from the sum of the splits, weights
-each channel of each split.
+A ResNet-D whose 3x3 convolutions compute several splits of the map. Channel attention, computed
+from the sum of the splits, weights each channel of each split.
 
-The splits are averaged over positions before they are summed, which is equal and reads them one time less. DropBlock is not
-implemented, as in the authors' PyTorch code. The dropout of 0.2 before the classifier of the two largest networks is an option of
-the head.
+The splits are averaged over positions before they are summed, which is equal and reads them one
+time less. DropBlock is not implemented, as in the authors' PyTorch code. The dropout of 0.2 before
+the classifier of the two largest networks is an option of the head.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from spine.variants import variant_builder
 
 
 class SplitAttention(nn.Module):
-    """Grouped 3x3 convolution to `radix` splits, and their sum, weighted per channel (paper section 3.1, figure 2)."""
+    """Grouped 3x3 convolution to `radix` splits, and their weighted sum (section 3.1, figure 2)."""
 
     def __init__(self, channels: int, cardinality: int, radix: int):
         super().__init__()
@@ -51,7 +51,10 @@ class SplitAttention(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, split attention, 1x1 to four times the width, residual connection. Average pools downsample (ResNet-D)."""
+    """1x1, split attention, 1x1 to four times the width, residual connection.
+
+    Average pools downsample (ResNet-D).
+    """
 
     expansion = 4
 
@@ -88,7 +91,10 @@ class Bottleneck(nn.Module):
 
 
 def deep_stem(in_chans: int, width: int) -> nn.Sequential:
-    """Three 3x3 convolutions, the first of stride 2, to 2 * `width` channels; norm and ReLU of the last are not included."""
+    """Three 3x3 convolutions to 2 * `width` channels, the first of stride 2.
+
+    Norm and ReLU of the last one are not included.
+    """
     return nn.Sequential(
         nn.Conv2d(in_chans, width, 3, 2, 1, bias=False),
         nn.BatchNorm2d(width),
@@ -119,7 +125,11 @@ class ResNeSt(Backbone):
         grad_checkpointing: bool = False,
         in_chans: int = 3,
     ):
-        """`width`: of stage 1. `pool_first`: the authors' "fast" networks, in which stride-2 blocks pool before split attention."""
+        """`width`: of stage 1.
+
+        `pool_first`: the authors' "fast" networks, in which stride-2 blocks pool before split
+        attention.
+        """
         super().__init__()
         check_use(use)
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)

@@ -1,8 +1,9 @@
 """SegNeXt: Rethinking Convolutional Attention Design for Semantic Segmentation (Guo et al., NeurIPS 2022, arXiv 2209.08575).
 
-This is its encoder, MSCAN: a pyramid in which convolutional attention replaces self-attention. Strip convolutions of several lengths
-are summed and mixed, and the result weights the features that it was computed from. The decoder is the `hamburger` head. As a
-classifier, the encoder averages its last map. There is no difference from the authors' code.
+This is its encoder, MSCAN: a pyramid in which convolutional attention replaces self-attention.
+Strip convolutions of several lengths are summed and mixed, and the result weights the features that
+it was computed from. The decoder is the `hamburger` head. As a classifier, the encoder averages its
+last map. There is no difference from the authors' code.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ def depthwise(dim: int, height: int, width: int) -> nn.Conv2d:
 
 
 class MultiScaleGate(nn.Module):
-    """Multi-scale convolutional attention: the input times weights that are computed from it (paper equation 1).
+    """Multi-scale convolutional attention: the input times weights that are computed from it (paper
+    equation 1).
 
-    The weights are a 1x1 convolution of the sum of four: a depthwise 5x5 convolution, and three pairs of strips after it.
+    The weights are a 1x1 convolution of the sum of four: a depthwise 5x5 convolution, and three
+    pairs of strips after it.
     """
 
     def __init__(self, dim: int):
@@ -81,7 +84,7 @@ class ConvMLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each with a batch norm before it, a layer scale after it, and a residual connection."""
+    """Attention and MLP, each with batch norm, layer scale and a residual connection."""
 
     def __init__(self, dim: int, mlp_ratio: float, drop_path: float, layer_scale: float):
         super().__init__()
@@ -100,7 +103,10 @@ class Block(nn.Module):
 
 
 def stem(in_chans: int, dim: int) -> nn.Sequential:
-    """Two 3x3 convolutions to stride 4. Like all convolutions of MSCAN they have a bias, although a norm follows."""
+    """Two 3x3 convolutions to stride 4.
+
+    Like all convolutions of MSCAN they have a bias, although a norm follows.
+    """
     layers = [
         nn.Conv2d(in_chans, dim // 2, 3, 2, 1),
         nn.BatchNorm2d(dim // 2),
@@ -117,14 +123,17 @@ def downsample(narrow: int, wide: int) -> nn.Sequential:
 
 
 def initialize(module: nn.Module) -> None:
-    """Convolutions: normal of std sqrt(2 / fan out), with the fan out of one group; biases zero (the authors' `init_weights`)."""
+    """Convolutions: normal of std sqrt(2 / fan out of one group), biases zero (the authors)."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, std=(2 * module.groups / (module.out_channels * module.weight[0, 0].numel())) ** 0.5)
         zero_bias(module)
 
 
 class MSCAN(Backbone):
-    """Four stages with strides 4, 8, 16, 32. A layer norm ends each stage; its output is the map, and the input of the next stage."""
+    """Four stages with strides 4, 8, 16, 32.
+
+    A layer norm ends each stage; its output is the map, and the input of the next stage.
+    """
 
     def __init__(
         self,
@@ -169,7 +178,10 @@ class MSCAN(Backbone):
         return Features(tuple(maps))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """The stem; each block, the first of a stage with the layers between the stages; the last norm."""
+        """The stem; each block; the last norm.
+
+        The first block of a stage includes the layers between the stages.
+        """
         groups: list[tuple[str, ...]] = [("patch_embed.1.",)]
         for i, depth in enumerate(self.depths, start=1):
             start = len(groups)

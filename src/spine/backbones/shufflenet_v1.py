@@ -1,11 +1,12 @@
 """ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile Devices (Zhang et al., CVPR 2018, arXiv 1707.01083).
 
-Residual bottlenecks with grouped 1x1 convolutions. A fixed shuffle of the channels between them passes features from each group to
-all others.
+Residual bottlenecks with grouped 1x1 convolutions. A fixed shuffle of the channels between them
+passes features from each group to all others.
 
-As in the authors' code, the shuffle follows the depthwise convolution. In the paper it comes before, which is equal up to the order of
-the depthwise channels. The authors' shuffle is also the inverse of the paper's formula; `paper_shuffle=True` follows the formula, like
-OpenMMLab. The authors' classifier has no bias.
+As in the authors' code, the shuffle follows the depthwise convolution. In the paper it comes
+before, which is equal up to the order of the depthwise channels. The authors' shuffle is also the
+inverse of the paper's formula; `paper_shuffle=True` follows the formula, like OpenMMLab. The
+authors' classifier has no bias.
 """
 
 from __future__ import annotations
@@ -134,6 +135,7 @@ HEAD_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {"linear": {variant: {"bias
 def shufflenet_v1(variant: str = "x1_0_g3", **options: Any) -> ShuffleNetV1:
     """Builds a ShuffleNet by the name of its variant: width and number of groups.
 
-    paper_shuffle: shuffles channels by the paper's formula, like OpenMMLab, instead of by the authors' code.
+    paper_shuffle: shuffles channels by the paper's formula, like OpenMMLab, instead of by the
+    authors' code.
     """
     return ShuffleNetV1(**VARIANTS[variant], **options)

@@ -1,18 +1,22 @@
 """ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design (Ma et al., ECCV 2018, arXiv 1807.11164).
 
-In each unit half of the channels are not changed, and the other half pass ordinary 1x1 and depthwise convolutions. There are no sums and no
-grouped 1x1 convolutions, which reduces memory access.
+In each unit half of the channels are not changed, and the other half pass ordinary 1x1 and
+depthwise convolutions. There are no sums and no grouped 1x1 convolutions, which reduces memory
+access.
 
-Units are the authors': they split the channels at their start into even and odd ones, and for stride 2 the shortcut keeps the number
-of input channels. In torchvision and OpenMMLab every unit shuffles at its end, and for stride 2 both branches output half of the channels:
-`equal_branches=True`. That is a different network; no reordering of weights converts one into the other. The authors' classifier has
-no bias. The dropout of 0.2 before it, for x2_0 and large_164_se, belongs to their training recipe: `head.dropout=0.2`.
+Units are the authors': they split the channels at their start into even and odd ones, and for
+stride 2 the shortcut keeps the number of input channels. In torchvision and OpenMMLab every unit
+shuffles at its end, and for stride 2 both branches output half of the channels:
+`equal_branches=True`. That is a different network; no reordering of weights converts one into the
+other. The authors' classifier has no bias. The dropout of 0.2 before it, for x2_0 and large_164_se,
+belongs to their training recipe: `head.dropout=0.2`.
 
-large_50 is in the paper's table of large networks, which does not specify how the first stage, of stride 1, changes the channels from
-64; here by the unit that changes channels in all other stages. large_164_se is the network that the authors released as
-ShuffleNetV2.Large. Its depth, error and multiply-adds are those of the paper's SE-ShuffleNet v2-164. Its units are not: they have grouped
-convolutions instead of depthwise ones, on fewer channels. Its three additional classifiers, used only in training, are left out;
-its own classifier has a bias.
+large_50 is in the paper's table of large networks, which does not specify how the first stage, of
+stride 1, changes the channels from 64; here by the unit that changes channels in all other stages.
+large_164_se is the network that the authors released as ShuffleNetV2.Large. Its depth, error and
+multiply-adds are those of the paper's SE-ShuffleNet v2-164. Its units are not: they have grouped
+convolutions instead of depthwise ones, on fewer channels. Its three additional classifiers, used
+only in training, are left out; its own classifier has a bias.
 """
 
 from __future__ import annotations
@@ -68,7 +72,8 @@ class BasicUnit(nn.Module):
 class DownUnit(nn.Module):
     """Unit that changes the number of channels: both branches read all channels (paper figure 3d).
 
-    The shortcut keeps the number of channels, or outputs half of the output channels if `equal_branches`; then a shuffle follows.
+    The shortcut keeps the number of channels, or outputs half of the output channels if
+    `equal_branches`; then a shuffle follows.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 2, equal_branches: bool = False):
@@ -87,10 +92,11 @@ class DownUnit(nn.Module):
 
 
 class LargeUnit(nn.Module):
-    """Bottleneck with a grouped 3x3 convolution, squeeze-and-excitation and a residual connection, on the odd channels.
+    """Bottleneck with a grouped 3x3 convolution, squeeze-and-excitation and a residual connection,
+    on the odd channels.
 
-    If the number of channels changes, a dense 3x3 convolution is applied to the even channels, and there is no residual
-    connection. For stride 2, a 1x1 convolution at the end mixes all channels.
+    If the number of channels changes, a dense 3x3 convolution is applied to the even channels, and
+    there is no residual connection. For stride 2, a 1x1 convolution at the end mixes all channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
@@ -182,7 +188,10 @@ class ShuffleNetV2(Backbone):
 
 
 class LargeShuffleNetV2(Backbone):
-    """A stem of three convolutions and four stages with strides 4, 8, 16, 32. The last convolution, a 3x3, is part of pooling."""
+    """A stem of three convolutions and four stages with strides 4, 8, 16, 32.
+
+    The last convolution, a 3x3, is part of pooling.
+    """
 
     def __init__(
         self,

@@ -1,13 +1,15 @@
 """Swin: Hierarchical Vision Transformer using Shifted Windows (Liu et al., ICCV 2021, arXiv 2103.14030).
 
-A transformer with self-attention inside windows. Every second block shifts the windows by half their size, and patches are merged two
-by two between the stages. It returns a feature pyramid like a convolutional network, at linear cost.
+A transformer with self-attention inside windows. Every second block shifts the windows by half
+their size, and patches are merged two by two between the stages. It returns a feature pyramid like
+a convolutional network, at linear cost.
 
-Any image size is accepted: image, windows and merged patches are padded at the right and bottom as needed, as in the authors' code
-for dense tasks. The padding is zeros after the first norm, and tokens attend to it. On maps with a side that is not longer than the window,
-the window shrinks to the shorter side and is not shifted, as in the authors' classification code, and the middle of the relative
-position bias table is used; `small_maps` selects other behavior. Absolute position embeddings, which no published network has,
-are not implemented.
+Any image size is accepted: image, windows and merged patches are padded at the right and bottom as
+needed, as in the authors' code for dense tasks. The padding is zeros after the first norm, and
+tokens attend to it. On maps with a side that is not longer than the window, the window shrinks to
+the shorter side and is not shifted, as in the authors' classification code, and the middle of the
+relative position bias table is used; `small_maps` selects other behavior. Absolute position
+embeddings, which no published network has, are not implemented.
 """
 
 from __future__ import annotations
@@ -102,7 +104,7 @@ class WindowAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Window attention, shifted if `shifted`, and MLP, each with a layer norm before it and a residual connection."""
+    """Window attention and MLP, each with a layer norm before it and a residual connection."""
 
     def __init__(
         self,
@@ -123,7 +125,7 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def _windows(self, height: int, width: int) -> tuple[int, tuple[int, int]]:
-        """Returns the side of the windows on a map of this size, and their shift down and to the right."""
+        """Returns the window size for a map of this size, and the shift down and to the right."""
         if self.small_maps == "shrink" and min(height, width) <= self.window_size:
             return min(height, width), (0, 0)
         down, right = (self.shift if side > self.window_size or self.small_maps == "shift" else 0 for side in (height, width))
@@ -198,7 +200,10 @@ class Stage(nn.Module):
 
 
 def initialize(module: nn.Module) -> None:
-    """Linear layers and tables: truncated normal of std 0.02, biases zero; the convolution keeps PyTorch's default (the authors)."""
+    """Linear layers and tables: truncated normal of std 0.02, biases zero (the authors).
+
+    The convolution keeps PyTorch's default.
+    """
     if isinstance(module, nn.Linear):
         truncated_normal(module)
     elif isinstance(module, WindowAttention):
@@ -206,7 +211,10 @@ def initialize(module: nn.Module) -> None:
 
 
 class Swin(Backbone):
-    """Four stages with strides 4, 8, 16, 32. It has one norm per level for "maps", and one norm before the average for "pooled"."""
+    """Four stages with strides 4, 8, 16, 32.
+
+    It has one norm per level for "maps", and one norm before the average for "pooled".
+    """
 
     def __init__(
         self,
@@ -255,7 +263,10 @@ class Swin(Backbone):
         return Features(tuple(maps))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """The patch embedding; each block, the last of a stage with the patch merging after it (the authors' `get_swin_layer`)."""
+        """The patch embedding; each block; the norms (the authors' `get_swin_layer`).
+
+        The last block of a stage includes the patch merging after it.
+        """
         groups: list[tuple[str, ...]] = [("patch_embed.",)]
         for i, depth in enumerate(self.depths):
             groups += [(f"layers.{i}.blocks.{j}.",) for j in range(depth)]
@@ -281,6 +292,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def swin(variant: str = "tiny", **options: Any) -> Swin:
     """Builds a Swin transformer by the name of its variant.
 
-    small_maps: how windows are placed on maps with a side that is not longer than the window (see SmallMaps).
+    small_maps: how windows are placed on maps with a side that is not longer than the window (see
+    SmallMaps).
     """
     return Swin(**VARIANTS[variant], **options)

@@ -1,11 +1,13 @@
 """VGG-16 (Simonyan & Zisserman, arXiv 1409.1556), and its dense form DeepLab-LargeFOV (Chen et al., arXiv 1412.7062).
 
-Thirteen 3x3 convolutions without norms, in five groups with max pooling between them. `plain` is torchvision's network: adaptive average
-pooling to 7x7 before the two hidden layers allows any image size.
+Thirteen 3x3 convolutions without norms, in five groups with max pooling between them. `plain` is
+torchvision's network: adaptive average pooling to 7x7 before the two hidden layers allows any image
+size.
 
-`largefov` is the backbone of ParseNet (Liu et al., arXiv 1506.04579): two pools have stride 1, dilation compensates for it, and the
-hidden layers are convolutions. Its pools round sizes down, Caffe's round up. Both are equal at the authors' sizes of 8 k + 1 pixels,
-and no map is larger than ceil(H / stride).
+`largefov` is the backbone of ParseNet (Liu et al., arXiv 1506.04579): two pools have stride 1,
+dilation compensates for it, and the hidden layers are convolutions. Its pools round sizes down,
+Caffe's round up. Both are equal at the authors' sizes of 8 k + 1 pixels, and no map is larger than
+ceil(H / stride).
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ class HiddenLayers(nn.Module):
     """Average pooling to 7x7, then two linear layers with ReLU and dropout."""
 
     def __init__(self, channels: int, hidden: int, dropout: float, as_convs: bool = False):
-        """`as_convs`: on maps larger than 7x7 the layers are convolutions, and their output is averaged instead of the map (timm)."""
+        """`as_convs`: on maps larger than 7x7, averages the output of the layers, applied as convolutions.
+
+        timm does so; otherwise the map is averaged.
+        """
         super().__init__()
         self.as_convs = as_convs
         self.fc6 = nn.Linear(channels * 7 * 7, hidden)
@@ -48,7 +53,10 @@ class HiddenLayers(nn.Module):
 
 
 def convolutions(widths: tuple[int, ...], pools: list[nn.Module], dilations: tuple[int, ...], in_chans: int) -> nn.ModuleList:
-    """Groups of 3x3 convolutions with ReLU, each followed by its pool, in one list that is numbered as torchvision's `features`."""
+    """Groups of 3x3 convolutions with ReLU, each followed by its pool.
+
+    The list is numbered as torchvision's `features`.
+    """
     layers = nn.ModuleList()
     for depth, width, pool, dilation in zip(DEPTHS, widths, pools, dilations, strict=True):
         for _ in range(depth):
@@ -59,7 +67,11 @@ def convolutions(widths: tuple[int, ...], pools: list[nn.Module], dilations: tup
 
 
 class VGG16(Backbone):
-    """The classifier. Levels are the maps after pools 2 to 5, with strides 4, 8, 16, 32 (FCN reads pool3, pool4 and pool5)."""
+    """The classifier.
+
+    Levels are the maps after pools 2 to 5, with strides 4, 8, 16, 32 (FCN reads pool3, pool4 and
+    pool5).
+    """
 
     LAST_LAYERS = (9, 16, 23, 30)
 
@@ -75,7 +87,10 @@ class VGG16(Backbone):
         levels: tuple[int, ...] | None = None,
         in_chans: int = 3,
     ):
-        """`hidden_std`: of the initial hidden layers; None for Kaiming's std (0.01 suits thousands of units, and is too small for few)."""
+        """`hidden_std`: standard deviation of the initial hidden layers; None for Kaiming's.
+
+        0.01 is for thousands of units, and too small for few.
+        """
         super().__init__()
         check_use(use)
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
@@ -109,7 +124,11 @@ class VGG16(Backbone):
 
 
 class LargeFOV(Backbone):
-    """The dense form. Levels are conv3_3 (stride 4), conv4_3, conv5_3 and fc7 (stride 8), each after its ReLU, fc7 after dropout."""
+    """The dense form.
+
+    Levels are conv3_3 (stride 4), conv4_3, conv5_3 and fc7 (stride 8), each after its ReLU, fc7
+    after dropout.
+    """
 
     LAST_LAYERS = (15, 22, 29)
 
@@ -178,8 +197,9 @@ def vgg16(
 ) -> VGG16 | LargeFOV:
     """Builds a VGG-16 by the name of its variant.
 
-    dropout: of the hidden layers; None for that of the variant (0.5; 0 for micro). hidden_as_convs: applies the hidden layers of the
-    classifier as convolutions on large maps, as timm does; largefov always does.
+    dropout: of the hidden layers; None for that of the variant (0.5; 0 for micro). hidden_as_convs:
+    applies the hidden layers of the classifier as convolutions on large maps, as timm does;
+    largefov always does.
     """
     hyperparameters = dict(VARIANTS[variant])
     if dropout is not None:

@@ -1,11 +1,13 @@
 """ViT: An Image is Worth 16x16 Words (Dosovitskiy et al., ICLR 2021, arXiv 2010.11929).
 
-An image becomes a sequence of patch tokens with a class token in front and a learned position embedding, the input of a plain
-pre-norm transformer. The hybrids (paper section 3.1) take their patches from the feature map of a ResNet.
+An image becomes a sequence of patch tokens with a class token in front and a learned position
+embedding, the input of a plain pre-norm transformer. The hybrids (paper section 3.1) take their
+patches from the feature map of a ResNet.
 
-GELU is exact by default, as in timm and torchvision. The authors' flax code approximates it, and their weight files set
-`gelu="tanh"`. Built for "maps", the network returns the tokens after each quarter of the depth, without a norm, all with the stride
-of the patches. Built for "drop" (masked pre-training), masked patches are dropped before the first block, as in MAE.
+GELU is exact by default, as in timm and torchvision. The authors' flax code approximates it, and
+their weight files set `gelu="tanh"`. Built for "maps", the network returns the tokens after each
+quarter of the depth, without a norm, all with the stride of the patches. Built for "drop" (masked
+pre-training), masked patches are dropped before the first block, as in MAE.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ class StdConv(nn.Conv2d):
     """Convolution with standardized filters and SAME padding, without bias."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, eps: float | None = None):
-        """Filters are divided by sqrt(variance + eps), or by the standard deviation + 1e-5 (the authors) if `eps` is None."""
+        """Filters are divided by sqrt(variance + eps).
+
+        If `eps` is None they are divided by the standard deviation + 1e-5 (the authors).
+        """
         super().__init__(in_channels, out_channels, kernel, stride, bias=False)
         self.eps = eps
 
@@ -43,7 +48,7 @@ class StdConv(nn.Conv2d):
 
 
 class Epsilons(NamedTuple):
-    """Epsilons in the ResNet of a hybrid: of group norms and of standardized convolutions (see StdConv)."""
+    """Epsilons of group norms and standardized convolutions in the ResNet of a hybrid."""
 
     norm: float = EPS
     conv: float | None = None
@@ -63,7 +68,10 @@ class StdConvNorm(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Post-norm bottleneck of the hybrids: the stride is in the 3x3, the scale of the last norm is initialized to zero."""
+    """Bottleneck of the hybrids: group norm after each convolution, the stride in the 3x3.
+
+    The initial scale of the last norm is zero.
+    """
 
     def __init__(self, in_channels: int, width: int, stride: int, eps: Epsilons):
         super().__init__()
@@ -136,7 +144,10 @@ class HybridEmbed(nn.Module):
 
 
 class ViT(ViTEncoder):
-    """Vision transformer with a learned position embedding. The pooled embedding is the class token after the last norm."""
+    """Vision transformer with a learned position embedding.
+
+    The pooled embedding is the class token after the last norm.
+    """
 
     def __init__(
         self,
@@ -159,7 +170,7 @@ class ViT(ViTEncoder):
         gelu: str = "none",
         in_chans: int = 3,
     ):
-        """`resnet`: depths of the stages of a hybrid's ResNet; `patch_size` is then in pixels of its map."""
+        """`resnet`: stage depths of a hybrid's ResNet; `patch_size` is then in pixels of its map."""
         super().__init__(
             PatchEmbed(in_chans, embed_dim, patch_size)
             if resnet is None
@@ -181,7 +192,11 @@ class ViT(ViTEncoder):
         self._initialize()
 
     def _initialize(self) -> None:
-        """Xavier-uniform weights, MLP biases normal of std 1e-6, positions normal of std 0.02, class token zero (the authors)."""
+        """Initialization of the authors.
+
+        Xavier-uniform weights, MLP biases normal of std 1e-6, positions normal of std 0.02, class
+        token zero.
+        """
         zero_bias(self.patch_embed.proj)
         nn.init.normal_(self.pos_embed, std=0.02)
         for block in self.modules():
@@ -224,8 +239,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def vit(variant: str = "base_patch16", **options: Any) -> ViT:
     """Builds a ViT by the name of its variant.
 
-    image_size: (height, width) for which the position embedding is created. The others are conventions of publishers: `norm_eps`;
-    `gelu`, its approximation, "none" or "tanh"; for hybrids `group_norm_eps`, and `std_conv_eps` of the standardized convolutions:
-    None divides by the standard deviation + 1e-5 (the authors), a number by sqrt(variance + number).
+    image_size: (height, width) for which the position embedding is created. The others are
+    conventions of publishers: `norm_eps`; `gelu`, its approximation, "none" or "tanh"; for hybrids
+    `group_norm_eps`, and `std_conv_eps` of the standardized convolutions: None divides by the
+    standard deviation + 1e-5 (the authors), a number by sqrt(variance + number).
     """
     return ViT(**VARIANTS[variant], **options)

@@ -1,11 +1,12 @@
 """Xception: Deep Learning with Depthwise Separable Convolutions (Chollet, CVPR 2017, arXiv 1610.02357).
 
-Channels and positions are mixed separately: all convolutions except the first two are a depthwise 3x3 and then a 1x1, without an activation
-between them.
+Channels and positions are mixed separately: all convolutions except the first two are a depthwise
+3x3 and then a 1x1, without an activation between them.
 
-Padding is symmetric and batch norm has PyTorch's eps, as in Cadene's port and timm. (Keras pads stride-2 layers of even maps at the
-right and bottom only, and has eps 1e-3.) The stem has no padding: the map with stride 4 is one pixel smaller than H / 4. The coarser
-maps have H / stride again if H is a multiple of 8. The dropout of 0.5 before the classifier is an option of the head.
+Padding is symmetric and batch norm has PyTorch's eps, as in Cadene's port and timm. (Keras pads
+stride-2 layers of even maps at the right and bottom only, and has eps 1e-3.) The stem has no
+padding: the map with stride 4 is one pixel smaller than H / 4. The coarser maps have H / stride
+again if H is a multiple of 8. The dropout of 0.5 before the classifier is an option of the head.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ class SeparableConv2d(nn.Module):
 
 
 class Block(nn.Module):
-    """ReLU, separable convolution and norm for each pair of `channels`; max pooling if `stride` > 1; a shortcut (figure 5)."""
+    """ReLU, separable convolution and norm for each pair of `channels`, with a shortcut (figure 5).
+
+    Max pooling follows if `stride` > 1.
+    """
 
     def __init__(self, channels: tuple[int, ...], stride: int, relu_first: bool = True):
         super().__init__()
@@ -59,7 +63,10 @@ class Block(nn.Module):
 
 
 class Xception(Backbone):
-    """Entry flow (strides 2 to 16), middle flow (stride 16), exit flow (stride 32). Maps are taken after a ReLU, as in timm."""
+    """Entry flow (strides 2 to 16), middle flow (stride 16), exit flow (stride 32).
+
+    Maps are taken after a ReLU, as in timm.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,7 @@
-"""Fully convolutional segmentation head (Long et al., arXiv 1411.4038) that joins several maps as HRNet's dense code does."""
+"""Fully convolutional segmentation head (Long et al., arXiv 1411.4038).
+
+It joins several maps as HRNet's dense code does.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,9 @@ from spine.task_spec import HeadInput
 class FCN(Head):
     """Joins the maps at the finest stride, then two 3x3 convolutions and the classifier.
 
-    The join is a 1x1 convolution of the concatenated, upsampled maps. It is computed per level before upsampling, and summed. This is
-    the same linear function, because bilinear weights sum to one, at a fraction of the cost.
+    The join is a 1x1 convolution of the concatenated, upsampled maps. It is computed per level
+    before upsampling, and summed. This is the same linear function, because bilinear weights sum to
+    one, at a fraction of the cost.
     """
 
     reads: ClassVar[HeadInput] = "maps"

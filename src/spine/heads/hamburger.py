@@ -1,10 +1,11 @@
 """SegNeXt's decoder: joins three maps and adds global context by matrix factorization.
 
-SegNeXt (Guo et al., arXiv 2209.08575, section 3.2); Hamburger: Is Attention Better Than Matrix Decomposition? (Geng et al.,
-arXiv 2109.04553).
+SegNeXt (Guo et al., arXiv 2209.08575, section 3.2); Hamburger: Is Attention Better Than Matrix
+Decomposition? (Geng et al., arXiv 2109.04553).
 
-One difference from the authors' code: they draw random initial bases in every forward pass, also in evaluation, so their predictions
-depend on the random state. Here evaluation starts from fixed bases.
+One difference from the authors' code: they draw random initial bases in every forward pass, also in
+evaluation, so their predictions depend on the random state. Here evaluation starts from fixed
+bases.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ class NMF(nn.Module):
         self.rank, self.train_steps, self.eval_steps = rank, train_steps, eval_steps
 
     def _start(self, x: Tensor) -> Tensor:
-        """Returns the initial bases (B, C, R), not normalized: random in training, the same for all images and calls in evaluation."""
+        """Returns initial bases (B, C, R), which are not normalized.
+
+        They are random in training, and equal for all images and calls in evaluation.
+        """
         B, C, _ = x.shape
         if self.training:
             return torch.rand(B, C, self.rank, device=x.device, dtype=x.dtype)
@@ -57,7 +61,7 @@ class NMF(nn.Module):
         return torch.rand(1, C, self.rank, generator=generator, device="cpu").to(x).expand(B, -1, -1)
 
     def forward(self, x: Tensor, bases: Tensor | None = None) -> Tensor:
-        """Non-negative (B, C, N), initial bases (B, C, R) or None -> the approximation bases @ coefficients^T (B, C, N)."""
+        """Non-negative (B, C, N), initial bases (B, C, R) or None -> bases @ coefficients^T (B, C, N)."""
         bases = F.normalize(self._start(x) if bases is None else bases.to(x), dim=1)
         coefficients = F.softmax(x.transpose(1, 2) @ bases, dim=-1)  # (B, N, R)
         for _ in range(self.train_steps if self.training else self.eval_steps):
@@ -74,7 +78,7 @@ class NMF(nn.Module):
 
 
 class Hamburger(nn.Module):
-    """1x1 convolution ("bread"), matrix factorization ("ham"), 1x1 convolution, and a residual connection."""
+    """1x1 convolution (bread), matrix factorization (ham), 1x1 convolution, residual connection."""
 
     def __init__(self, channels: int, rank: int):
         super().__init__()
@@ -91,7 +95,7 @@ class Hamburger(nn.Module):
 
 
 class HamburgerHead(Head):
-    """Joins the three coarsest maps at the finest of them, then squeeze, hamburger, align and classifier."""
+    """Joins three maps at the finest of them, then squeeze, hamburger, align and classifier."""
 
     reads: ClassVar[HeadInput] = "maps"
     levels: ClassVar[tuple[int, ...] | None] = (1, 2, 3)

@@ -1,4 +1,7 @@
-"""Keypoint heatmaps: the deconvolutions of Simple Baselines (Xiao et al., arXiv 1804.06208), then HRNet's 1x1 convolution."""
+"""Keypoint heatmaps.
+
+The deconvolutions of Simple Baselines (Xiao et al., arXiv 1804.06208), then HRNet's 1x1 convolution.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ STRIDE = 4  # of the heatmaps
 class Heatmap(Head):
     """One heatmap per keypoint with stride 4.
 
-    It reads the finest map of a fused backbone (HRNet), and otherwise the coarsest, upsampled by deconvolutions.
+    It reads the finest map of a fused backbone (HRNet), and otherwise the coarsest, upsampled by
+    deconvolutions.
     """
 
     reads: ClassVar[HeadInput] = "maps"

@@ -16,7 +16,10 @@ class Linear(Head):
     reads: ClassVar[HeadInput] = "pooled"
 
     def __init__(self, spec: FeatureSpec, num_outputs: int, *, dropout: float = 0.0, bias: bool = True, batch_norm: bool = False):
-        """`bias`: False in the authors' ShuffleNets. `batch_norm`: a batch norm without scale and shift first, for MAE's linear probes."""
+        """`bias`: False in the authors' ShuffleNets.
+
+        `batch_norm`: a batch norm without scale and shift first, for MAE's linear probes.
+        """
         super().__init__()
         self.norm = nn.BatchNorm1d(spec.embed_dim, eps=1e-6, affine=False) if batch_norm else nn.Identity()
         self.drop = nn.Dropout(dropout)

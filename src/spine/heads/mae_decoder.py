@@ -18,7 +18,10 @@ EPS = 1e-6  # of all norms (1e-12 in Hugging Face's files)
 
 
 class MAEDecoder(Head):
-    """Small transformer that predicts the pixels of all patches. A mask token, equal for all, is the input at masked patches."""
+    """Small transformer that predicts the pixels of all patches.
+
+    A mask token, equal for all, is the input at masked patches.
+    """
 
     reads: ClassVar[HeadInput] = "tokens"
     masking: ClassVar[tuple[str, ...]] = ("drop", "replace")
@@ -33,8 +36,9 @@ class MAEDecoder(Head):
         decoder_heads: int | None = None,
         norm_eps: float = EPS,
     ):
-        """`num_outputs` is P * P * 3. `decoder_*`: None for the paper's width 512, depth 8 and 16 heads, or for a smaller decoder of
-        width 128, depth 2 and 4 heads if the width of the encoder is below 384.
+        """`num_outputs` is P * P * 3. `decoder_*`: None for the paper's width 512, depth 8 and 16
+        heads, or for a smaller decoder of width 128, depth 2 and 4 heads if the width of the
+        encoder is below 384.
         """
         super().__init__()
         if spec.grid is None:
@@ -52,7 +56,7 @@ class MAEDecoder(Head):
         self.apply(xavier_linear)
 
     def forward(self, tokens: Tokens, patch_mask: Tensor) -> Tensor:
-        """Tokens, (B, N) True = masked -> pixels (B, N, P * P * 3) of all patches, in the order row, column, channel."""
+        """Tokens, (B, N) True = masked -> pixels (B, N, P * P * 3) of all patches: row, column, channel."""
         x = self.decoder_embed(tokens.patches)
         if self.mask_token is not None:
             full = self.mask_token.to(x.dtype).repeat(*patch_mask.shape, 1)

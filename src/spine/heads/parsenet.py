@@ -1,8 +1,8 @@
 """ParseNet: Looking Wider to See Better (Liu et al., arXiv 1506.04579).
 
-Concatenates the average of the whole map to the features of each position. Their norms differ by orders of magnitude, so both are
-divided by their L2 norm and multiplied by a learned scale per channel (section 3.3). The published network is
-`backbone=vgg16 backbone.variant=largefov`.
+Concatenates the average of the whole map to the features of each position. Their norms differ by
+orders of magnitude, so both are divided by their L2 norm and multiplied by a learned scale per
+channel (section 3.3). The published network is `backbone=vgg16 backbone.variant=largefov`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SCALE = 10.0  # initial scale; features of norm one are too small for training
 
 
 class L2Norm(nn.Module):
-    """Divides the features of each position by their L2 norm, and multiplies them by a learned scale per channel."""
+    """L2 normalization over the channels of each position, with a learned scale per channel."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -37,7 +37,10 @@ class L2Norm(nn.Module):
 
 
 class ParseNet(Head):
-    """Local features and global context of one map, joined before the classifier (early fusion) or as the sum of two (late fusion)."""
+    """Classifies local features and global context of one map.
+
+    They are concatenated before the classifier (early fusion), or two classifiers are summed (late).
+    """
 
     reads: ClassVar[HeadInput] = "maps"
 

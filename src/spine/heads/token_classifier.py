@@ -1,4 +1,7 @@
-"""Linear head on tokens: predicts visual tokens (BEiT, Bao et al., arXiv 2106.08254) or pixels (SimMIM, arXiv 2111.09886)."""
+"""Linear head on tokens.
+
+It predicts visual tokens (BEiT, Bao et al., arXiv 2106.08254) or pixels (SimMIM, arXiv 2111.09886).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from spine.task_spec import HeadInput
 
 
 class TokenClassifier(Head):
-    """One linear layer on each patch, visible or masked. It needs an encoder that returns all patches."""
+    """One linear layer on each patch, visible or masked.
+
+    It needs an encoder that returns all patches.
+    """
 
     reads: ClassVar[HeadInput] = "tokens"
     masking: ClassVar[tuple[str, ...]] = ("replace",)

@@ -14,10 +14,11 @@ from spine.interfaces import Backbone
 
 
 def run_block(backbone: Backbone, block: nn.Module, *inputs: Any) -> Any:
-    """Returns block(*inputs), with gradient checkpointing if `backbone.grad_checkpointing` is set and `backbone` is training.
+    """Returns block(*inputs), with gradient checkpointing if `backbone.grad_checkpointing` is set
+    and `backbone` is training.
 
-    With gradient checkpointing only the inputs are stored. The activations are recomputed in the backward pass, with the same
-    random numbers.
+    With gradient checkpointing only the inputs are stored. The activations are recomputed in the
+    backward pass, with the same random numbers.
     """
     if backbone.grad_checkpointing and backbone.training:
         contexts = lambda: (contextlib.nullcontext(), _frozen_statistics(block))  # noqa: E731
@@ -27,7 +28,7 @@ def run_block(backbone: Backbone, block: nn.Module, *inputs: Any) -> Any:
 
 @contextlib.contextmanager
 def _frozen_statistics(block: nn.Module) -> Iterator[None]:
-    """Freezes the running statistics of batch norms during recomputation, because the first forward pass has updated them."""
+    """Freezes running statistics during recomputation: the first forward pass has updated them."""
     norms = [layer for layer in block.modules() if isinstance(layer, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

@@ -11,13 +11,19 @@ from spine.interfaces import Features
 
 
 def round_channels(channels: float) -> int:
-    """Rounds to a multiple of 8, at least 8. Rounds up if the nearest multiple is more than 10 % smaller (the MobileNets)."""
+    """Rounds to a multiple of 8, at least 8.
+
+    Rounds up if the nearest multiple is more than 10 % smaller (the MobileNets).
+    """
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 def pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
-    """Pads maps (B, C, h, w) as TensorFlow's SAME: for ceil(side / stride) outputs, the odd row and column at bottom and right."""
+    """Pads maps (B, C, h, w) for ceil(side / stride) outputs, like TensorFlow's SAME.
+
+    If the number of rows or columns to add is odd, the bottom or right side gets one more.
+    """
     down, right = (max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in x.shape[-2:])
     return F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2), value=value)
 
@@ -34,7 +40,10 @@ class SameConv2d(nn.Conv2d):
 def conv_norm(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, *, same: bool = False
 ) -> nn.Sequential:
-    """Convolution without bias, padded by half the kernel, and batch norm. `same`: with TensorFlow's SAME padding."""
+    """Convolution without bias, padded by half the kernel, and batch norm.
+
+    `same`: with TensorFlow's SAME padding.
+    """
     convolution = SameConv2d if same and stride > 1 else nn.Conv2d  # for stride 1 both paddings are equal
     return nn.Sequential(
         convolution(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
@@ -64,7 +73,10 @@ def set_batch_norm(net: nn.Module, eps: float, momentum: float = 0.1) -> None:
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """Layer norm over the channels of maps (B, C, h, w). For channels_last maps the permutations do not copy."""
+    """Layer norm over the channels of maps (B, C, h, w).
+
+    For channels_last maps the permutations do not copy.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
@@ -92,7 +104,10 @@ class PoolNorm(nn.Module):
 
 
 def resize_map(x: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
-    """Resizes maps (B, C, h, w) to `size` (height, width), without align_corners. Returns `x` if it has that size."""
+    """Resizes maps (B, C, h, w) to `size` (height, width), without align_corners.
+
+    Returns `x` if it has that size.
+    """
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, tuple(size), mode=mode, align_corners=False if mode == "bilinear" else None)

@@ -9,7 +9,10 @@ from spine.errors import InputError
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al., arXiv 1603.09382): in training, drops a residual branch per sample with probability `rate`."""
+    """Stochastic depth per sample (Huang et al., arXiv 1603.09382).
+
+    In training, a residual branch is dropped with probability `rate`.
+    """
 
     def __init__(self, rate: float = 0.0):
         super().__init__()

@@ -6,14 +6,14 @@ from torch import nn
 
 
 def truncated_normal(module: nn.Module) -> None:
-    """Linear and convolutional layers: weights from a truncated normal of std 0.02, biases zero (ConvNeXt, Swin, BEiT)."""
+    """Linear and convolutional layers: truncated normal of std 0.02, biases zero (ConvNeXt, BEiT)."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         zero_bias(module)
 
 
 def kaiming_fan_out(module: nn.Module) -> None:
-    """Convolutions: weights from a normal of std sqrt(2 / fan out), where the fan out is that of all groups together."""
+    """Convolutions: normal of std sqrt(2 / fan out), with the fan out of all groups together."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
@@ -32,7 +32,10 @@ def zero_bias(module: nn.Module) -> None:
 
 
 def shufflenet_init(module: nn.Module) -> None:
-    """Convolutions: normal of std 1 / (input channels of a group); batch norms: biases 0.0001 (the authors' ShuffleNets)."""
+    """Convolutions: normal of std 1 / (input channels per group); batch norms: biases 0.0001.
+
+    The initialization of the authors' ShuffleNets.
+    """
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, std=1.0 / module.weight.shape[1])
     elif isinstance(module, nn.BatchNorm2d):

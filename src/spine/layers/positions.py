@@ -15,7 +15,8 @@ Grid = tuple[int, int]  # patches down and across
 
 
 def sincos_positions(dim: int, grid: Grid) -> Tensor:
-    """Returns a fixed 2D sine-cosine position embedding (1, h * w, dim), columns before rows, as in MAE (`util/pos_embed.py`).
+    """Returns a fixed 2D sine-cosine position embedding (1, h * w, dim), columns before rows, as in
+    MAE (`util/pos_embed.py`).
 
     Raises InputError if `dim` is not a multiple of 4.
     """
@@ -44,8 +45,9 @@ def resize_positions(table: Tensor, old: Grid, new: Grid) -> Tensor:
 def resize_relative_positions(table: Tensor, old: Grid, new: Grid) -> Tensor:
     """Resizes a 2D relative position bias table ((2h - 1)(2w - 1) + extra, heads) to another grid.
 
-    The last `extra` rows, those of class tokens, are not changed. Source positions are spaced in a geometric progression as in
-    BEiT's code, which interpolates by a cubic spline; here the interpolation is bicubic convolution.
+    The last `extra` rows, those of class tokens, are not changed. Source positions are spaced in a
+    geometric progression as in BEiT's code, which interpolates by a cubic spline; here the
+    interpolation is bicubic convolution.
     """
     if tuple(old) == tuple(new):
         return table
@@ -60,7 +62,7 @@ def resize_relative_positions(table: Tensor, old: Grid, new: Grid) -> Tensor:
 @functools.lru_cache(maxsize=32)
 @torch.inference_mode(False)  # a cached inference tensor would raise an error in later training
 def _sampling_points(old: Grid, new: Grid) -> Tensor:
-    """Source points (1, 2h' - 1, 2w' - 1, 2), x and y in [-1, 1], for resizing a relative position bias table."""
+    """Returns the points (1, 2h' - 1, 2w' - 1, 2) at which a table is sampled, x and y in [-1, 1]."""
     axes = []
     for before, after in zip(old, new, strict=True):
         positive = [x / max(before - 1, 1) for x in source_coordinates(before, after)]
@@ -70,11 +72,13 @@ def _sampling_points(old: Grid, new: Grid) -> Tensor:
 
 
 def source_coordinates(old: int, new: int) -> list[float]:
-    """Source coordinates in 0 .. old - 1 of the relative positions 1 .. new - 1, for a table that was learned with `old` patches.
+    """Source coordinates in 0 .. old - 1 of the relative positions 1 .. new - 1, for a table that
+    was learned with `old` patches.
 
-    For a larger grid (BEiT's code), the learned relative position k is assigned to 1 + q + ... + q^(k-1), with q such that
-    the largest learned position is assigned to the largest new one. So small relative positions keep their biases, and large ones
-    are stretched. For a smaller grid, the coordinates are the positions themselves.
+    For a larger grid (BEiT's code), the learned relative position k is assigned to 1 + q + ... +
+    q^(k-1), with q such that the largest learned position is assigned to the largest new one. So
+    small relative positions keep their biases, and large ones are stretched. For a smaller grid,
+    the coordinates are the positions themselves.
     """
     if new <= old or old < 2:
         return [min(float(k), old - 1.0) for k in range(1, new)]

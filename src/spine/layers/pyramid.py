@@ -10,8 +10,9 @@ from spine.interfaces import FeatureSpec, Level
 class TokenPyramid(nn.Module):
     """Rescales maps that all have stride s to the coarsest `count` of the strides s/4, s/2, s and 2s.
 
-    Upsampling is by transposed convolutions, with batch norm and GELU between two of them; downsampling is max pooling. As in
-    BEiT's code for dense tasks (`semantic_segmentation/backbone/beit.py`).
+    Upsampling is by transposed convolutions, with batch norm and GELU between two of them;
+    downsampling is max pooling. As in BEiT's code for dense tasks
+    (`semantic_segmentation/backbone/beit.py`).
     """
 
     def __init__(self, channels: int, count: int):
@@ -31,12 +32,18 @@ class TokenPyramid(nn.Module):
         self.scales = nn.ModuleList(scales[4 - count :])
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Four maps (B, D, h, w) -> (B, D, 4h, 4w), (B, D, 2h, 2w), (B, D, h, w), (B, D, h / 2, w / 2); fewer: the last ones."""
+        """(B, D, h, w) each -> (B, D, 4h, 4w), (B, D, 2h, 2w), (B, D, h, w), (B, D, h / 2, w / 2).
+
+        With fewer than four maps, the output has the last of these shapes.
+        """
         return tuple(scale(x) for scale, x in zip(self.scales, maps, strict=True))
 
 
 def pyramid_for(spec: FeatureSpec) -> tuple[TokenPyramid | None, tuple[Level, ...]]:
-    """Returns a pyramid if `spec` has two to four maps of one stride, else None; and the levels that the head then reads."""
+    """Returns the pyramid for a head, and the levels that the head reads from it.
+
+    The pyramid is None if `spec` does not have two to four maps of equal stride.
+    """
     count = len(spec.levels)
     if not 2 <= count <= 4 or len({level.stride for level in spec.levels}) > 1:
         return None, spec.levels

@@ -89,7 +89,7 @@ class MLP(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm transformer block: attention and MLP, each with a layer norm before it and a residual connection."""
+    """Attention and MLP, each with a layer norm before it and a residual connection."""
 
     def __init__(
         self,

@@ -29,9 +29,9 @@ class Embedding(Protocol):
 class ViTEncoder(Backbone):
     """Patch embedding, class token, absolute position embedding and pre-norm transformer blocks.
 
-    Its four levels are the tokens after each quarter of the depth, as maps without a norm, all with the stride of the patches. Built
-    for "drop" it encodes only the visible patches, and a layer norm follows the last block. Subclasses define the initial
-    position embedding and `pooling`.
+    Its four levels are the tokens after each quarter of the depth, as maps without a norm, all with
+    the stride of the patches. Built for "drop" it encodes only the visible patches, and a layer
+    norm follows the last block. Subclasses define the initial position embedding and `pooling`.
     """
 
     def __init__(
@@ -51,7 +51,10 @@ class ViTEncoder(Backbone):
         cls_token_std: float = 0.0,
         can_drop: bool = True,
     ):
-        """`can_drop`: whether masked patches can be dropped. `cls_token_std`: standard deviation of the initial class token."""
+        """`can_drop`: whether masked patches can be dropped.
+
+        `cls_token_std`: standard deviation of the initial class token.
+        """
         super().__init__()
         check_use(use, ("pooled", "maps", "drop") if can_drop else ("pooled", "maps"))
         embed_dim = patch_embed.proj.out_channels
@@ -76,7 +79,10 @@ class ViTEncoder(Backbone):
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))  # like a linear layer
 
     def embed(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """Returns patch tokens (B, N, D) and class token (B, 1, D), both with position embedding, and the grid of the image."""
+        """Returns patch tokens (B, N, D), class token (B, 1, D), and the grid of the image.
+
+        The position embedding is added to the tokens.
+        """
         grid = patch_grid(image.shape[-2:], self.patch_size)
         positions = resize_positions(self.pos_embed, self.grid, grid)
         patches = self.patch_embed(image).flatten(2).transpose(1, 2) + positions[:, 1:]
@@ -84,7 +90,7 @@ class ViTEncoder(Backbone):
         return patches, cls_token, grid
 
     def forward(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> maps (B, D, H / P, W / P) of the chosen levels, class token (B, D) of the last block."""
+        """(B, 3, H, W) -> maps (B, D, H / P, W / P) of the chosen levels, class token (B, D)."""
         patches, cls_token, grid = self.embed(image)
         x, maps = self.pos_drop(torch.cat([cls_token, patches], dim=1)), []
         for i, block in enumerate(self.blocks):
@@ -94,9 +100,11 @@ class ViTEncoder(Backbone):
         return Features(tuple(maps), x[:, 0])
 
     def forward_masked(self, image: Tensor, patch_mask: Tensor, masking: str = "drop") -> Tokens:
-        """Encodes the visible patches: (B, 3, H, W), (B, N) True = masked -> (B, N_visible, D), (B, D), after the last norm.
+        """Encodes the visible patches: (B, 3, H, W), (B, N) True = masked -> (B, N_visible, D), (B,
+        D), after the last norm.
 
-        Every row of `patch_mask` has the same number of masked patches. Raises InputError if the network was not built for "drop".
+        Every row of `patch_mask` has the same number of masked patches. Raises InputError if the
+        network was not built for "drop".
         """
         if masking != "drop" or self.norm is None:
             raise InputError(f"This {type(self).__name__} was not built to {masking} patches; build it with use='drop'.")
@@ -109,6 +117,6 @@ class ViTEncoder(Backbone):
         return Tokens(x[:, 1:], x[:, 0])
 
     def layer_groups(self) -> list[tuple[str, ...]]:
-        """Class token, position and patch embedding; each block; the last norm (the `lr_decay.py` of MAE's authors)."""
+        """Class token, position and patch embedding; each block; the last norm (`lr_decay.py` of MAE)."""
         blocks = ((f"blocks.{i}.",) for i in range(len(self.blocks)))
         return [("cls_token", "pos_embed", "patch_embed."), *blocks, ("norm.", "pooling.")]
