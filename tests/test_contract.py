@@ -164,6 +164,15 @@ def test_unsupported_use_is_rejected(backbone):
         micro(backbone, use="tokens")
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_builder_rejects_hyperparameters_and_unknown_options(backbone):
+    options = set(inspect.signature(getattr(backbone_module(backbone), backbone)).parameters)
+    hyperparameters = {key for row in backbone_module(backbone).VARIANTS.values() for key in row} - options
+    for key in ("unknown", *hyperparameters):
+        with pytest.raises(TypeError, match=rf"{backbone}\(\) got an unexpected keyword argument '{key}'"):
+            micro(backbone, **{key: 1})
+
+
 def test_hybrids_are_masked_in_pixel_space():
     with torch.device("meta"):
         net = spine.create_model("vit", variant="tiny_r_s16_p8", task="mae", image_size=64)
