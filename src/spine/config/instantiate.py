@@ -77,7 +77,7 @@ def _is_transform(target: type) -> bool:
     return issubclass(target, BasicTransform) and not issubclass(target, Transform3D)  # volumes do not occur here
 
 
-def instantiate(path: str, node: Config, *arguments: Any, **more: Any) -> Any:
+def instantiate(path: str, node: Config, *arguments: object, **more: object) -> Any:
     """Calls what the `_target_` of the node at `path` names with `arguments`, the node's other keys and `more`.
 
     The transforms in a composite of albumentations (OneOf, SomeOf, ...) and the loss of a task are nodes themselves and are
