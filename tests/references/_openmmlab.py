@@ -6,7 +6,7 @@ import types
 
 
 @contextlib.contextmanager
-def stand_ins(names, **parts):
+def replaced_packages(names, **parts):
     """Replaces packages by empty ones that contain only `parts`, for code that needs older versions."""
     top_level = {name.partition(".")[0] for name in names}
 

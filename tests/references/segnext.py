@@ -66,7 +66,7 @@ def official(file):
     }
     names = ("mmcv", "mmcv.cnn", "mmcv.cnn.bricks", "mmcv.cnn.utils", "mmcv.cnn.utils.weight_init", "mmcv.runner", "mmseg", "mmseg.ops",
              "mmseg.models", "mmseg.models.builder", "mmseg.models.decode_heads", "mmseg.models.decode_heads.decode_head")  # fmt: skip
-    with _openmmlab.stand_ins(names, **parts):
+    with _openmmlab.replaced_packages(names, **parts):
         return checkout("SegNeXt", f"mmseg/models/{file}.py", f"mmseg.models.{file.replace('/', '.')}")
 
 

@@ -30,7 +30,7 @@ def authors_dense():
     register = types.SimpleNamespace(register_module=lambda: lambda cls: cls)
     folder = "mmseg.models.backbones"
     names = ("mmcv_custom", "mmseg", "mmseg.utils", "mmseg.models", "mmseg.models.builder", folder)
-    with _openmmlab.stand_ins(names, BACKBONES=register, load_checkpoint=None, get_root_logger=None):
+    with _openmmlab.replaced_packages(names, BACKBONES=register, load_checkpoint=None, get_root_logger=None):
         file = f"{folder.replace('.', '/')}/swin_transformer.py"
         module = checkout("Swin-Transformer-Semantic-Segmentation", file, f"{folder}.swin_transformer")
     return as_part(module.SwinTransformer(drop_path_rate=0.0, **MICRO))
