@@ -66,7 +66,7 @@ class Case:
         layouts = layouts_of(self.backbone)
         own = (layout for layout in layouts if layout.publisher == self.publisher)
         layout = max(own, key=lambda layout: layout.match_fraction(state))  # the first of equals
-        found, unknown = layout.to_ours(state)
+        found, unknown = layout.to_spine(state)
         assert not unknown, unknown
         return found
 
