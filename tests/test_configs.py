@@ -288,6 +288,6 @@ def test_published_head_options_are_options_of_heads():
     ],
 )
 def test_types_are_taken_strictly_and_said_in_words(kind, words, fitting, others):
-    assert values.in_words(kind) == words
+    assert values.describe_type(kind) == words
     assert all(values.fits(value, kind) for value in fitting)
     assert not any(values.fits(value, kind) for value in others)

@@ -99,7 +99,7 @@ def test_every_fitting_head_gets_a_gradient_to_every_parameter(backbone, task, h
 
 @pytest.mark.parametrize(("task", "head"), MISFITS)
 def test_head_that_reads_something_else_is_refused(task, head):
-    with pytest.raises(InputError, match=f"Task '{task}' hands .* to its head; '{head}' reads .* Heads for {task}: "):
+    with pytest.raises(InputError, match=f"Task '{task}' passes .* to its head; '{head}' reads .* Heads for {task}: "):
         spine.create_model("convnext", variant="micro", task=task, head=head, num_outputs=3)
 
 

@@ -65,7 +65,7 @@ VALUES = [  # known without torch
     (["optimizer.betas=[0.9,1]"], "optimizer.betas is [0.9, 1]; it must be two numbers, 0 or more and below 1."),
     (["optimizer.layer_decay=0"], "optimizer.layer_decay is 0; it must be a factor for each layer"),
     (["schedule.warmup=5"], "schedule.warmup is 5; it must be a share of all steps, 0 or more and below 1."),
-    (["task=mae", "task.mask_ratio=1"], "task.mask_ratio is 1; it must be the share of masked patches"),
+    (["task=mae", "task.mask_ratio=1"], "task.mask_ratio is 1; it must be the fraction of masked patches"),
     (
         ["task=seg", "head=hamburger", "head.rank=abc"],
         "head.rank is 'abc'; it must be a whole number of bases, 1 or more, or null.",
@@ -104,7 +104,7 @@ MISFITS = [
     ),
     (
         ["task=seg", "head=linear"],
-        "Task 'seg' hands feature maps to its head; 'linear' reads the pooled embedding. Heads for seg: fcn, hamburger, heatmap, parsenet.",
+        "Task 'seg' passes feature maps to its head; 'linear' reads the pooled embedding. Heads for seg: fcn, hamburger, heatmap, parsenet.",
     ),
     (
         ["backbone=vit", "image_size=[500,500]"],
@@ -177,7 +177,7 @@ def test_values_are_checked_before_torch_loads():
     """It takes two seconds and more to import."""
     code = (
         "import sys; sys.path.insert(0, 'tests'); from hydra import compose, initialize_config_dir; from spine.errors import InputError\n"
-        "from spine.commands import command_line, train; from spine.config import checks, resolving\n"
+        "from spine.commands import train; from spine.config import checks, resolving\n"
         f"for overrides in {[overrides for overrides, _ in VALUES]}:\n"
         f"    with initialize_config_dir({str(ROOT / 'conf')!r}, version_base='1.3'):\n"
         "        config = resolving.plain(compose('train', overrides))\n"

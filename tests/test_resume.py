@@ -55,7 +55,7 @@ def at_call(monkeypatch):
     """Does something in the n-th call of the task's step, counted from 1."""
 
     def install(number, action):
-        original, count = Classification.measure, [0]
+        original, count = Classification.evaluate_batch, [0]
 
         def measure(self, batch):
             count[0] += 1
@@ -63,7 +63,7 @@ def at_call(monkeypatch):
                 action(self)
             return original(self, batch)
 
-        monkeypatch.setattr(Classification, "measure", measure)
+        monkeypatch.setattr(Classification, "evaluate_batch", measure)
 
     yield install
 

@@ -103,7 +103,7 @@ def test_a_run_leaves_everything_and_eval_repeats_its_digits(tmp_path, task):
     ):
         assert (folder / name).is_file(), name
     assert list((folder / "tensorboard").glob("events*")) and list((folder / "wandb").glob("offline-run*"))
-    pictures = list((folder / "pictures").glob("*.png"))
+    pictures = list((folder / "figures").glob("*.png"))
     assert pictures and all(cv2.imread(str(path)).std() > 5 for path in pictures)
     trained = json.loads((folder / "metrics.json").read_text())
     state = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
@@ -112,7 +112,7 @@ def test_a_run_leaves_everything_and_eval_repeats_its_digits(tmp_path, task):
     (evaluated,) = (tmp_path / "logs/eval").iterdir()
     again = json.loads((evaluated / "metrics.json").read_text())
     assert again["metrics"] == trained["metrics"]
-    assert list((evaluated / "pictures").glob("*.png"))
+    assert list((evaluated / "figures").glob("*.png"))
 
 
 @pytest.mark.slow

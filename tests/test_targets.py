@@ -121,7 +121,7 @@ def test_a_misspelt_part_is_told_with_the_nearest():
 def test_names_are_refused_before_anything_is_imported():
     """Importing runs code: a folder on the path could hold any."""
     code = (
-        "import sys; from spine.config import targets; from test_targets import HOSTILE, placed\n"
+        "import sys; from spine.config import places; from test_targets import HOSTILE, placed\n"
         "from spine.errors import InputError\n"
         "before = set(sys.modules)\n"
         "for path, target in HOSTILE:\n"

@@ -37,13 +37,13 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_sentence(tmp_path):
 def test_checkpoints_written_before_a_nan_are_kept(tmp_path, monkeypatch):
     from spine.tasks.cls.task import Classification
 
-    original = Classification.measure
+    original = Classification.evaluate_batch
 
     def measure(self, batch):
         loss, output = original(self, batch)
         return (loss * float("nan"), output) if self.training and self.current_epoch == 1 else (loss, output)
 
-    monkeypatch.setattr(Classification, "measure", measure)
+    monkeypatch.setattr(Classification, "evaluate_batch", measure)
     with pytest.raises(InputError, match="in step 5, epoch 2"):
         train.train_run(composed(*SMALL), RunFolder(tmp_path))
     for name in ("best", "last"):

@@ -75,10 +75,14 @@ def build_network(config: Config) -> tuple[Model | MaskedModel, LoadReport | Non
     """The network of a complete configuration with its weights, in channels_last, and the report about the weights if it names any."""
     network = NetworkConfig.from_config(config, config["num_outputs"])
     if config["backbone"].get("weights") is None:
-        return network.build().to(memory_format=torch.channels_last), None
+        return _channels_last(network.build()), None
     weights = resolve_weights(network, config["backbone"]["weights"], config["backbone"].get("layout"))
-    model = weights.network.build().to(memory_format=torch.channels_last)
+    model = _channels_last(weights.network.build())
     return model, load_weights(model, weights)
+
+
+def _channels_last(model: Model | MaskedModel) -> Model | MaskedModel:
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
 
 
 def build_trainer(config: Config, folder: Path, task: Task, kept_rows: int = 0) -> pl.Trainer:

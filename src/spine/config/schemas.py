@@ -7,7 +7,7 @@ Tests compare these tables with the signatures of what they describe and with th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from spine.option_types import (
     Allowed,
     BelowOne,
     Channels,
+    Config,
     Count,
     Duration,
     Fraction,
@@ -27,9 +28,6 @@ from spine.option_types import (
     Size,
     Text,
 )
-
-Config = dict[str, Any]  # a plain configuration or a node of one: dictionaries, lists, text, numbers, booleans and None
-
 
 BATCHES = Allowed(Count | Fraction, "a whole number of batches, or a share of them with a decimal point, 0.0 to 1.0")
 IMAGE_SIZE = Allowed(
@@ -177,12 +175,12 @@ LOADER: Schema = {  # what every data set has, whether its format reads it or no
     ),
 }
 TASK: Schema = {  # what every task has, next to the options of its TaskSpec
-    "loss": Allowed(dict[str, Any] | None, "a loss with its _target_, or null for the loss of the task's paper"),
+    "loss": Allowed(Config | None, "a loss with its _target_, or null for the loss of the task's paper"),
 }
 LOADER_KEYS = tuple(key for key in LOADER if key != "root")  # keys of `dataset` that are not arguments of its format
 CALLBACKS: Schema = {
     "figure_every_n_epochs": Allowed(Count, "a whole number of epochs, and 0 draws only those of the best checkpoint"),
-    "more": Allowed(dict[str, dict[str, Any]] | None, "named callbacks, each with its _target_"),
+    "more": Allowed(dict[str, Config] | None, "named callbacks, each with its _target_"),
 }
 # Ranges of options; their types are those of the signatures, which are checked once torch is imported.
 OPTIONS: Mapping[str, Schema] = {

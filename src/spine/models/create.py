@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from spine.components import task_spec
-from spine.models.assembly import NetworkConfig, Options
+from spine.models.assembly import NetworkConfig
 from spine.models.masked import MaskedModel
 from spine.models.network import Model
 from spine.models.pretrained import load_weights, resolve_weights
+from spine.option_types import Options
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def create_model(
     head: str | None = None,
     image_size: tuple[int, int] | int | None = None,
     head_options: Options | None = None,
-    **options: Any,
+    **options: object,
 ) -> Model | MaskedModel:
     """Creates a network for one task.
 
