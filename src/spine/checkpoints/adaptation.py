@@ -35,7 +35,8 @@ def move_tensors(tensors: State, expected: Mapping[str, Tensor], model: Model | 
     """
     moved = dict(tensors)
     norms = [("backbone.norm.", "backbone.pooling.norm."), ("backbone.pooling.norm.", "backbone.norm.")]
-    if not isinstance(model.backbone.pooling, PoolNorm):  # PoolNorm normalizes the mean of the patches, the others the tokens
+    # The norm of PoolNorm is another one: it normalizes the mean of the patches, not the tokens.
+    if not isinstance(model.backbone.pooling, PoolNorm):
         for new, old in norms:
             if f"{new}weight" in expected and f"{new}weight" not in tensors and f"{old}weight" in tensors:
                 moved = {(new + name.removeprefix(old) if name.startswith(old) else name): x for name, x in moved.items()}

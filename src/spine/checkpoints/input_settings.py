@@ -11,12 +11,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from spine.components import component_name
+from spine.option_types import Config
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # images in -1..1, as for networks of Google and TensorFlow
 DEFAULT_SIZE, DEFAULT_CROP, DEFAULT_INTERPOLATION = (224, 224), 0.875, "auto"
 
-Config = dict[str, Any]  # a plain configuration or a node of one
 Changes = dict[str, object]  # values of a configuration by dotted key, such as "augment.eval.0.crop_pct"
 
 

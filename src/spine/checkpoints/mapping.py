@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -18,12 +18,12 @@ from torch import Tensor
 
 from spine.checkpoints.input_settings import InputSettings
 from spine.errors import InputError
+from spine.option_types import Options
 
 BATCH_COUNTER = "num_batches_tracked"  # suffix of the step counters of batch norm, which are not weights
 
 State = dict[str, Tensor]
-Options = Mapping[str, bool | int | float | str]  # keyword arguments of a builder or constructor
-HeadOptions = Options | Callable[[State], Options]  # a function determines them from a state dict with spine's names
+HeadOptions = Options | Callable[[State], Options]  # a function determines them from tensors with spine's names
 
 
 class TensorConversion(NamedTuple):
@@ -33,9 +33,12 @@ class TensorConversion(NamedTuple):
     to_publisher: Callable[[Tensor], tuple[Tensor, ...]]
 
 
-JOIN_QKV = TensorConversion(lambda *parts: torch.cat(parts), lambda x: x.chunk(3))  # separate query, key and value layers
-CONV_TO_LINEAR = TensorConversion(lambda x: x.flatten(1), lambda x: (x[..., None, None],))  # the publisher has a 1x1 convolution
-LINEAR_TO_CONV = TensorConversion(lambda x: x[..., None, None], lambda x: (x.flatten(1),))  # spine has a 1x1 convolution
+# Publisher: separate layers for query, key and value; spine: one layer.
+JOIN_QKV = TensorConversion(lambda *parts: torch.cat(parts), lambda x: x.chunk(3))
+# Publisher: 1x1 convolution (out, in, 1, 1); spine: linear layer (out, in).
+CONV_TO_LINEAR = TensorConversion(lambda x: x.flatten(1), lambda x: (x[..., None, None],))
+# Publisher: linear layer (out, in); spine: 1x1 convolution (out, in, 1, 1).
+LINEAR_TO_CONV = TensorConversion(lambda x: x[..., None, None], lambda x: (x.flatten(1),))
 
 
 class Rule(NamedTuple):
@@ -73,7 +76,7 @@ class Layout:
     input_settings: InputSettings = field(default_factory=InputSettings)  # of the images, if all files of the layout agree
 
     def match_fraction(self, names: Iterable[str]) -> float:
-        """Returns the fraction of `names` that a rule matches; 0 if required names are missing or forbidden names are present."""
+        """Returns the fraction of `names` that a rule matches. 0 if a required name is missing or a forbidden one present."""
         names = list(names)
         present = set(names)
         if not present.issuperset(self.required) or not present.isdisjoint(self.forbidden):

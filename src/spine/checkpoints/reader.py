@@ -80,7 +80,7 @@ def forget_last_file() -> None:
 
 
 def read(path: str | Path) -> State:
-    """Returns the tensors of a file by name, unwrapped. Raises InputError if it is not a complete file of plain tensors."""
+    """Returns the named tensors of a file. Raises InputError if it is not a complete file of plain tensors."""
     return _read(Path(path))[0]
 
 

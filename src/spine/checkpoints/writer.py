@@ -11,6 +11,7 @@ import torch
 
 from spine.checkpoints.mapping import BATCH_COUNTER, SPINE_LAYOUT, Layout, State
 from spine.errors import InputError, nearest
+from spine.option_types import Options
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -19,8 +20,8 @@ def layout_for(
     state: State,
     layouts: Iterable[Layout],
     publisher: str,
-    options: Mapping[str, object],
-    defaults: Mapping[str, object],
+    options: Options,
+    defaults: Options,
 ) -> Layout:
     """Returns the layout in which a publisher stores a network that was built with `options`.
 
@@ -36,7 +37,7 @@ def layout_for(
     if not candidates:
         names = sorted({layout.publisher for layout in all_layouts} - {SPINE_LAYOUT.publisher} | {"safetensors"})
         raise InputError(
-            f"This backbone cannot be exported as '{publisher}'.{nearest(publisher, names)} Choices: {', '.join(names)}."
+            f"This backbone cannot be written as '{publisher}'.{nearest(publisher, names)} Choices: {', '.join(names)}."
         )
     reasons = []
     for layout in candidates:
@@ -45,19 +46,17 @@ def layout_for(
         if reason is None:
             return layout
         reasons.append(reason)
-    raise InputError(f"This network cannot be exported as '{publisher}'. {reasons[0]}")
+    raise InputError(f"This network cannot be written as '{publisher}'. {reasons[0]}")
 
 
-def differing_options(
-    layout: Layout, layouts: Iterable[Layout], options: Mapping[str, object], defaults: Mapping[str, object]
-) -> dict[str, object]:
-    """Returns the conventions of a layout that differ from those of a network built with `options`: name -> the layout's value."""
+def differing_options(layout: Layout, layouts: Iterable[Layout], options: Options, defaults: Options) -> dict[str, object]:
+    """Returns the options of a layout (name -> value) that differ from those of a network built with `options`."""
     names = {name for other in layouts for name in other.options}
     conventions = {name: layout.options.get(name, defaults[name]) for name in names}
     return {name: value for name, value in conventions.items() if options.get(name, defaults[name]) != value}
 
 
-def _reason_against(layout: Layout, state: State, conventions: Mapping[str, object]) -> str | None:
+def _reason_against(layout: Layout, state: State, conventions: Options) -> str | None:
     """Why a network cannot be written in a layout. None if it can. `conventions`: the layout's options that differ."""
     if fixed := [f"{name}={value}" for name, value in conventions.items() if not isinstance(value, float)]:
         return f"The publisher's network has {', '.join(fixed)}; this network does not."

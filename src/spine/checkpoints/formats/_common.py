@@ -28,11 +28,11 @@ def conv_norm(
     target: str,
     positions: tuple[int, int] = (0, 1),
     names: tuple[str, str] = ("conv", "bn"),
-) -> tuple[Rule, Rule]:
+) -> tuple[Rule, ...]:
     """Rules for a convolution and its norm: `names` at the publisher, `positions` in a sequence of spine."""
     prefix = f"{source}." if source else ""
-    conv, norm = (Rule(f"{prefix}{name}.*", f"{target}.{position}.*") for name, position in zip(names, positions, strict=True))
-    return conv, norm
+    pairs = zip(names, positions, strict=True)
+    return tuple(Rule(f"{prefix}{name}.*", f"{target}.{position}.*") for name, position in pairs)
 
 
 class BlockNames(NamedTuple):
@@ -53,7 +53,14 @@ def names_in_files(attention: str = "attention.attention") -> BlockNames:
 
 
 # Names of networks in memory since transformers 5, which renames the tensors of files when it reads and writes them.
-NAMES_IN_MEMORY = BlockNames("attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2")
+NAMES_IN_MEMORY = BlockNames(
+    query="attention.q_proj",
+    key="attention.k_proj",
+    value="attention.v_proj",
+    output="attention.o_proj",
+    fc1="mlp.fc1",
+    fc2="mlp.fc2",
+)
 
 
 def hugging_face_block(source: str, target: str, names: BlockNames, key_bias: bool = True) -> tuple[Rule, ...]:

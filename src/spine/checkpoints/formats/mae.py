@@ -75,7 +75,7 @@ OPENMMLAB_PROBE = (Rule("neck.bn.*", "head.norm.*"), Rule("head.layers.head.*", 
 
 
 def by_pooling(layout: Layout, norm: str, head: str, probe: tuple[Rule, ...] = ()) -> tuple[Layout, ...]:
-    """Returns the layouts of a publisher's files: fine-tuned on the mean of the patches or on the class token, linear probes, pre-training.
+    """Returns the layouts of a publisher's files by pooling: mean of the patches, class token, linear probe, pre-training.
 
     `norm` and `head`: names of the last norm of all tokens and of the classifier. `probe`: rules for the
     batch norm and the classifier of linear probes, in this order.

@@ -16,11 +16,11 @@ from spine.checkpoints.mapping import (
     CONV_TO_LINEAR,
     LINEAR_TO_CONV,
     Layout,
-    Options,
     Rule,
     TensorConversion,
     with_input_settings,
 )
+from spine.option_types import Options
 
 Names = tuple[str, str]  # a convolution and its norm, or the two layers of squeeze-and-excitation
 TIMM_SQUEEZE = ("se.conv_reduce", "se.conv_expand")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from spine.checkpoints.input_settings import IMAGENET
-from spine.checkpoints.mapping import Layout, Options, Rule, State, with_input_settings
+from spine.checkpoints.mapping import Layout, Rule, State, with_input_settings
+from spine.option_types import Options
 
 
 def encoder(prefix: str, depthwise: str) -> tuple[Rule, ...]:

@@ -37,9 +37,11 @@ OFFICIAL_LARGE = Layout(
         *conv_norm("features.*.*.*.*", "backbone.features.*.*.*.*"),
         *(
             Rule(
-                (f"features.*.*.se_block.{i}.*", f"features.*.*.se_fc{n}.*"), f"backbone.features.*.*.se_block.{i}.*", DUPLICATED
+                (f"features.*.*.se_block.{i}.*", f"features.*.*.se_fc{layer}.*"),
+                f"backbone.features.*.*.se_block.{i}.*",
+                DUPLICATED,
             )
-            for n, i in ((1, 0), (2, 2))
+            for layer, i in ((1, 0), (2, 2))
         ),
         *conv_norm("conv_last", "backbone.pooling.conv_last"),
         Rule("fc.*", "head.linear.*"),

@@ -27,7 +27,7 @@ def beit(size: str, file: str, metric: str, image_size: int = 224) -> PublishedW
 
 
 def variant(size: str, top1: float, top1_after_22k: dict[int, float]) -> dict[str, PublishedWeights]:
-    """`top1`: fine-tuned on ImageNet-1k. `top1_after_22k`: by image size, fine-tuned on ImageNet-22k and then on ImageNet-1k."""
+    """`top1`: fine-tuned on ImageNet-1k. `top1_after_22k`: fine-tuned on ImageNet-22k, then on ImageNet-1k, by image size."""
     rows = {"imagenet1k": beit(size, "_ft1k", f"ImageNet-1k top-1 {top1}")}
     for pixels, score in top1_after_22k.items():
         name = "imagenet22k_1k" if pixels == 224 else f"imagenet22k_1k_{pixels}"

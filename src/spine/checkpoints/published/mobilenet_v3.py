@@ -1,4 +1,7 @@
-"""MobileNetV3: weight files of torchvision, timm and OpenMMLab. The authors published TensorFlow files, which timm has converted."""
+"""MobileNetV3: weight files of torchvision, timm and OpenMMLab.
+
+The authors published TensorFlow files, which timm has converted.
+"""
 
 from __future__ import annotations
 

@@ -55,7 +55,13 @@ large_r50_s32 R50_L_32 i21k medium2-wd_0.1-do_0.0-sd_0.0 0.01 384 86.188
 """
 
 
-def google(address: str, top1: str = "", image_size: int = 224, sha256: str = "", metric: str = FINE_TUNING) -> PublishedWeights:
+def google(
+    address: str,
+    top1: str = "",
+    image_size: int = 224,
+    sha256: str = "",
+    metric: str = FINE_TUNING,
+) -> PublishedWeights:
     """A file of Google, or of a network trained like Google's: mean and std are 0.5.
 
     `top1`: measured by timm, from 384 pixels on without a crop.
