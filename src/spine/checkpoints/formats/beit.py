@@ -36,7 +36,7 @@ TIMM = replace(OFFICIAL, publisher="timm", wrapper=None)
 
 
 def hugging_face(layers: str, shared_bias: str, block_bias: str, names: BlockNames) -> Layout:
-    """Pre-training and fine-tuned networks. `layers`, `shared_bias`, `block_bias`: names of the blocks and the bias tables."""
+    """The layout of pre-training and fine-tuned networks, by the names of the blocks and of their bias tables."""
     source, target = f"{layers}.*", "backbone.blocks.*"
     return Layout(
         "hf",

@@ -36,7 +36,7 @@ TIMM = replace(OFFICIAL, publisher="timm", wrapper=None)
 
 
 def hugging_face(layers: str, names: BlockNames, decoder_layers: str = "decoder.decoder_layers") -> Layout:
-    """Pre-training networks. `layers`, `decoder_layers`: names of the blocks of encoder and decoder."""
+    """The layout of pre-training networks, by the names of the blocks of encoder and decoder."""
     return Layout(
         "hf",
         (

@@ -65,7 +65,7 @@ def block(
 
 
 def torchvision(last: int, required: tuple[str, ...] = (), forbidden: tuple[str, ...] = ()) -> Layout:
-    """`last`: index of the last convolution in `features`."""
+    """The layout of torchvision. `last`: index of the last convolution in `features`."""
     return Layout(
         "torchvision",
         (
@@ -80,7 +80,7 @@ def torchvision(last: int, required: tuple[str, ...] = (), forbidden: tuple[str,
 
 
 def timm(publisher: str, architecture: Architecture, options: Options) -> Layout:
-    """In timm, the layer after the pooling is a 1x1 convolution."""
+    """A layout of timm, where the layer after the pooling is a 1x1 convolution."""
     names = BlockNames(("conv_pw", "bn1"), ("conv_dw", "bn2"), TIMM_SQUEEZE, ("conv_pwl", "bn3"))
     first = BlockNames(None, ("conv_dw", "bn1"), TIMM_SQUEEZE, ("conv_pw", "bn2"))
     stages = len(architecture.depths)
@@ -115,7 +115,7 @@ def only_in_small(architecture: Architecture, name: str) -> tuple[tuple[str, ...
 
 
 def openmmlab(architecture: Architecture) -> Layout:
-    """In OpenMMLab's networks, the hidden layer is a part of the head."""
+    """A layout of OpenMMLab, where the hidden layer is a part of the head."""
     expand, depthwise, project = ((f"{name}_conv.conv", f"{name}_conv.bn") for name in ("expand", "depthwise", "linear"))
     names = BlockNames(expand, depthwise, ("se.conv1.conv", "se.conv2.conv"), project)
     first = names._replace(expand=None)
@@ -141,7 +141,7 @@ def openmmlab(architecture: Architecture) -> Layout:
 
 
 def d_li14(architecture: Architecture) -> Layout:
-    """The blocks of d-li14 are flat sequences that include the activations. The squeeze-and-excitation layers are linear."""
+    """A layout of d-li14. The blocks are flat sequences that include the activations; squeeze-and-excitation layers are linear."""
     names = BlockNames(("0", "1"), ("3", "4"), ("5.fc.0", "5.fc.2"), ("7", "8"))
     first = BlockNames(None, ("0", "1"), ("3.fc.0", "3.fc.2"), ("4", "5"))
     required, forbidden = only_in_small(architecture, "features.1.conv.3.fc.0.weight")

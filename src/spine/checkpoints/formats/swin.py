@@ -71,7 +71,7 @@ TORCHVISION = Layout(
 
 
 def hugging_face(bias_table: str, names: BlockNames) -> Layout:
-    """`bias_table`: name of the relative position bias table of a block."""
+    """The layout of Hugging Face. `bias_table`: name of the relative position bias table of a block."""
     source, target = "swin.encoder.layers.*.blocks.*", "backbone.layers.*.blocks.*"
     return Layout(
         "hf",

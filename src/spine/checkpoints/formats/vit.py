@@ -114,7 +114,7 @@ TIMM = Layout("timm", (*TIMM_VIT, Rule("norm.*", "backbone.pooling.norm.*"), Rul
 
 
 def torchvision(fc1: str, fc2: str) -> Layout:
-    """`fc1`, `fc2`: names of the two layers of an MLP."""
+    """The layout of torchvision. `fc1`, `fc2`: names of the two layers of an MLP."""
     source, target = "encoder.layers.encoder_layer_*", "backbone.blocks.*"
     return Layout(
         "torchvision",
@@ -135,7 +135,7 @@ def torchvision(fc1: str, fc2: str) -> Layout:
 
 
 def hugging_face(prefix: str, layers: str, names: BlockNames) -> Layout:
-    """`prefix`: prefix of all names but those of the blocks and the classifier. `layers`: name of the blocks."""
+    """The layout of Hugging Face. `prefix`: of all names but those of the blocks and the classifier. `layers`: the blocks."""
     source, target = f"{prefix}embeddings.patch_embeddings.backbone.bit", "backbone.patch_embed.backbone"
     return Layout(
         "hf",

@@ -13,7 +13,7 @@ ADDRESS = "https://github.com/addf400/files/releases/download/v1.0/beit_"
 
 
 def beit(size: str, file: str, metric: str, image_size: int = 224) -> PublishedWeights:
-    """`file`: end of the file name."""
+    """A file of the authors. `file`: end of its name."""
     return PublishedWeights(
         f"{ADDRESS}{size}_patch16_{image_size}_pt22k{file}.pth",
         "MIT",
@@ -27,7 +27,10 @@ def beit(size: str, file: str, metric: str, image_size: int = 224) -> PublishedW
 
 
 def variant(size: str, top1: float, top1_after_22k: dict[int, float]) -> dict[str, PublishedWeights]:
-    """`top1`: fine-tuned on ImageNet-1k. `top1_after_22k`: fine-tuned on ImageNet-22k, then on ImageNet-1k, by image size."""
+    """Weights of one variant.
+
+    `top1`: fine-tuned on ImageNet-1k. `top1_after_22k`: fine-tuned on ImageNet-22k, then on ImageNet-1k, by image size.
+    """
     rows = {"imagenet1k": beit(size, "_ft1k", f"ImageNet-1k top-1 {top1}")}
     for pixels, score in top1_after_22k.items():
         name = "imagenet22k_1k" if pixels == 224 else f"imagenet22k_1k_{pixels}"

@@ -12,7 +12,7 @@ OPENMMLAB = "https://download.openmmlab.com/mmclassification/v0/shufflenet_v2/sh
 
 
 def torchvision(file: str, top1: float, resized: int) -> PublishedWeights:
-    """`resized`: image size before the center crop of 224 pixels."""
+    """A file of torchvision. `resized`: image size before the center crop of 224 pixels."""
     return hash_in_name(f"{PYTORCH}{file}.pth", "BSD-3-Clause", f"ImageNet-1k top-1 {top1}", crop_pct=224 / resized)
 
 

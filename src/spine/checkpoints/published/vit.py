@@ -80,7 +80,7 @@ def google(
 
 
 def torchvision(file: str, top1: float, image_size: int = 224, crop_pct: float = 0.875) -> PublishedWeights:
-    """`file` ends with its hash. The SWAG files, pre-trained on hashtags, have a different license."""
+    """A file of torchvision, whose name ends with its hash. The SWAG files, pre-trained on hashtags, have a different license."""
     swag = "swag" in file
     return PublishedWeights(
         f"https://download.pytorch.org/models/vit_{file}.pth",
