@@ -67,7 +67,7 @@ class Case:
         layouts = layouts_of(self.backbone)
         candidates = (layout for layout in layouts if layout.publisher == self.publisher)
         layout = max(candidates, key=lambda layout: layout.match_fraction(state))  # the first one, if several are equal
-        found, unknown = layout.to_ours(state)
+        found, unknown = layout.to_spine(state)
         assert not unknown, unknown
         return found
 

@@ -1,4 +1,4 @@
-"""Fetching weights, against a server on this machine."""
+"""Downloads of weight files, from a local server."""
 
 import hashlib
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spine.checkpoints import download as downloads
+from spine.checkpoints import download
 from spine.checkpoints.weight_table import row_of_file
 from spine.errors import InputError
 
@@ -18,18 +18,18 @@ CONTENT = bytes(range(256)) * 5000
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves CONTENT, with ranges; /broken.pth ends early the first time; /plain.pth knows no ranges; /slow.pth takes a second."""
+    """Serves CONTENT and supports ranges. /broken.pth ends early once, /plain.pth ignores ranges, /slow.pth takes a second."""
 
-    asked: list = []
+    requests: list = []
 
     def do_GET(self):
         start = 0
-        Handler.asked.append((self.path, self.headers.get("Range")))
+        Handler.requests.append((self.path, self.headers.get("Range")))
         if self.path == "/missing.pth":
             self.send_error(404)
             return
-        if (wanted := self.headers.get("Range")) and self.path != "/plain.pth":
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        if (requested := self.headers.get("Range")) and self.path != "/plain.pth":
+            start = int(requested.removeprefix("bytes=").removesuffix("-"))
             if start >= len(CONTENT):
                 self.send_response(416)
                 self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
@@ -38,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
-        first_time = sum(path == self.path for path, _ in Handler.asked) == 1
+        first_time = sum(path == self.path for path, _ in Handler.requests) == 1
         end = len(CONTENT) // 2 if self.path == "/broken.pth" and first_time else len(CONTENT)
         if self.path == "/slow.pth":
             time.sleep(1)
@@ -51,82 +51,82 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     monkeypatch.setenv("SPINE_CACHE", str(tmp_path / "cache"))
-    Handler.asked = []
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{made.server_port}"
-    made.shutdown()
-    made.server_close()
+    Handler.requests = []
+    http_server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http_server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{http_server.server_port}"
+    http_server.shutdown()
+    http_server.server_close()
 
 
-def test_a_file_is_fetched_once(server, tmp_path):
-    path = downloads.fetch(f"{server}/a.pth", hashlib.sha256(CONTENT).hexdigest()[:8])
+def test_a_file_is_downloaded_once(server, tmp_path):
+    path = download.fetch(f"{server}/a.pth", hashlib.sha256(CONTENT).hexdigest()[:8])
     assert path == tmp_path / "cache" / "a.pth" and path.read_bytes() == CONTENT
-    assert downloads.fetch(f"{server}/a.pth") == path and len(Handler.asked) == 1
+    assert download.fetch(f"{server}/a.pth") == path and len(Handler.requests) == 1
 
 
-def test_files_of_one_name_are_told_apart_by_their_repository(server, tmp_path):
-    path = downloads.fetch(f"{server}/owner/net.in1k/resolve/main/model.safetensors")
+def test_files_with_the_same_name_are_stored_by_repository(server, tmp_path):
+    path = download.fetch(f"{server}/owner/net.in1k/resolve/main/model.safetensors")
     assert path == tmp_path / "cache" / "owner--net.in1k--model.safetensors"
 
 
-def test_a_broken_download_goes_on_where_it_ended(server):
-    with pytest.raises(InputError, match="the connection ended after 640000 of 1280000 bytes.*gone on with next time"):
-        downloads.fetch(f"{server}/broken.pth")
-    assert downloads.fetch(f"{server}/broken.pth").read_bytes() == CONTENT
-    assert Handler.asked[1] == ("/broken.pth", "bytes=640000-")
+def test_an_interrupted_download_is_resumed(server):
+    with pytest.raises(InputError, match="the connection ended after 640000 of 1280000 bytes.*the next attempt resumes"):
+        download.fetch(f"{server}/broken.pth")
+    assert download.fetch(f"{server}/broken.pth").read_bytes() == CONTENT
+    assert Handler.requests[1] == ("/broken.pth", "bytes=640000-")
 
 
-def test_a_server_without_ranges_starts_again(server, tmp_path):
+def test_a_server_without_ranges_sends_the_whole_file_again(server, tmp_path):
     (tmp_path / "cache").mkdir()
-    downloads.part_path(tmp_path / "cache" / "plain.pth").write_bytes(CONTENT[:1000])
-    assert downloads.fetch(f"{server}/plain.pth").read_bytes() == CONTENT
+    download.part_path(tmp_path / "cache" / "plain.pth").write_bytes(CONTENT[:1000])
+    assert download.fetch(f"{server}/plain.pth").read_bytes() == CONTENT
 
 
-def test_a_whole_part_is_taken_as_it_is(server, tmp_path):
+def test_a_complete_part_is_used(server, tmp_path):
     (tmp_path / "cache").mkdir()
-    downloads.part_path(tmp_path / "cache" / "a.pth").write_bytes(CONTENT)
-    assert downloads.fetch(f"{server}/a.pth", hashlib.sha256(CONTENT).hexdigest()).read_bytes() == CONTENT
+    download.part_path(tmp_path / "cache" / "a.pth").write_bytes(CONTENT)
+    assert download.fetch(f"{server}/a.pth", hashlib.sha256(CONTENT).hexdigest()).read_bytes() == CONTENT
 
 
-def test_another_file_than_the_published_one_is_refused_and_deleted(server, tmp_path):
+def test_a_file_with_another_hash_is_rejected_and_deleted(server, tmp_path):
     with pytest.raises(
-        InputError, match="is not the published file, and is deleted: its SHA-256 begins with .*, published is 00000000"
+        InputError, match="is not the published file and was deleted: its SHA-256 starts with .*, the published one with 00000000"
     ):
-        downloads.fetch(f"{server}/a.pth", "00000000")
+        download.fetch(f"{server}/a.pth", "00000000")
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_what_cannot_be_reached_is_said(server, monkeypatch):
-    with pytest.raises(InputError, match=r"missing.pth could not be fetched \(Not Found\)"):
-        downloads.fetch(f"{server}/missing.pth")
-    with pytest.raises(InputError, match=r"could not be fetched \(.*\). .*without a network put the file at .*a.pth"):
-        downloads.fetch("http://127.0.0.1:9/a.pth")
+def test_unreachable_addresses_are_reported(server, monkeypatch):
+    with pytest.raises(InputError, match=r"missing.pth could not be downloaded \(Not Found\)"):
+        download.fetch(f"{server}/missing.pth")
+    with pytest.raises(InputError, match=r"could not be downloaded \(.*\). .*Without a network, put the file at .*a.pth"):
+        download.fetch("http://127.0.0.1:9/a.pth")
 
 
-def test_processes_that_ask_at_once_fetch_once(server, tmp_path):
-    code = f"from spine.checkpoints import download as downloads; print(downloads.fetch('{server}/slow.pth'))"
+def test_concurrent_processes_download_once(server, tmp_path):
+    code = f"from spine.checkpoints import download; print(download.fetch('{server}/slow.pth'))"
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     printed = [process.communicate(timeout=60)[0] for process in started]
     assert [process.returncode for process in started] == [0] * 4
     target = tmp_path / "cache" / "slow.pth"
     assert all(text.splitlines()[-1] == str(target) for text in printed) and target.read_bytes() == CONTENT
-    assert [path for path, _ in Handler.asked] == ["/slow.pth"]
+    assert [path for path, _ in Handler.requests] == ["/slow.pth"]
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_a_part_that_is_longer_than_the_file_is_fetched_anew(server, tmp_path):
-    """Without a hash the size alone says that it is another file."""
+def test_a_part_that_is_longer_than_the_file_is_downloaded_again(server, tmp_path):
+    """Without a hash, only the size shows that it is another file."""
     (tmp_path / "cache").mkdir()
-    downloads.part_path(tmp_path / "cache" / "a.pth").write_bytes(CONTENT + b"more")
-    assert downloads.fetch(f"{server}/a.pth").read_bytes() == CONTENT
+    download.part_path(tmp_path / "cache" / "a.pth").write_bytes(CONTENT + b"more")
+    assert download.fetch(f"{server}/a.pth").read_bytes() == CONTENT
 
 
-def test_machines_that_share_a_folder_have_a_part_each(tmp_path, monkeypatch):
+def test_machines_that_share_a_folder_have_separate_parts(tmp_path, monkeypatch):
     names = set()
     for host in ("one", "two"):
-        monkeypatch.setattr(downloads.socket, "gethostname", lambda host=host: host)
-        names.add(downloads.part_path(tmp_path / "a.pth"))
+        monkeypatch.setattr(download.socket, "gethostname", lambda host=host: host)
+        names.add(download.part_path(tmp_path / "a.pth"))
     assert len(names) == 2
 
 

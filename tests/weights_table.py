@@ -72,19 +72,20 @@ def differences(case) -> tuple[int, str, str]:
     found = measure(net, case, case.ours, dict)
     outputs, step = [], []
     for size, values in expected["outputs"].items():
-        theirs = torch.tensor(values, dtype=torch.float64)
-        outputs.append(((torch.tensor(found["outputs"][size], dtype=torch.float64) - theirs).abs().max() / theirs.std()).item())
+        reference = torch.tensor(values, dtype=torch.float64)
+        difference = torch.tensor(found["outputs"][size], dtype=torch.float64) - reference
+        outputs.append((difference.abs().max() / reference.std()).item())
     if "loss" in expected:
         largest = max(norm for norm, _ in expected["step"].values())
         for key, (norm, product) in expected["step"].items():
-            ours = found["step"][key]
-            step.append(max(abs(ours[0] - norm), abs(ours[1] - product)) / max(norm, 1e-4 * largest))
+            found_norm, found_product = found["step"][key]
+            difference = max(abs(found_norm - norm), abs(found_product - product))
+            step.append(difference / max(norm, 1e-4 * largest))
     return len(expected["keys"]), f"{max(outputs):.0e}", f"{max(step):.0e}" if step else ""
 
 
-def main() -> None:
-    torch.set_default_dtype(torch.float64)
-    print(HEAD)
+def print_layouts() -> None:
+    """Prints the table of layouts with the measured differences."""
     print("| backbone | layout | network | tensors | outputs | training step | compared with |")
     print("|---|---|---|---|---|---|---|")
     for case in cases():
@@ -93,7 +94,10 @@ def main() -> None:
         kind = KINDS[case.options.get("task", "cls")]
         source = json.loads((RECORDS / f"{case.name}.json").read_text())["source"]
         print(f"| {case.backbone} | {case.publisher} | {kind} | {tensors} | {outputs} | {step} | {source} |", flush=True)
-    print(NAMES)
+
+
+def print_downloads() -> None:
+    """Prints the table of weights that can be downloaded by name."""
     print("| backbone | variant | name | pixels | license | published metric |")
     print("|---|---|---|---|---|---|")
     for backbone in spine.list_backbones():
@@ -102,6 +106,14 @@ def main() -> None:
                 link, size = f"[{name}]({row.address})", row.image_size or ""
                 size = "x".join(map(str, size)) if isinstance(size, tuple) else size
                 print(f"| {backbone} | {variant} | {link} | {size} | {row.license} | {row.metric} |")
+
+
+def main() -> None:
+    torch.set_default_dtype(torch.float64)
+    print(HEAD)
+    print_layouts()
+    print(NAMES)
+    print_downloads()
 
 
 if __name__ == "__main__":

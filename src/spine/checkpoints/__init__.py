@@ -1,1 +1,1 @@
-"""Weight files: reading, layouts of publishers, loading, downloads."""
+"""Weight files and checkpoints: reading, layouts of publishers, loading, writing and downloading."""

@@ -1,48 +1,53 @@
-"""Which images a published network was evaluated on: size, crop, interpolation, mean and standard deviation.
+"""The images that published weights were evaluated on: size, crop, interpolation, mean and standard deviation.
 
-A configuration takes them over where its own keys are null; where it says otherwise, the difference is reported.
+A configuration takes these settings if its own keys are null. If it sets other values, the differences
+are reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from spine.components import component_name
+from spine.option_types import Config
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-USUAL_SIZE, USUAL_CROP, USUAL_INTERPOLATION = (224, 224), 0.875, "auto"
-Triple = tuple[float, ...]  # one number a channel
+HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # images in -1..1, as for networks of Google and TensorFlow
+DEFAULT_SIZE, DEFAULT_CROP, DEFAULT_INTERPOLATION = (224, 224), 0.875, "auto"
+
+Changes = dict[str, object]  # values of a configuration by dotted key, such as "augment.eval.0.crop_pct"
 
 
 @dataclass(frozen=True)
 class InputSettings:
-    """How images reached a network when its published numbers were measured. None where it is not known.
+    """Preprocessing of the images when the published metrics of a network were measured. None if unknown.
 
-    `image_size`: (height, width) in pixels; `crop_pct`: image size by size before the center crop; `interpolation`: bilinear or
-    bicubic, both antialiased; `mean`, `std`: of RGB values in 0..1; `note`: what spine cannot take over, as a sentence.
+    `image_size`: (height, width) in pixels. `crop_pct`: image size divided by the size before the center
+    crop. `interpolation`: bilinear or bicubic, both antialiased. `mean`, `std`: one value for each channel,
+    of RGB values in 0..1. `note`: a difference that spine cannot reproduce; completes "The weights were ...".
     """
 
     image_size: tuple[int, int] | None = None
     crop_pct: float | None = None
     interpolation: str | None = None
-    mean: Triple | None = None
-    std: Triple | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     note: str = ""
 
     def over(self, other: InputSettings) -> InputSettings:
-        """These settings, with those of `other` where this one does not know."""
+        """Returns these settings; those that are unknown are taken from `other`."""
         return InputSettings(*(getattr(self, field.name) or getattr(other, field.name) for field in fields(self)))
 
 
 IMAGENET = InputSettings(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 IMAGENET_BICUBIC = replace(IMAGENET, interpolation="bicubic")
-HALF = InputSettings(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # values of -1..1, as Google's and TensorFlow's
+HALF = InputSettings(mean=HALF_MEAN, std=HALF_STD)
 
 
-def settings_of_config(config: Mapping[str, Any]) -> InputSettings:
-    """The settings of one of our own runs, from the configuration in its checkpoint. Unknown where it is not one of ours."""
+def settings_of_config(config: Mapping[str, object]) -> InputSettings:
+    """Returns the settings of a run of spine from the configuration in its checkpoint. Unknown for any other configuration."""
     dataset, augment = _node(config, "dataset"), _node(config, "augment")
     steps = augment.get("eval")
     crops = [step for step in steps if isinstance(step, dict) and "crop_pct" in step] if isinstance(steps, list) else []
@@ -57,42 +62,35 @@ def settings_of_config(config: Mapping[str, Any]) -> InputSettings:
     )
 
 
-def _node(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def _node(config: Mapping[str, object], key: str) -> Mapping[str, object]:
     node = config.get(key)
     return node if isinstance(node, dict) else {}
 
 
-def _numbers(value: Any, count: int | None = None) -> tuple | None:
-    """A list of numbers as a tuple; None where it is none, or has not `count` of them."""
+def _numbers(value: object, count: int | None = None) -> tuple[float, ...] | None:
+    """A list of numbers as a tuple. None if it is something else or has not `count` elements."""
     if not isinstance(value, list | tuple) or not value or not all(isinstance(x, int | float) for x in value):
         return None
     return tuple(value) if count in (None, len(value)) else None
 
 
-def input_changes(config: Mapping[str, Any], settings: InputSettings) -> tuple[dict[str, Any], list[str]]:
-    """What a plain configuration takes over from `settings`, and where it differs from them. Nothing is changed.
+def input_changes(config: Config, settings: InputSettings) -> tuple[Changes, list[str]]:
+    """Returns the values that a plain configuration takes from `settings`, and where it differs from them. Changes nothing.
 
-    Returns values by dotted key ("augment.eval.0.crop_pct") for every key that is null in `config`: those of `settings`, else the
-    usual ones (224x224, ImageNet's mean and std, a crop of 0.875); and one sentence for every key that says something else.
+    The values are for all keys that are null in `config`: those of `settings`, else the defaults (224x224
+    pixels, mean and std of ImageNet, crop_pct 0.875). The differences are one message for each key that has
+    another value. Each completes "The weights were ...".
     """
-    changes: dict[str, Any] = {}
+    changes: Changes = {}
     differences: list[str] = []
-    size: Any = list(settings.image_size or USUAL_SIZE)
-    if config.get("image_size") is None:
-        changes["image_size"] = size
-    elif settings.image_size and list(config["image_size"]) != size:
-        differences.append(f"evaluated at {_shown(size)} pixels; image_size is {_shown(config['image_size'])}.")
-    for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+    _size_changes(config, settings, changes, differences)
+    for name, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
         known, given = getattr(settings, name), config["dataset"].get(name)
         if given is None:
-            changes[f"dataset.{name}"] = list(known or usual)
+            changes[f"dataset.{name}"] = list(known or default)
         elif known and _differ(given, known):
-            differences.append(f"made with {name} {_rounded(known)}; dataset.{name} is {_rounded(given)}.")
-    size = changes.get("image_size", config.get("image_size"))
-    changes |= {f"dataset.{key}": size for key in ("image_size", "size") if config["dataset"].get(key, size) is None}
+            differences.append(f"evaluated with {name} {_rounded(known)}; dataset.{name} is {_rounded(given)}.")
     for key, step in _steps(config):
-        if "size" in step and step["size"] is None:
-            changes[f"{key}.size"] = size
         if key.startswith("augment.eval."):
             _crop_changes(key, step, settings, changes, differences)
     if settings.crop_pct and _is_classification(config) and not any("crop_pct" in step for _, step in _steps(config)):
@@ -102,22 +100,33 @@ def input_changes(config: Mapping[str, Any], settings: InputSettings) -> tuple[d
     return changes, differences
 
 
-def _crop_changes(
-    key: str, step: Mapping[str, Any], settings: InputSettings, changes: dict[str, Any], differences: list[str]
-) -> None:
-    """The crop and the interpolation of one evaluation step, where it has such keys."""
-    for name, usual in (("crop_pct", USUAL_CROP), ("interpolation", USUAL_INTERPOLATION)):
+def _size_changes(config: Config, settings: InputSettings, changes: Changes, differences: list[str]) -> None:
+    """The image size, and the sizes of the data set and of the augmentation steps, which follow it."""
+    known, given = list(settings.image_size or DEFAULT_SIZE), config.get("image_size")
+    if given is None:
+        changes["image_size"] = known
+    elif settings.image_size and list(given) != known:
+        shown = ["x".join(map(str, size)) for size in (known, given)]
+        differences.append(f"evaluated at {shown[0]} pixels; image_size is {shown[1]}.")
+    size = known if given is None else given
+    changes |= {f"dataset.{key}": size for key in ("image_size", "size") if config["dataset"].get(key, size) is None}
+    changes |= {f"{key}.size": size for key, step in _steps(config) if "size" in step and step["size"] is None}
+
+
+def _crop_changes(key: str, step: Config, settings: InputSettings, changes: Changes, differences: list[str]) -> None:
+    """The crop and the interpolation of one evaluation step, if it has these options."""
+    for name, default in (("crop_pct", DEFAULT_CROP), ("interpolation", DEFAULT_INTERPOLATION)):
         if name not in step:
             continue
         known, given = getattr(settings, name), step[name]
         if given is None:
-            changes[f"{key}.{name}"] = known or usual
+            changes[f"{key}.{name}"] = known or default
         elif known and (_differ([given], [known]) if name == "crop_pct" else given != known):
             shown = f"{known:.4g}" if name == "crop_pct" else known
             differences.append(f"evaluated with {name} {shown}; {key}.{name} is {given}.")
 
 
-def apply_changes(config: dict[str, Any], changes: Mapping[str, Any]) -> None:
+def apply_changes(config: Config, changes: Changes) -> None:
     """Writes values by dotted key into a plain configuration."""
     for key, value in changes.items():
         *path, last = key.split(".")
@@ -127,24 +136,20 @@ def apply_changes(config: dict[str, Any], changes: Mapping[str, Any]) -> None:
         node[last] = list(value) if isinstance(value, list) else value
 
 
-def _steps(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _steps(config: Config) -> Iterator[tuple[str, Config]]:
     """Dotted key and node of every augmentation step."""
     for mode in ("train", "eval"):
         for i, step in enumerate(config["augment"].get(mode) or ()):
             yield f"augment.{mode}.{i}", step
 
 
-def _is_classification(config: Mapping[str, Any]) -> bool:
+def _is_classification(config: Config) -> bool:
     return component_name("task", config["task"]["_target_"]) == "cls"
 
 
-def _differ(given: Any, known: Any) -> bool:
+def _differ(given: Sequence[float], known: Sequence[float]) -> bool:
     return len(given) != len(known) or any(abs(a - b) > 5e-4 for a, b in zip(given, known, strict=True))
 
 
-def _rounded(values: Any) -> list[float]:
+def _rounded(values: Sequence[float]) -> list[float]:
     return [round(float(value), 4) for value in values]
-
-
-def _shown(size: Any) -> str:
-    return "x".join(map(str, size))

@@ -1,83 +1,176 @@
-"""Reads and writes weight files, and detects whose layout a file has."""
+"""Reads weight files and detects their layout. Nothing in a file is executed."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
+import math
 import pickle
 import zipfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from spine.checkpoints.mapping import COUNTER, SPINE_LAYOUT, Layout, State
+from spine.checkpoints.input_settings import InputSettings, settings_of_config
+from spine.checkpoints.mapping import BATCH_COUNTER, SPINE_LAYOUT, Layout, State
 from spine.errors import InputError, nearest
 
-WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state", "module")  # averaged weights first
-
-
+# Keys under which files store the state dict, averaged weights first.
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state", "module")
+# Prefixes that are removed if all names have them.
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.", "opt.target.", "params.")
-
-
 SUFFIXES = "pth, pt, bin, ckpt, safetensors or npz"
+MIN_MATCH_FRACTION = 0.5  # fraction of the names that a layout must match
+
+
+class WeightFile(NamedTuple):
+    """The content of a weight file."""
+
+    path: str
+    layout: Layout  # detected from the names
+    tensors: State  # with spine's names
+    unmatched: list[str]  # names of the file that no rule of the layout matches
+    names: frozenset[str]  # all names of the file
+    config: Mapping[str, object] = {}  # configuration of the run, if spine wrote the file
+
+    @property
+    def input_settings(self) -> InputSettings:
+        """The images that the weights are for: from the configuration in the file, else from its layout.
+
+        If neither knows the image size, it is derived from the position embedding and the patch size.
+        """
+        settings = settings_of_config(self.config).over(self.layout.input_settings)
+        positions, kernel = (self.tensors.get(f"backbone.{name}") for name in ("pos_embed", "patch_embed.proj.weight"))
+        hybrid = any(name.startswith("backbone.patch_embed.backbone.") for name in self.tensors)
+        if settings.image_size or positions is None or kernel is None or hybrid or positions.ndim != 3 or kernel.ndim != 4:
+            return settings
+        side = math.isqrt(positions.shape[1] - 1)  # one position is that of the class token
+        if side * side + 1 != positions.shape[1]:
+            return settings
+        return replace(settings, image_size=(side * kernel.shape[2], side * kernel.shape[3]))
+
+
+_last_file: dict[tuple[object, ...], WeightFile] = {}  # at most one file, kept until its weights are loaded
+
+
+def read_weight_file(path: str | Path, layouts: Iterable[Layout], layout: str | None = None) -> WeightFile:
+    """Reads a weight file and detects which of `layouts` it has, by the names of its tensors.
+
+    The layout that matches most names is taken; `layout` restricts the choice to one publisher. The
+    last file stays in memory until `loading.load` has loaded it into a network, so that checking a
+    file before building the network does not read it twice. A file that has changed on disk is read
+    again. Raises InputError if the file cannot be read or if no layout matches half of its names.
+    """
+    layouts = tuple(layouts)
+    status = Path(path).stat() if Path(path).is_file() else None
+    key = (str(path), layout, tuple(map(id, layouts)), *((status.st_mtime_ns, status.st_size, status.st_ino) if status else ()))
+    if key not in _last_file:
+        forget_last_file()
+        _last_file[key] = _read_weight_file(path, layouts, layout)
+    return _last_file[key]
+
+
+def forget_last_file() -> None:
+    """Frees the memory of the file that was read last."""
+    _last_file.clear()
 
 
 def read(path: str | Path) -> State:
-    """The tensors of a file, unwrapped. Nothing in it is run; InputError where it is not a whole file of plain tensors."""
+    """Returns the named tensors of a file. Raises InputError if it is not a complete file of plain tensors."""
     return _read(Path(path))[0]
 
 
-def _read(path: Path) -> tuple[State, dict[str, Any]]:
-    """The tensors of a file, and the configuration beside them: of our checkpoints, and of our exports as far as it goes."""
+def _read_weight_file(path: str | Path, layouts: Iterable[Layout], publisher: str | None) -> WeightFile:
+    tensors, config = _read(Path(path))
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(BATCH_COUNTER)}
+    layout, names = _detect_layout(path, list(tensors), (*layouts, SPINE_LAYOUT), publisher)
+    converted, unmatched = layout.to_spine({name: tensors[original] for name, original in names.items()})
+    return WeightFile(str(path), layout, converted, unmatched, frozenset(tensors), config)
+
+
+def _detect_layout(
+    path: str | Path, original_names: list[str], layouts: tuple[Layout, ...], publisher: str | None
+) -> tuple[Layout, dict[str, str]]:
+    """The layout that matches most names of a file, and its names without prefixes -> its original names."""
+    candidates = [layout for layout in layouts if publisher in (None, layout.publisher)]
+    if not candidates:
+        publishers = sorted({layout.publisher for layout in layouts})
+        raise InputError(f"Unknown layout '{publisher}'.{nearest(publisher or '', publishers)} Choices: {', '.join(publishers)}.")
+    variants = _name_variants(original_names)
+    matches = [
+        (layout.match_fraction(names), layout, names)
+        for names in variants
+        for layout in candidates
+        if layout is not SPINE_LAYOUT or names is not variants[-1]  # with the prefix `backbone.`, it would match every name
+    ]
+    fraction, best, names = max(matches, key=lambda match: match[0])  # the first of equals
+    if fraction < MIN_MATCH_FRACTION:
+        unmatched = [name for name in original_names if best.match_fraction([name]) == 0] or original_names
+        raise InputError(
+            f"'{path}' holds {len(original_names)} tensors; the closest layout ({best.publisher}) matches {fraction:.0%} of their "
+            f"names. First unmatched names: {', '.join(unmatched[:3])}. Is it a file of another backbone?"
+        )
+    return best, names
+
+
+def _name_variants(original_names: list[str]) -> list[dict[str, str]]:
+    """Name -> original name: unchanged, without each prefix that all names share, and with the prefix `backbone.`."""
+    names = {name: name for name in original_names}
+    variants = [names]
+    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in names)), None):
+        names = {name.removeprefix(prefix): original for name, original in names.items()}
+        variants.append(names)
+    return [*variants, {f"backbone.{name}": original for name, original in names.items()}]
+
+
+def _read(path: Path) -> tuple[State, Mapping[str, object]]:
+    """The tensors of a file, and the configuration that spine's checkpoints and exports carry (else empty)."""
     if not path.is_file():
         raise InputError(f"There is no weights file '{path}'. Give the path of a {SUFFIXES} file.")
     try:
         content = _open(path)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"'{path}' is not a plain weights file, and nothing in it was run ({reason}).") from error
+        raise InputError(f"'{path}' is not a plain weights file. Nothing in it was executed ({reason}).") from error
     except Exception as error:
         raise InputError(f"'{path}' cannot be read as weights; it may be truncated or damaged ({error}).") from error
     config = content.get("config") if isinstance(content, dict) else None
-    for _ in range(3):  # a wrapper in a wrapper
+    content = _unwrap(content)
+    tensors = {}
+    if isinstance(content, dict):
+        tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if not tensors:
+        raise InputError(f"'{path}' holds no named tensors; expected a state dict, bare or under {', '.join(WRAPPERS)}.")
+    _check_tensors(path, tensors)
+    return tensors, config if isinstance(config, dict) else _metadata(path)
+
+
+def _unwrap(content: object) -> object:
+    """The state dict in the content of a file. Up to three wrappers inside each other are removed."""
+    for _ in range(3):
         for wrapper in WRAPPERS:
             if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
                 content = content[wrapper]
                 break
-    tensors = {}
-    if isinstance(content, dict):
-        tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
-    if not tensors:
-        raise InputError(f"'{path}' holds no tensors by name; a state dict is expected, bare or under {', '.join(WRAPPERS)}.")
-    for key, value in tensors.items():
-        if value.is_quantized or value.layout != torch.strided:
-            raise InputError(f"'{path}' holds '{key}' quantised or sparse; plain tensors are expected.")
-        if value.is_floating_point() and not (value.float() if value.element_size() < 4 else value).isfinite().all():
+    return content
+
+
+def _check_tensors(path: Path, tensors: State) -> None:
+    """Raises InputError if a tensor is quantized, sparse or not finite."""
+    for name, tensor in tensors.items():
+        if tensor.is_quantized or tensor.layout != torch.strided:
+            raise InputError(f"'{path}' holds '{name}' as a quantized or sparse tensor; plain tensors are expected.")
+        if tensor.is_floating_point() and not (tensor.float() if tensor.element_size() < 4 else tensor).isfinite().all():
             raise InputError(
-                f"'{path}' holds numbers that are not finite, first in '{key}'; the file is damaged or its training diverged."
+                f"'{path}' holds values that are not finite, first in '{name}'; the file is damaged or its training diverged."
             )
-    return tensors, config if isinstance(config, dict) else _metadata(path)
 
 
-def _metadata(path: Path) -> dict[str, Any]:
-    """What `write` put beside the tensors of a safetensors file; values that are JSON are read as such."""
-    if path.suffix != ".safetensors":
-        return {}
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        found: dict[str, Any] = dict(file.metadata() or {})
-    for key, value in found.items():
-        with contextlib.suppress(ValueError):
-            found[key] = json.loads(value)
-    return found if "spine" in found else {}
-
-
-def _open(path: Path) -> Any:
+def _open(path: Path) -> object:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -86,109 +179,23 @@ def _open(path: Path) -> Any:
         import numpy as np
 
         with np.load(path, allow_pickle=False) as arrays:
-            return {key.replace("/", "."): torch.from_numpy(arrays[key]) for key in arrays.files}
-    if zipfile.is_zipfile(path):  # torch does not look at the checksums
+            return {name.replace("/", "."): torch.from_numpy(arrays[name]) for name in arrays.files}
+    if zipfile.is_zipfile(path):  # torch does not verify the checksums
         with zipfile.ZipFile(path) as archive:
-            if bad := archive.testzip():
-                raise ValueError(f"the checksum of '{bad}' in it does not hold")
+            if damaged := archive.testzip():
+                raise ValueError(f"wrong checksum of '{damaged}' in it")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-class WeightFile(NamedTuple):
-    """A file as it was understood."""
+def _metadata(path: Path) -> dict[str, object]:
+    """The metadata of a safetensors file that spine wrote (else empty). Values are parsed as JSON if possible."""
+    if path.suffix != ".safetensors":
+        return {}
+    from safetensors import safe_open
 
-    path: str
-    layout: Layout
-    tensors: State  # under our names
-    unknown: list[str]  # names that the layout does not know
-    names: frozenset[str]  # as the file has them
-    config: Mapping[str, Any] = {}  # of the run that made it, where the file is ours
-
-
-_last: dict[tuple, WeightFile] = {}  # the file that was read last, until it is loaded
-
-
-def read_weight_file(path: str | Path, layouts: Iterable[Layout], layout: str | None = None) -> WeightFile:
-    """Reads a file and recognizes its layout by its names: the one that knows most of them, or the one called `layout`.
-
-    The last file is kept until `load` has put it into a network, so that whoever checks it first does not read it twice. A file that has
-    changed on disk is read anew.
-    """
-    layouts = tuple(layouts)
-    status = Path(path).stat() if Path(path).is_file() else None
-    key = (str(path), layout, tuple(map(id, layouts)), *((status.st_mtime_ns, status.st_size, status.st_ino) if status else ()))
-    if key not in _last:
-        release()
-        _last[key] = _read_weight_file(path, layouts, layout)
-    return _last[key]
-
-
-def release() -> None:
-    """Forgets the file that was read last."""
-    _last.clear()
-
-
-def _read_weight_file(path: str | Path, layouts: Iterable[Layout], layout: str | None) -> WeightFile:
-    tensors, config = _read(Path(path))
-    found = {key: value for key, value in tensors.items() if not key.endswith(COUNTER)}
-    every = (*layouts, SPINE_LAYOUT)
-    choices = [candidate for candidate in every if layout in (None, candidate.publisher)]
-    if not choices:
-        publishers = sorted({candidate.publisher for candidate in every})
-        raise InputError(f"Unknown layout '{layout}'.{nearest(layout or '', publishers)} Choices: {', '.join(publishers)}.")
-    spellings = _spellings(found)
-    shares = [
-        (candidate.match_fraction(names), candidate, names)
-        for names in spellings
-        for candidate in choices
-        if candidate is not SPINE_LAYOUT or names is not spellings[-1]  # behind that prefix every name would be one of ours
-    ]
-    share, best, names = max(shares, key=lambda item: item[0])  # the first of equals
-    if share < 0.5:
-        strange = [name for name in found if best.match_fraction([name]) == 0] or list(found)
-        raise InputError(
-            f"'{path}' holds {len(found)} tensors, and the layout that knows most of their names, {best.publisher}'s, knows "
-            f"{share:.0%} of them. First strange ones: {', '.join(strange[:3])}. Is it a file of another backbone?"
-        )
-    tensors, unknown = best.to_ours({name: found[original] for name, original in names.items()})
-    return WeightFile(str(path), best, tensors, unknown, frozenset(found), config)
-
-
-def _spellings(found: State) -> list[dict[str, str]]:
-    """Name -> name in the file: as they are, without the prefixes that all share, and as those of a backbone."""
-    names = {key: key for key in found}
-    spellings = [names]
-    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in names)), None):
-        names = {name.removeprefix(prefix): key for name, key in names.items()}
-        spellings.append(names)
-    return [*spellings, {f"backbone.{name}": key for name, key in names.items()}]
-
-
-def write(state: State, layout: Layout, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Writes a network's weights under a publisher's names: safetensors, or a torch file.
-
-    `metadata`: text by key that a safetensors file carries beside its tensors; torch files have no place for it. The file appears
-    whole or not at all, with the permissions that any new file gets. InputError where the suffix is unknown or it cannot be written.
-    """
-    path = Path(path)
-    if path.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
-        raise InputError(f"'{path}' ends in '{path.suffix}'; weights are written to pth, pt, bin or safetensors files.")
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in layout.to_theirs(state).items()}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()
-        mode = part.stat().st_mode
-        if path.suffix == ".safetensors":
-            from safetensors.torch import save_file
-
-            save_file(tensors, part, metadata={"format": "pt", **(metadata or {})})
-            part.chmod(mode)  # safetensors makes files that nobody else can read
-        else:
-            torch.save({layout.wrapper: tensors} if layout.wrapper else tensors, part)
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be written ({error.strerror or error}).") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    with safe_open(path, "pt") as file:
+        metadata: dict[str, object] = dict(file.metadata() or {})
+    for key, value in metadata.items():
+        with contextlib.suppress(ValueError):
+            metadata[key] = json.loads(str(value))
+    return metadata if "spine" in metadata else {}

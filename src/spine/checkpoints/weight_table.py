@@ -1,10 +1,10 @@
-"""Rows of the tables of published weight files."""
+"""Tables of published weight files, and the evaluation settings of each file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 from spine.checkpoints.download import cached_path
 from spine.checkpoints.input_settings import IMAGENET_MEAN, IMAGENET_STD, InputSettings
@@ -14,41 +14,52 @@ SQUASHED = "evaluated on whole images squashed to a square; here the longer side
 
 
 class PublishedWeights(NamedTuple):
-    """A file that a publisher offers, and how its numbers were measured."""
+    """A weight file that a publisher offers, and how its metric was measured."""
 
     address: str
     license: str
-    metric: str  # as the publisher reports it; none of them was measured here
-    sha256: str = ""  # its beginning, where one is published
-    image_size: int | tuple[int, int] | None = 224  # one side of a square, or height and width; None where nobody says it
-    crop_pct: float | None = 0.875
+    metric: str  # as the publisher reports it; none was measured here
+    sha256: str = ""  # the hash or its first digits, if they are published
+    image_size: int | tuple[int, int] | None = 224  # side of a square, or (height, width), in pixels; None if unknown
+    crop_pct: float | None = 0.875  # image size divided by the size before the center crop; None if unknown or not cropped
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    layout: str | None = None  # where the file cannot tell
-    interpolation: str | None = "bilinear"  # or bicubic, antialiased as PIL's
-
-    note: str = ""  # how the publisher's images differ from all that spine can do, as a sentence
+    layout: str | None = None  # name of the layout, if the file alone cannot determine it
+    interpolation: str | None = "bilinear"  # or "bicubic", both antialiased as in PIL; None if unknown
+    note: str = ""  # a difference of the images that spine cannot reproduce; completes "The weights were ..."
 
     @property
     def input_settings(self) -> InputSettings:
-        """The images that the publisher evaluated it on."""
+        """The settings of the images that the publisher evaluated it on."""
         size = (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
         return InputSettings(size, self.crop_pct, self.interpolation, self.mean, self.std, self.note)
+
+
+class Evaluation(TypedDict, total=False):
+    """Optional fields of `PublishedWeights`, for settings that several files share."""
+
+    image_size: int | tuple[int, int] | None
+    crop_pct: float | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    layout: str | None
+    interpolation: str | None
+    note: str
 
 
 WeightTable = Mapping[str, Mapping[str, PublishedWeights]]  # variant -> name -> file
 
 
-def hashed(address: str, license: str, metric: str, **facts: Any) -> PublishedWeights:
-    """A file whose name ends in the beginning of its SHA-256, as those of torchvision, timm and OpenMMLab do."""
-    return PublishedWeights(address, license, metric, Path(address).stem.rpartition("-")[2], **facts)
+def hash_in_name(address: str, license: str, metric: str, **evaluation: Unpack[Evaluation]) -> PublishedWeights:
+    """Returns a file whose name ends with the first digits of its SHA-256, as torchvision, timm and OpenMMLab name them."""
+    return PublishedWeights(address, license, metric, Path(address).stem.rpartition("-")[2], **evaluation)
 
 
 def published(name: str, table: WeightTable, variant: str) -> PublishedWeights:
-    """A row of a backbone's weight table; InputError with the names that there are for this variant."""
+    """Returns the file of a weight table by its name. Raises InputError with the names for this variant if there is none."""
     rows = table.get(variant, {})
     if name not in rows:
-        others = sorted(other for other, their_rows in table.items() if name in their_rows)
+        others = sorted(other for other, other_rows in table.items() if name in other_rows)
         elsewhere = f" '{name}' is published for {', '.join(others)}." if others else ""
         raise InputError(
             f"There is no weights file '{name}', and no published weights of that name for variant '{variant}'."
@@ -58,6 +69,6 @@ def published(name: str, table: WeightTable, variant: str) -> PublishedWeights:
 
 
 def row_of_file(path: Path, table: WeightTable) -> PublishedWeights | None:
-    """The row of a weight table whose published file has the name of `path`; None where there is none, or more than one."""
+    """Returns the row of a weight table whose file has the same name as `path`. None if there is none, or more than one."""
     rows = {row for rows in table.values() for row in rows.values() if cached_path(row.address).name == path.name}
     return rows.pop() if len(rows) == 1 else None

@@ -35,8 +35,9 @@ def export(cfg: DictConfig) -> None:
     check_targets(config)  # data and devices are those of the training; neither is needed here
     check_values(config)
     check_network_options(config)
-    from spine.checkpoints import mapping, reader  # imports torch
+    from spine.checkpoints import writer  # imports torch
     from spine.checkpoints.formats import layouts_of
+    from spine.checkpoints.mapping import SPINE_LAYOUT
     from spine.models.assembly import NetworkConfig
 
     network = NetworkConfig.from_config(config, config["num_outputs"])
@@ -45,12 +46,12 @@ def export(cfg: DictConfig) -> None:
     model.load_state_dict({key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")})
     standard = defaults(backbone_builder(network.backbone))
     options = {**standard, **network.backbone_options}
-    layouts = (*layouts_of(network.backbone), mapping.SPINE_LAYOUT)
-    layout = mapping.layout_for(model.state_dict(), layouts, publisher, options, standard)
-    reader.write(model.state_dict(), layout, out, _metadata(config, network.variant, checkpoint))
+    layouts = (*layouts_of(network.backbone), SPINE_LAYOUT)
+    layout = writer.layout_for(model.state_dict(), layouts, publisher, options, standard)
+    writer.write(model.state_dict(), layout, out, _metadata(config, network.variant, checkpoint))
     log.info("%s: %s %s under the names of %s", out, network.backbone, network.variant, publisher)
-    if layout is not mapping.SPINE_LAYOUT:
-        for key, other in mapping.differing(layout, layouts, options, standard).items():
+    if layout is not SPINE_LAYOUT:
+        for key, other in writer.differing_options(layout, layouts, options, standard).items():
             log.info(
                 "%s's network has %s %g by default. Build it with %g, the value of this training.",
                 publisher, key, other, options[key],

@@ -120,7 +120,7 @@ def _write_start(run: Run, folder: RunFolder) -> None:
     folder.write_provenance()
     if run.load_report is not None:
         log.info("%s", run.load_report)
-        (folder.path / "weights.txt").write_text(run.load_report.full())
+        (folder.path / "weights.txt").write_text(run.load_report.details())
     _announce(run, folder.path)
 
 

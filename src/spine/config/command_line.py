@@ -86,7 +86,7 @@ class SweepTable(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: object) -> None:
         """Frees the memory of a failed job: Hydra keeps its error to the end, and with it every tensor of its frames."""
         if reader := sys.modules.get("spine.checkpoints.reader"):
-            reader.release()  # a file that was read and not loaded
+            reader.forget_last_file()  # a file that was read and not loaded
         if job_return.status == JobStatus.FAILED and not self.traced:
             error = job_return._return_value
             while isinstance(error, BaseException):

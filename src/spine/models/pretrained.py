@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from spine.checkpoints import loading, reader
 from spine.checkpoints.download import fetch
@@ -18,6 +17,8 @@ from spine.checkpoints.weight_table import published, row_of_file
 from spine.components import backbone_module, default_variant, head_class
 from spine.errors import InputError
 from spine.models.assembly import NetworkConfig
+from spine.models.masked import MaskedModel
+from spine.models.network import Model
 from spine.option_types import Options
 
 
@@ -59,8 +60,7 @@ def read_weights(backbone: str, path: str | Path, options: Options, layout: str 
         row = row_of_file(Path(path), table)
     file = reader.read_weight_file(path, layouts_of(backbone), layout or (row.layout if row else None))
     given = {key: value for key, value in options.items() if key != "variant" or value}
-    settings = row.input_settings if row else loading.input_settings(file)
-    return PretrainedFile(file, {**file.layout.options, **given}, settings)
+    return PretrainedFile(file, {**file.layout.options, **given}, (row or file).input_settings)
 
 
 def resolve_weights(network: NetworkConfig, path: str | Path, layout: str | None = None) -> ResolvedWeights:
@@ -111,7 +111,7 @@ def find_variant(network: NetworkConfig, file: reader.WeightFile) -> tuple[str, 
     return best, fits[best][0]
 
 
-def load_weights(model: nn.Module, weights: ResolvedWeights) -> loading.LoadReport:
+def load_weights(model: Model | MaskedModel, weights: ResolvedWeights) -> loading.LoadReport:
     """Loads a weight file into the network that was built from `weights.network`, and reports what was loaded.
 
     On the meta device the names and shapes are only compared. Raises InputError if the file does not fit; the message names the

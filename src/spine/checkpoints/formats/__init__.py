@@ -1,4 +1,4 @@
-"""How publishers name the tensors of a network: one module a backbone, with a tuple `LAYOUTS`."""
+"""Tensor names of publishers: one module for each backbone, with a tuple `LAYOUTS`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spine.components import module_name
 
 
 def layouts_of(backbone: str) -> tuple[Layout, ...]:
-    """The layouts of a backbone's publishers, the authors first. Empty if it has no module here."""
+    """Returns the layouts of a backbone's weight files, the authors' first. Empty if the backbone has no module here."""
     package = module_name("backbone", backbone).removesuffix(f".backbones.{backbone}")
     module = f"{package}.checkpoints.formats.{backbone}"
     return importlib.import_module(module).LAYOUTS if _exists(module) else ()

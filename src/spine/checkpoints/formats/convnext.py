@@ -1,15 +1,27 @@
-"""ConvNeXt as timm, torchvision, Hugging Face and OpenMMLab publish it."""
+"""ConvNeXt: tensor names of the authors, timm, torchvision, Hugging Face and OpenMMLab."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from spine.checkpoints.input_settings import IMAGENET, IMAGENET_BICUBIC
-from spine.checkpoints.mapping import Layout, Rule, TensorConversion, with_input
+from spine.checkpoints.mapping import Layout, Rule, TensorConversion, with_input_settings
 
-SCALE = TensorConversion(lambda x: x.flatten(), lambda x: (x[:, None, None],))  # torchvision's layer scale lies on a map
+LAYER_SCALE = TensorConversion(lambda x: x.flatten(), lambda x: (x[:, None, None],))  # torchvision: (C, 1, 1)
 
-
+# The authors' files have these names under `model`. Those of dense tasks have one norm for each level.
+OFFICIAL = Layout(
+    "official",
+    (
+        Rule("downsample_layers.**", "backbone.downsample_layers.**"),
+        Rule("stages.**", "backbone.stages.**"),
+        Rule("stem.*", "backbone.stem.*"),
+        Rule("blocks.**", "backbone.blocks.**"),
+        Rule("norm.*", "backbone.pooling.norm.*"),
+        Rule("norm*.*", "backbone.norms.*.*"),
+        Rule("head.*", "head.linear.*"),
+    ),
+    wrapper="model",
+    input_settings=IMAGENET_BICUBIC,
+)
 TIMM = Layout(
     "timm",
     (
@@ -25,28 +37,28 @@ TIMM = Layout(
 )
 
 
+def torchvision_stage(stage: int) -> tuple[Rule, ...]:
+    """Rules for the blocks of a stage (0 to 3)."""
+    source, target = f"features.{2 * stage + 1}.*", f"backbone.stages.{stage}.*"
+    return (
+        Rule(f"{source}.block.0.*", f"{target}.dwconv.*"),
+        Rule(f"{source}.block.2.*", f"{target}.norm.*"),
+        Rule(f"{source}.block.3.*", f"{target}.pwconv1.*"),
+        Rule(f"{source}.block.5.*", f"{target}.pwconv2.*"),
+        Rule(f"{source}.layer_scale", f"{target}.gamma", LAYER_SCALE),
+    )
+
+
 TORCHVISION = Layout(
     "torchvision",
     (
         Rule("features.0.**", "backbone.downsample_layers.0.**"),
         *(Rule(f"features.{2 * i}.**", f"backbone.downsample_layers.{i}.**") for i in (1, 2, 3)),
-        *(
-            row
-            for i in range(4)
-            for row in (
-                Rule(f"features.{2 * i + 1}.*.block.0.*", f"backbone.stages.{i}.*.dwconv.*"),
-                Rule(f"features.{2 * i + 1}.*.block.2.*", f"backbone.stages.{i}.*.norm.*"),
-                Rule(f"features.{2 * i + 1}.*.block.3.*", f"backbone.stages.{i}.*.pwconv1.*"),
-                Rule(f"features.{2 * i + 1}.*.block.5.*", f"backbone.stages.{i}.*.pwconv2.*"),
-                Rule(f"features.{2 * i + 1}.*.layer_scale", f"backbone.stages.{i}.*.gamma", SCALE),
-            )
-        ),
+        *(rule for stage in range(4) for rule in torchvision_stage(stage)),
         Rule("classifier.0.*", "backbone.pooling.norm.*"),
         Rule("classifier.2.*", "head.linear.*"),
     ),
 )
-
-
 HUGGING_FACE = Layout(
     "hf",
     (
@@ -61,8 +73,6 @@ HUGGING_FACE = Layout(
     ),
     options={"pool_norm_eps": 1e-12},
 )
-
-
 OPENMMLAB = Layout(
     "openmmlab",
     (
@@ -77,24 +87,4 @@ OPENMMLAB = Layout(
     ),
 )
 
-
-OTHER_PUBLISHERS = (TIMM, TORCHVISION, HUGGING_FACE, OPENMMLAB)
-
-
-# The authors' files hold `model`, and in it these names; those of dense tasks have a norm a level.
-OFFICIAL = Layout(
-    "official",
-    (
-        Rule("downsample_layers.**", "backbone.downsample_layers.**"),
-        Rule("stages.**", "backbone.stages.**"),
-        Rule("stem.*", "backbone.stem.*"),
-        Rule("blocks.**", "backbone.blocks.**"),
-        Rule("norm.*", "backbone.pooling.norm.*"),
-        Rule("norm*.*", "backbone.norms.*.*"),
-        Rule("head.*", "head.linear.*"),
-    ),
-    wrapper="model",
-)
-
-
-LAYOUTS = with_input(IMAGENET, (replace(OFFICIAL, input=IMAGENET_BICUBIC), *OTHER_PUBLISHERS))
+LAYOUTS = with_input_settings(IMAGENET, (OFFICIAL, TIMM, TORCHVISION, HUGGING_FACE, OPENMMLAB))

@@ -1,16 +1,31 @@
-"""HRNet as OpenMMLab publishes it: mmpretrain's classifiers, and mmpose's networks of both its ages. timm has the authors' names."""
+"""HRNet: tensor names of the authors, timm and OpenMMLab."""
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 
 from spine.checkpoints.input_settings import IMAGENET
-from spine.checkpoints.mapping import Layout, Rule, with_input
+from spine.checkpoints.mapping import Layout, Rule, with_input_settings
 
-TRUNK = ("conv*.*", "bn*.*", "layer1.**", "transition*.**", "stage*.**")  # the same everywhere
+TRUNK = ("conv*.*", "bn*.*", "layer1.**", "transition*.**", "stage*.**")  # the same names at all publishers
 
-
-OPENMMLAB = Layout(
+# Classification networks (with their own branch and `classifier`) and pose networks (`final_layer`, a 1x1 convolution).
+OFFICIAL = Layout(
+    "official",
+    (
+        Rule("incre_modules.**", "backbone.pooling.incre_modules.**"),
+        Rule("downsamp_modules.**", "backbone.pooling.downsamp_modules.**"),
+        Rule("final_layer.*.*", "backbone.pooling.final_layer.*.*"),
+        Rule("final_layer.*", "head.final_layer.*"),
+        Rule("classifier.*", "head.linear.*"),
+        *(Rule(part, f"backbone.{part}") for part in TRUNK),
+    ),
+)
+TIMM = replace(OFFICIAL, publisher="timm")
+SSLD = replace(  # convolutions of the classification branch without biases
+    TIMM, options={"head_conv_bias": False}, required=("final_layer.0.weight",), forbidden=("final_layer.0.bias",)
+)
+OPENMMLAB = Layout(  # mmpretrain's classifiers, and the pose networks of mmpose from version 1
     "openmmlab",
     (
         *(Rule(f"backbone.{part}", f"backbone.{part}") for part in TRUNK),
@@ -25,34 +40,8 @@ OPENMMLAB = Layout(
     options={"head_conv_bias": False},
     wrapper="state_dict",
 )
-
-
-MMPOSE_0 = dataclasses.replace(OPENMMLAB, rows=(Rule("keypoint_head.final_layer.*", "head.final_layer.*"), *OPENMMLAB.rows))
-
-
-OTHER_PUBLISHERS = (OPENMMLAB, MMPOSE_0)
-
-
-# The authors' names: classification (a branch of its own and `classifier`) and pose (`final_layer` with one 1x1 convolution).
-OFFICIAL = Layout(
-    "official",
-    (
-        Rule("incre_modules.**", "backbone.pooling.incre_modules.**"),
-        Rule("downsamp_modules.**", "backbone.pooling.downsamp_modules.**"),
-        Rule("final_layer.*.*", "backbone.pooling.final_layer.*.*"),
-        Rule("final_layer.*", "head.final_layer.*"),
-        Rule("classifier.*", "head.linear.*"),
-        *(Rule(part, f"backbone.{part}") for part in TRUNK),
-    ),
+MMPOSE_0 = replace(  # mmpose before version 1
+    OPENMMLAB, rules=(Rule("keypoint_head.final_layer.*", "head.final_layer.*"), *OPENMMLAB.rules)
 )
 
-
-TIMM = dataclasses.replace(OFFICIAL, publisher="timm")
-
-
-SSLD = dataclasses.replace(
-    TIMM, options={"head_conv_bias": False}, required=("final_layer.0.weight",), forbidden=("final_layer.0.bias",)
-)
-
-
-LAYOUTS = with_input(IMAGENET, (SSLD, OFFICIAL, TIMM, *OTHER_PUBLISHERS))
+LAYOUTS = with_input_settings(IMAGENET, (SSLD, OFFICIAL, TIMM, OPENMMLAB, MMPOSE_0))

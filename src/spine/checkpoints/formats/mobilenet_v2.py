@@ -1,118 +1,39 @@
-"""MobileNetV2 as timm, Hugging Face, OpenMMLab and d-li14 (github.com/d-li14/mobilenetv2.pytorch) publish it."""
+"""MobileNetV2: tensor names of torchvision, timm, Hugging Face, OpenMMLab and d-li14 (github.com/d-li14/mobilenetv2.pytorch).
+
+The authors published TensorFlow checkpoints, which Hugging Face has converted.
+"""
 
 from __future__ import annotations
 
-import itertools
-
+from spine.checkpoints.formats._common import conv_norm, numbered_blocks
 from spine.checkpoints.input_settings import HALF, IMAGENET
-from spine.checkpoints.mapping import Layout, Rule, with_input
+from spine.checkpoints.mapping import Layout, Rule, with_input_settings
 
-REPEATS = (1, 2, 3, 4, 3, 3, 1)
+DEPTHS = (1, 2, 3, 4, 3, 3, 1)  # blocks of each stage; the block of the first stage has no expansion
+# Stage, index in the stage and index in `backbone.features` of the blocks with expansion.
+BLOCKS = [block for block in numbered_blocks(DEPTHS, start=1) if block[0] > 0]
 
-
-FIRST = list(itertools.accumulate(REPEATS, initial=1))  # the stages' first blocks among ours
-
-
-PLACES = [(stage, i, FIRST[stage] + i) for stage in range(1, 7) for i in range(REPEATS[stage])]  # those that expand: theirs, ours
+Layers = tuple[str, tuple[str, str]]  # a convolution and its norm: their prefix and their names
 
 
-def pair(
-    theirs: str, ours: str, places: tuple[str, str] = ("0", "1"), names: tuple[str, str] = ("conv", "bn")
-) -> tuple[Rule, ...]:
-    """A convolution and its norm, by their names there and their places here."""
-    return tuple(Rule(f"{theirs}.{name}.*", f"{ours}.{place}.*") for name, place in zip(names, places, strict=True))
+def first_block(depthwise: Layers, project: Layers) -> tuple[Rule, ...]:
+    """Rules for the block without expansion."""
+    return (
+        *conv_norm(depthwise[0], "backbone.features.1.conv.0", names=depthwise[1]),
+        *conv_norm(project[0], "backbone.features.1.conv", (1, 2), project[1]),
+    )
 
 
-TIMM = Layout(
-    "timm",
-    (
-        Rule("conv_stem.*", "backbone.features.0.0.*"),
-        Rule("bn1.*", "backbone.features.0.1.*"),
-        *pair("blocks.0.0", "backbone.features.1.conv.0", names=("conv_dw", "bn1")),
-        *pair("blocks.0.0", "backbone.features.1.conv", ("1", "2"), ("conv_pw", "bn2")),
-        *(
-            row
-            for stage, i, n in PLACES
-            for row in (
-                *pair(f"blocks.{stage}.{i}", f"backbone.features.{n}.conv.0", names=("conv_pw", "bn1")),
-                *pair(f"blocks.{stage}.{i}", f"backbone.features.{n}.conv.1", names=("conv_dw", "bn2")),
-                *pair(f"blocks.{stage}.{i}", f"backbone.features.{n}.conv", ("2", "3"), ("conv_pwl", "bn3")),
-            )
-        ),
-        Rule("conv_head.*", "backbone.pooling.conv.0.*"),
-        Rule("bn2.*", "backbone.pooling.conv.1.*"),
-        Rule("classifier.*", "head.linear.*"),
-    ),
-)
+def block(index: int | str, expand: Layers, depthwise: Layers, project: Layers) -> tuple[Rule, ...]:
+    """Rules for a block with expansion. `index`: its index in `backbone.features`, or a wildcard."""
+    target = f"backbone.features.{index}.conv"
+    return (
+        *conv_norm(expand[0], f"{target}.0", names=expand[1]),
+        *conv_norm(depthwise[0], f"{target}.1", names=depthwise[1]),
+        *conv_norm(project[0], target, (2, 3), project[1]),
+    )
 
 
-WORDS = ("convolution", "normalization")
-
-
-HUGGING_FACE = Layout(  # the authors' own weights, with 1001 classes, of which the first is the background
-    "hf",
-    (
-        *pair("mobilenet_v2.conv_stem.first_conv", "backbone.features.0", names=WORDS),
-        *pair("mobilenet_v2.conv_stem.conv_3x3", "backbone.features.1.conv.0", names=WORDS),
-        *pair("mobilenet_v2.conv_stem.reduce_1x1", "backbone.features.1.conv", ("1", "2"), WORDS),
-        *(
-            row
-            for layer in range(16)
-            for row in (
-                *pair(f"mobilenet_v2.layer.{layer}.expand_1x1", f"backbone.features.{layer + 2}.conv.0", names=WORDS),
-                *pair(f"mobilenet_v2.layer.{layer}.conv_3x3", f"backbone.features.{layer + 2}.conv.1", names=WORDS),
-                *pair(f"mobilenet_v2.layer.{layer}.reduce_1x1", f"backbone.features.{layer + 2}.conv", ("2", "3"), WORDS),
-            )
-        ),
-        *pair("mobilenet_v2.conv_1x1", "backbone.pooling.conv", names=WORDS),
-        Rule("classifier.*", "head.linear.*"),
-    ),
-    options={"norm_eps": 1e-3, "tf_padding": True},
-    input=HALF,
-)
-
-
-OPENMMLAB = Layout(
-    "openmmlab",
-    (
-        *pair("backbone.conv1", "backbone.features.0"),
-        *pair("backbone.layer1.0.conv.0", "backbone.features.1.conv.0"),
-        *pair("backbone.layer1.0.conv.1", "backbone.features.1.conv", ("1", "2")),
-        *(
-            row
-            for stage, i, n in PLACES
-            for row in (
-                *pair(f"backbone.layer{stage + 1}.{i}.conv.0", f"backbone.features.{n}.conv.0"),
-                *pair(f"backbone.layer{stage + 1}.{i}.conv.1", f"backbone.features.{n}.conv.1"),
-                *pair(f"backbone.layer{stage + 1}.{i}.conv.2", f"backbone.features.{n}.conv", ("2", "3")),
-            )
-        ),
-        *pair("backbone.conv2", "backbone.pooling.conv"),
-        Rule("head.fc.*", "head.linear.*"),
-    ),
-    wrapper="state_dict",
-)
-
-
-D_LI14 = Layout(
-    "d_li14",
-    (
-        Rule("features.0.*.*", "backbone.features.0.*.*"),
-        *pair("features.1.conv", "backbone.features.1.conv.0", names=("0", "1")),
-        *pair("features.1.conv", "backbone.features.1.conv", ("1", "2"), ("3", "4")),
-        *pair("features.*.conv", "backbone.features.*.conv.0", names=("0", "1")),
-        *pair("features.*.conv", "backbone.features.*.conv.1", names=("3", "4")),
-        *pair("features.*.conv", "backbone.features.*.conv", ("2", "3"), ("6", "7")),
-        Rule("conv.*.*", "backbone.pooling.conv.*.*"),
-        Rule("classifier.*", "head.linear.*"),
-    ),
-)
-
-
-OTHER_PUBLISHERS = (TIMM, HUGGING_FACE, OPENMMLAB, D_LI14)
-
-
-# torchvision's names; the authors published TensorFlow's checkpoints, which Hugging Face has converted.
 TORCHVISION = Layout(
     "torchvision",
     (
@@ -120,8 +41,82 @@ TORCHVISION = Layout(
         Rule("features.**", "backbone.features.**"),
         Rule("classifier.1.*", "head.linear.*"),
     ),
-    forbidden=("features.1.conv.0.weight",),  # d_li14's blocks are not nested
+    forbidden=("features.1.conv.0.weight",),  # the blocks of d-li14 are not nested
 )
 
 
-LAYOUTS = with_input(IMAGENET, (TORCHVISION, *OTHER_PUBLISHERS))
+def timm_block(stage: int, i: int, index: int) -> tuple[Rule, ...]:
+    """Rules for block `i` of a stage."""
+    source = f"blocks.{stage}.{i}"
+    return block(index, (source, ("conv_pw", "bn1")), (source, ("conv_dw", "bn2")), (source, ("conv_pwl", "bn3")))
+
+
+TIMM = Layout(
+    "timm",
+    (
+        Rule("conv_stem.*", "backbone.features.0.0.*"),
+        Rule("bn1.*", "backbone.features.0.1.*"),
+        *first_block(("blocks.0.0", ("conv_dw", "bn1")), ("blocks.0.0", ("conv_pw", "bn2"))),
+        *(rule for stage, i, index in BLOCKS for rule in timm_block(stage, i, index)),
+        Rule("conv_head.*", "backbone.pooling.conv.0.*"),
+        Rule("bn2.*", "backbone.pooling.conv.1.*"),
+        Rule("classifier.*", "head.linear.*"),
+    ),
+)
+
+
+def hf_layers(name: str) -> Layers:
+    """A convolution and its norm at Hugging Face."""
+    return f"mobilenet_v2.{name}", ("convolution", "normalization")
+
+
+HUGGING_FACE = Layout(  # the authors' weights with 1001 classes; the first class is the background
+    "hf",
+    (
+        *conv_norm("mobilenet_v2.conv_stem.first_conv", "backbone.features.0", names=("convolution", "normalization")),
+        *first_block(hf_layers("conv_stem.conv_3x3"), hf_layers("conv_stem.reduce_1x1")),
+        *(
+            rule
+            for i in range(16)
+            for rule in block(i + 2, *(hf_layers(f"layer.{i}.{name}") for name in ("expand_1x1", "conv_3x3", "reduce_1x1")))
+        ),
+        *conv_norm("mobilenet_v2.conv_1x1", "backbone.pooling.conv", names=("convolution", "normalization")),
+        Rule("classifier.*", "head.linear.*"),
+    ),
+    options={"norm_eps": 1e-3, "tf_padding": True},
+    input_settings=HALF,
+)
+
+
+def openmmlab_layers(name: str) -> Layers:
+    """A convolution and its norm at OpenMMLab."""
+    return f"backbone.{name}", ("conv", "bn")
+
+
+OPENMMLAB = Layout(
+    "openmmlab",
+    (
+        *conv_norm("backbone.conv1", "backbone.features.0"),
+        *first_block(openmmlab_layers("layer1.0.conv.0"), openmmlab_layers("layer1.0.conv.1")),
+        *(
+            rule
+            for stage, i, index in BLOCKS
+            for rule in block(index, *(openmmlab_layers(f"layer{stage + 1}.{i}.conv.{k}") for k in range(3)))
+        ),
+        *conv_norm("backbone.conv2", "backbone.pooling.conv"),
+        Rule("head.fc.*", "head.linear.*"),
+    ),
+    wrapper="state_dict",
+)
+D_LI14 = Layout(
+    "d_li14",
+    (
+        Rule("features.0.*.*", "backbone.features.0.*.*"),
+        *first_block(("features.1.conv", ("0", "1")), ("features.1.conv", ("3", "4"))),
+        *block("*", *(("features.*.conv", names) for names in (("0", "1"), ("3", "4"), ("6", "7")))),
+        Rule("conv.*.*", "backbone.pooling.conv.*.*"),
+        Rule("classifier.*", "head.linear.*"),
+    ),
+)
+
+LAYOUTS = with_input_settings(IMAGENET, (TORCHVISION, TIMM, HUGGING_FACE, OPENMMLAB, D_LI14))

@@ -1,151 +1,72 @@
-"""MobileNetV3 as timm, OpenMMLab and d-li14 (github.com/d-li14/mobilenetv3.pytorch) publish it.
+"""MobileNetV3: tensor names of torchvision, timm, OpenMMLab and d-li14 (github.com/d-li14/mobilenetv3.pytorch).
 
-Which of our layers a name stands for depends on where squeeze-and-excitation is: Large, Small and the minimalistic two have a layout each.
+The authors published TensorFlow checkpoints, which timm has converted (`timm_tf`). The names of a block depend on whether it
+has squeeze-and-excitation, so Large, Small and their minimalistic versions have separate layouts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from spine.checkpoints.formats._common import conv_norm, numbered_blocks
 from spine.checkpoints.input_settings import HALF, IMAGENET
-from spine.checkpoints.mapping import FLATTEN, UNFLATTEN, Layout, Rule, TensorConversion, with_input
-
-Names = tuple[str, str]  # of a convolution and its norm, or of two layers that squeeze
-
-
-Parts = tuple[Names, Names, Names, Names]  # expansion, depthwise convolution, squeeze-and-excitation, projection
-
-
-NONE: Names = ("", "")
-
-
-class Kind(NamedTuple):
-    """What its names are made of."""
-
-    repeats: tuple[int, ...]  # blocks of timm's stages
-    squeezed: tuple[int, ...] = ()  # blocks with squeeze-and-excitation
-
-    def places(self) -> Iterator[tuple[int, int, int]]:
-        """timm's stage and place in it, and our number, of each block."""
-        stages = ((stage, i) for stage, count in enumerate(self.repeats) for i in range(count))
-        return ((*place, n) for n, place in enumerate(stages, 1))
-
-
-LARGE = Kind((1, 2, 3, 4, 2, 3), (4, 5, 6, 11, 12, 13, 14, 15))
-
-
-SMALL = Kind((1, 2, 3, 2, 3), (1, *range(4, 12)))
-
-
-def pair(theirs: str, ours: str, names: Names) -> tuple[Rule, ...]:
-    """A convolution and its norm."""
-    return tuple(Rule(f"{theirs}.{name}.*" if theirs else f"{name}.*", f"{ours}.{k}.*") for k, name in enumerate(names))
-
-
-def both(theirs: str) -> Names:
-    """A convolution and its norm in mmcv's words."""
-    return f"{theirs}.conv", f"{theirs}.bn"
-
-
-def small_has(kind: Kind, mark: str) -> dict[str, tuple[str, ...]]:
-    """A name that only files of Small have."""
-    return {"required" if kind is SMALL else "forbidden": (mark,)}
-
-
-def block(kind: Kind, n: int, theirs: str, parts: Parts, linear: TensorConversion | None = None) -> Iterator[Rule]:
-    """Rows of block `n`; `linear` where the squeezing layers are no convolutions there. The first block does not expand."""
-    expand, depthwise, squeeze, project = parts
-    ours = f"backbone.features.{n}.block"
-    before = (depthwise,) if n == 1 else (expand, depthwise)
-    after = len(before)
-    for k, names in enumerate(before):
-        yield from pair(theirs, f"{ours}.{k}", names)
-    if n in kind.squeezed:
-        for k, name in enumerate(squeeze, 1):
-            yield Rule(f"{theirs}.{name}.weight", f"{ours}.{after}.fc{k}.weight", linear)
-            yield Rule(f"{theirs}.{name}.bias", f"{ours}.{after}.fc{k}.bias")
-        after += 1
-    yield from pair(theirs, f"{ours}.{after}", project)
-
-
-def layout(publisher: str, stem: Names, blocks: Iterable[Rule], last: Names, tail: tuple[Rule, ...], **facts: Any) -> Layout:
-    """Stem, blocks, last convolution; `tail` is the hidden layer and the classifier."""
-    ends = (*pair("", "backbone.features.0", stem), *pair("", "backbone.pooling.conv", last))
-    return Layout(publisher, (*ends, *blocks, *tail), **facts)
-
-
-def timm(publisher: str, kind: Kind, options: dict[str, Any]) -> Layout:
-    """timm's; the layer behind the average is a 1x1 convolution there."""
-    squeeze = ("se.conv_reduce", "se.conv_expand")
-    parts: Parts = (("conv_pw", "bn1"), ("conv_dw", "bn2"), squeeze, ("conv_pwl", "bn3"))
-    first: Parts = (NONE, ("conv_dw", "bn1"), squeeze, ("conv_pw", "bn2"))
-    places = kind.places()
-    blocks = (row for stage, i, n in places for row in block(kind, n, f"blocks.{stage}.{i}", first if n == 1 else parts))
-    tail = (
-        Rule("conv_head.weight", "backbone.pooling.hidden.weight", FLATTEN),
-        Rule("conv_head.bias", "backbone.pooling.hidden.bias"),
-        Rule("classifier.*", "head.linear.*"),
-    )
-    stages = len(kind.repeats)
-    marks = {  # names that tell the kinds apart, and whether this one has them
-        "blocks.0.0.se.conv_reduce.weight": 1 in kind.squeezed,
-        "blocks.2.0.se.conv_reduce.weight": 4 in kind.squeezed,
-        "blocks.5.0.conv_dw.weight": stages == 6,
-    }
-    return layout(
-        publisher,
-        ("conv_stem", "bn1"),
-        blocks,
-        (f"blocks.{stages}.0.conv", f"blocks.{stages}.0.bn1"),
-        tail,
-        options=options,
-        required=tuple(mark for mark, has in marks.items() if has),
-        forbidden=tuple(mark for mark, has in marks.items() if not has),
-    )
-
-
-def openmmlab(kind: Kind) -> Layout:
-    """OpenMMLab's, whose hidden layer is the head's."""
-    squeeze = ("se.conv1.conv", "se.conv2.conv")
-    parts: Parts = (both("expand_conv"), both("depthwise_conv"), squeeze, both("linear_conv"))
-    blocks = (row for _, _, n in kind.places() for row in block(kind, n, f"backbone.layer{n}", parts))
-    stem, last = both("backbone.layer0"), both(f"backbone.layer{sum(kind.repeats) + 1}")
-    tail = (Rule("head.layers.0.fc.*", "backbone.pooling.hidden.*"), Rule("head.layers.1.fc.*", "head.linear.*"))
-    told = small_has(kind, "backbone.layer1.se.conv1.conv.weight")
-    return layout("openmmlab", stem, blocks, last, tail, wrapper="state_dict", **told)
-
-
-def d_li14(kind: Kind) -> Layout:
-    """d-li14's, whose blocks are flat and number their activations too."""
-    parts: Parts = (("0", "1"), ("3", "4"), ("5.fc.0", "5.fc.2"), ("7", "8"))
-    first: Parts = (NONE, ("0", "1"), ("3.fc.0", "3.fc.2"), ("4", "5"))
-    numbers = range(1, sum(kind.repeats) + 1)
-    blocks = (row for n in numbers for row in block(kind, n, f"features.{n}.conv", first if n == 1 else parts, UNFLATTEN))
-    stem, last = ("features.0.0", "features.0.1"), ("conv.0", "conv.1")
-    tail = (Rule("classifier.0.*", "backbone.pooling.hidden.*"), Rule("classifier.3.*", "head.linear.*"))
-    options = {"norm_eps": 1e-5, "squeeze_before_act": True}
-    return layout("d_li14", stem, blocks, last, tail, options=options, **small_has(kind, "features.1.conv.3.fc.0.weight"))
-
-
-# timm's `tf_` files hold TensorFlow's weights under the same names, so that they must be called so; only they are minimalistic too.
-OTHER_PUBLISHERS = (
-    *(timm("timm", kind, {"norm_eps": 1e-5}) for kind in (LARGE, SMALL)),  # some of ImageNet's mean, some of 0, some of 0.5
-    *with_input(
-        replace(HALF, interpolation="bilinear"),
-        (timm("timm_tf", kind, {"tf_padding": True}) for kind in (LARGE, SMALL, Kind(LARGE.repeats), Kind(SMALL.repeats))),
-    ),
-    *with_input(IMAGENET, (*map(openmmlab, (LARGE, SMALL)), *map(d_li14, (LARGE, SMALL)))),
+from spine.checkpoints.mapping import (
+    CONV_TO_LINEAR,
+    LINEAR_TO_CONV,
+    Layout,
+    Rule,
+    TensorConversion,
+    with_input_settings,
 )
+from spine.option_types import Options
+
+Names = tuple[str, str]  # a convolution and its norm, or the two layers of squeeze-and-excitation
+TIMM_SQUEEZE = ("se.conv_reduce", "se.conv_expand")
 
 
-# torchvision's names; the last convolution is number 16 of Large and 12 of Small.
-BEYOND_SMALL = ("features.13.block.0.0.weight",)
+class Architecture(NamedTuple):
+    """The structure that determines the tensor names of a network."""
+
+    depths: tuple[int, ...]  # blocks of each stage in timm
+    squeezed: tuple[int, ...] = ()  # numbers of the blocks with squeeze-and-excitation; the first block is 1
 
 
-TORCHVISION_LARGE, TORCHVISION_SMALL = (
-    Layout(
+LARGE = Architecture((1, 2, 3, 4, 2, 3), (4, 5, 6, 11, 12, 13, 14, 15))
+SMALL = Architecture((1, 2, 3, 2, 3), (1, *range(4, 12)))
+LARGE_MINIMAL, SMALL_MINIMAL = Architecture(LARGE.depths), Architecture(SMALL.depths)
+
+
+class BlockNames(NamedTuple):
+    """Names of the layers of a block."""
+
+    expand: Names | None  # None for the first block, which does not expand
+    depthwise: Names
+    squeeze: Names
+    project: Names
+
+
+def block(
+    architecture: Architecture, number: int, source: str, names: BlockNames, squeeze_conversion: TensorConversion | None = None
+) -> Iterator[Rule]:
+    """Rules for one block. `squeeze_conversion`: for publishers whose squeeze-and-excitation layers are linear layers."""
+    target, position = f"backbone.features.{number}.block", 0
+    for layers in (names.expand, names.depthwise):
+        if layers is not None:
+            yield from conv_norm(source, f"{target}.{position}", names=layers)
+            position += 1
+    if number in architecture.squeezed:
+        for i, name in enumerate(names.squeeze, 1):
+            yield Rule(f"{source}.{name}.weight", f"{target}.{position}.fc{i}.weight", squeeze_conversion)
+            yield Rule(f"{source}.{name}.bias", f"{target}.{position}.fc{i}.bias")
+        position += 1
+    yield from conv_norm(source, f"{target}.{position}", names=names.project)
+
+
+def torchvision(last: int, required: tuple[str, ...] = (), forbidden: tuple[str, ...] = ()) -> Layout:
+    """The layout of torchvision. `last`: index of the last convolution in `features`."""
+    return Layout(
         "torchvision",
         (
             Rule(f"features.{last}.*.*", "backbone.pooling.conv.*.*"),
@@ -153,11 +74,112 @@ TORCHVISION_LARGE, TORCHVISION_SMALL = (
             Rule("classifier.0.*", "backbone.pooling.hidden.*"),
             Rule("classifier.3.*", "head.linear.*"),
         ),
-        required=needs,
-        forbidden=lacks,
+        required=required,
+        forbidden=forbidden,
     )
-    for last, needs, lacks in ((16, BEYOND_SMALL, ()), (12, (), BEYOND_SMALL))
+
+
+def timm(publisher: str, architecture: Architecture, options: Options) -> Layout:
+    """A layout of timm, where the layer after the pooling is a 1x1 convolution."""
+    names = BlockNames(("conv_pw", "bn1"), ("conv_dw", "bn2"), TIMM_SQUEEZE, ("conv_pwl", "bn3"))
+    first = BlockNames(None, ("conv_dw", "bn1"), TIMM_SQUEEZE, ("conv_pw", "bn2"))
+    stages = len(architecture.depths)
+    distinctive = {  # names that distinguish the architectures, and whether this one has them
+        "blocks.0.0.se.conv_reduce.weight": 1 in architecture.squeezed,
+        "blocks.2.0.se.conv_reduce.weight": 4 in architecture.squeezed,
+        "blocks.5.0.conv_dw.weight": stages == 6,
+    }
+    return Layout(
+        publisher,
+        (
+            *conv_norm("", "backbone.features.0", names=("conv_stem", "bn1")),
+            *conv_norm(f"blocks.{stages}.0", "backbone.pooling.conv", names=("conv", "bn1")),
+            *(
+                rule
+                for stage, i, number in numbered_blocks(architecture.depths, start=1)
+                for rule in block(architecture, number, f"blocks.{stage}.{i}", first if number == 1 else names)
+            ),
+            Rule("conv_head.weight", "backbone.pooling.hidden.weight", CONV_TO_LINEAR),
+            Rule("conv_head.bias", "backbone.pooling.hidden.bias"),
+            Rule("classifier.*", "head.linear.*"),
+        ),
+        options=options,
+        required=tuple(name for name, present in distinctive.items() if present),
+        forbidden=tuple(name for name, present in distinctive.items() if not present),
+    )
+
+
+def only_in_small(architecture: Architecture, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the required and the forbidden names of a layout, for a name that only files of Small contain."""
+    return ((name,), ()) if architecture is SMALL else ((), (name,))
+
+
+def openmmlab(architecture: Architecture) -> Layout:
+    """A layout of OpenMMLab, where the hidden layer is a part of the head."""
+    expand, depthwise, project = ((f"{name}_conv.conv", f"{name}_conv.bn") for name in ("expand", "depthwise", "linear"))
+    names = BlockNames(expand, depthwise, ("se.conv1.conv", "se.conv2.conv"), project)
+    first = names._replace(expand=None)
+    last = sum(architecture.depths)
+    required, forbidden = only_in_small(architecture, "backbone.layer1.se.conv1.conv.weight")
+    return Layout(
+        "openmmlab",
+        (
+            *conv_norm("backbone.layer0", "backbone.features.0"),
+            *conv_norm(f"backbone.layer{last + 1}", "backbone.pooling.conv"),
+            *(
+                rule
+                for number in range(1, last + 1)
+                for rule in block(architecture, number, f"backbone.layer{number}", first if number == 1 else names)
+            ),
+            Rule("head.layers.0.fc.*", "backbone.pooling.hidden.*"),
+            Rule("head.layers.1.fc.*", "head.linear.*"),
+        ),
+        required=required,
+        forbidden=forbidden,
+        wrapper="state_dict",
+    )
+
+
+def d_li14(architecture: Architecture) -> Layout:
+    """A layout of d-li14. The blocks are flat sequences that include the activations; squeeze-and-excitation layers are linear."""
+    names = BlockNames(("0", "1"), ("3", "4"), ("5.fc.0", "5.fc.2"), ("7", "8"))
+    first = BlockNames(None, ("0", "1"), ("3.fc.0", "3.fc.2"), ("4", "5"))
+    required, forbidden = only_in_small(architecture, "features.1.conv.3.fc.0.weight")
+    return Layout(
+        "d_li14",
+        (
+            *conv_norm("features.0", "backbone.features.0", names=("0", "1")),
+            *conv_norm("conv", "backbone.pooling.conv", names=("0", "1")),
+            *(
+                rule
+                for number in range(1, sum(architecture.depths) + 1)
+                for rule in block(
+                    architecture, number, f"features.{number}.conv", first if number == 1 else names, LINEAR_TO_CONV
+                )
+            ),
+            Rule("classifier.0.*", "backbone.pooling.hidden.*"),
+            Rule("classifier.3.*", "head.linear.*"),
+        ),
+        options={"norm_eps": 1e-5, "squeeze_before_act": True},
+        required=required,
+        forbidden=forbidden,
+    )
+
+
+ONLY_IN_LARGE = ("features.13.block.0.0.weight",)  # torchvision
+TORCHVISION = (torchvision(16, required=ONLY_IN_LARGE), torchvision(12, forbidden=ONLY_IN_LARGE))
+# The mean of timm's files differs: ImageNet's, 0 or 0.5.
+TIMM = tuple(timm("timm", architecture, {"norm_eps": 1e-5}) for architecture in (LARGE, SMALL))
+# timm's `tf_` files have the same names and TensorFlow's weights, so their layout must be given. Only they include the
+# minimalistic networks.
+TIMM_TF = tuple(
+    timm("timm_tf", architecture, {"tf_padding": True}) for architecture in (LARGE, SMALL, LARGE_MINIMAL, SMALL_MINIMAL)
 )
+OTHERS = (openmmlab(LARGE), openmmlab(SMALL), d_li14(LARGE), d_li14(SMALL))
 
-
-LAYOUTS = (*with_input(IMAGENET, (TORCHVISION_LARGE, TORCHVISION_SMALL)), *OTHER_PUBLISHERS)
+LAYOUTS = (
+    *with_input_settings(IMAGENET, TORCHVISION),
+    *TIMM,
+    *with_input_settings(replace(HALF, interpolation="bilinear"), TIMM_TF),
+    *with_input_settings(IMAGENET, OTHERS),
+)

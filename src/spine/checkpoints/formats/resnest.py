@@ -1,12 +1,23 @@
-"""ResNeSt as OpenMMLab publishes it; timm has kept the authors' names."""
+"""ResNeSt: tensor names of the authors, timm and OpenMMLab."""
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 
 from spine.checkpoints.input_settings import IMAGENET
-from spine.checkpoints.mapping import Layout, Rule, with_input
+from spine.checkpoints.mapping import Layout, Rule, with_input_settings
 
+# The tensors of resnest50_fast_2s1x64d and resnest50 have the same names and shapes: for the first, the variant must be given.
+OFFICIAL = Layout(
+    "official",
+    (
+        Rule("conv1.**", "backbone.conv1.**"),
+        Rule("bn1.*", "backbone.bn1.*"),
+        Rule("layer*.**", "backbone.stages.layer*.**"),
+        Rule("fc.*", "head.linear.*"),
+    ),
+)
+TIMM = replace(OFFICIAL, publisher="timm")  # the same names
 OPENMMLAB = Layout(
     "openmmlab",
     (
@@ -20,23 +31,4 @@ OPENMMLAB = Layout(
     wrapper="state_dict",
 )
 
-
-OTHER_PUBLISHERS = (OPENMMLAB,)
-
-
-# The authors' names. Those of resnest50_fast_2s1x64d and resnest50 are the same, in the same shapes: the first must be asked for.
-OFFICIAL = Layout(
-    "official",
-    (
-        Rule("conv1.**", "backbone.conv1.**"),
-        Rule("bn1.*", "backbone.bn1.*"),
-        Rule("layer*.**", "backbone.stages.layer*.**"),
-        Rule("fc.*", "head.linear.*"),
-    ),
-)
-
-
-TIMM = dataclasses.replace(OFFICIAL, publisher="timm")
-
-
-LAYOUTS = with_input(IMAGENET, (OFFICIAL, TIMM, *OTHER_PUBLISHERS))
+LAYOUTS = with_input_settings(IMAGENET, (OFFICIAL, TIMM, OPENMMLAB))

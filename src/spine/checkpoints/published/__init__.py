@@ -1,4 +1,4 @@
-"""Tables of published weight files: one module a backbone, with a dictionary `WEIGHTS`: variant, name, file."""
+"""Tables of published weight files: one module for each backbone, with a dictionary `WEIGHTS` (variant -> name -> file)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spine.components import module_name
 
 
 def weight_table_of(backbone: str) -> WeightTable:
-    """The published weight files of a backbone, by variant and name. Empty if it has no module here."""
+    """Returns the published weight files of a backbone. Empty if the backbone has no module here."""
     package = module_name("backbone", backbone).removesuffix(f".backbones.{backbone}")
     module = f"{package}.checkpoints.published.{backbone}"
     try:

@@ -1,42 +1,46 @@
-"""PublishedWeights weight files of hrnet."""
+"""HRNet: weight files of the authors, timm and OpenMMLab.
+
+The authors' files of the paper's networks and of their pose networks are on cloud drives only.
+"""
 
 from __future__ import annotations
 
 from spine.checkpoints.weight_table import PublishedWeights
 
 RELEASES = "https://github.com/HRNet/HRNet-Image-Classification/releases/download/PretrainedWeights/HRNet_"
+OPENMMLAB = "https://download.openmmlab.com/"
 
 
 def official(file: str, top1: float) -> PublishedWeights:
-    """Of the authors' classification code; the files of their paper lie on drives alone, and so do those of their pose networks."""
+    """A file of the authors' classification code."""
     return PublishedWeights(f"{RELEASES}{file}", "MIT", f"ImageNet-1k top-1 {top1}")
 
 
 def timm(file: str, license: str, top1: str) -> PublishedWeights:
-    """Of timm: ms, the authors' own file; gluon, trained anew by GluonCV."""
+    """A file of timm: `ms` in its name means the authors' own weights, `gluon` means trained by GluonCV."""
     interpolation = "bicubic" if "gluon" in file else "bilinear"
     address = f"https://huggingface.co/timm/{file}/resolve/main/model.safetensors"
     return PublishedWeights(address, license, f"ImageNet-1k top-1 {top1}", interpolation=interpolation)
 
 
-OPENMMLAB = "https://download.openmmlab.com/"
-
-
 def converted(width: int, sha256: str, top1: float) -> PublishedWeights:
-    """A file of the authors' paper, rewritten and measured by OpenMMLab."""
+    """The authors' weights of the paper, converted and evaluated by OpenMMLab."""
     address = f"{OPENMMLAB}mmclassification/v0/hrnet/hrnet-w{width}_3rdparty_8xb32_in1k_20220120-{sha256}.pth"
     return PublishedWeights(address, "Apache-2.0", f"ImageNet-1k top-1 {top1}", sha256)
 
 
 def pose(width: int, height: int, sha256: str, ap: float) -> PublishedWeights:
-    """Trained anew by OpenMMLab on persons of 256x192 or 384x288 pixels, their height first; AP with detected boxes."""
-    width_of_image = height * 3 // 4
-    size = f"{height}x{width_of_image}"
+    """A pose network trained by OpenMMLab.
+
+    `height`: of the images of persons, 256x192 or 384x288 pixels (height first). `ap`: with detected boxes.
+    """
+    image_size = (height, height * 3 // 4)
+    size = f"{image_size[0]}x{image_size[1]}"
     address = f"{OPENMMLAB}mmpose/top_down/hrnet/hrnet_w{width}_coco_{size}-{sha256}_20200708.pth"
-    return PublishedWeights(address, "Apache-2.0", f"COCO val2017 AP {ap} at {size}", sha256, (height, width_of_image), None)
+    return PublishedWeights(address, "Apache-2.0", f"COCO val2017 AP {ap} at {size}", sha256, image_size, None)
 
 
-WEIGHTS: dict[str, dict[str, PublishedWeights]] = {
+WEIGHTS = {
     "w18_small_v1": {
         "imagenet1k": timm("hrnet_w18_small.ms_in1k", "MIT", "72.3"),
         "timm": timm("hrnet_w18_small.gluon_in1k", "Apache-2.0", "73.934 (timm)"),
