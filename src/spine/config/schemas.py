@@ -108,7 +108,7 @@ TRAINER: Schema = {
 # Arguments of Lightning's Trainer that a configuration cannot set, and what to do instead.
 TRAINER_FIXED: Mapping[str, str] = {
     "logger": "metrics.csv is always written, and logger=tensorboard or logger=wandb adds a logger",
-    "callbacks": "spine sets them, and +callbacks.more.<name>._target_=<class> adds a callback",
+    "callbacks": "spine adds its own, and +callbacks.more.<name>._target_=<class> adds another one",
     "default_root_dir": "a run writes to its run folder, which hydra.run.dir=<folder> changes",
     "enable_checkpointing": "spine saves the best and the last checkpoint itself; trainer.fast_dev_run=true saves none",
     "enable_progress_bar": "spine shows a progress bar on a terminal and prints lines otherwise",

@@ -137,7 +137,7 @@ def describe_type(kind: object) -> str:
     if origin in (list, tuple, Sequence):
         return f"a list, each item {describe_type(arguments[0])}"
     if origin in (dict, Mapping):
-        return f"a dictionary, each key {describe_type(arguments[0])}, each value {describe_type(arguments[1])}"
+        return f"a dictionary: each key is {describe_type(arguments[0])}, each value is {describe_type(arguments[1])}"
     return getattr(kind, "__name__", str(kind))
 
 
