@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spine import components
 
@@ -23,8 +23,8 @@ def list_variants(backbone: str) -> list[str]:
     return list(components.backbone_module(backbone).VARIANTS)
 
 
-def create_model(backbone: str, **options: Any) -> Model | MaskedModel:
+def create_model(backbone: str, **options: object) -> Model | MaskedModel:
     """Creates a network for one task. See `spine.models.create.create_model` for options, shapes and errors."""
     from spine.models.create import create_model as create  # imports torch: listing names stays fast without it
 
-    return create(backbone, **options)
+    return create(backbone, **options)  # type: ignore[arg-type]

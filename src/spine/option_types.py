@@ -16,6 +16,8 @@ class Allowed(NamedTuple):
 
 
 Schema = Mapping[str, Allowed]
+Config = dict[str, Any]  # a plain configuration or a part of one: dictionaries, lists, text, numbers, booleans and None
+Options = Mapping[str, object]  # keyword arguments
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]

@@ -18,9 +18,9 @@ from spine.config.checks import prepare
 from spine.config.command_line import run_command
 from spine.config.instantiate import target_of
 from spine.config.resolving import to_plain
-from spine.config.schemas import Config
 from spine.config.untrusted import strip_untrusted
 from spine.errors import InputError, RunStopped, find_stop
+from spine.option_types import Config
 from spine.reporting.tables import print_results
 from spine.training.run_folder import RunFolder, without_nan
 

@@ -22,9 +22,9 @@ from spine.config.checks import prepare
 from spine.config.command_line import run_command
 from spine.config.resolving import to_plain
 from spine.config.resume import changed_on_resume
-from spine.config.schemas import Config
 from spine.config.source import keep_interpolations
 from spine.errors import InputError, RunStopped, find_stop
+from spine.option_types import Config
 from spine.reporting.provenance import shell_command
 from spine.reporting.tables import print_results
 from spine.training.run_folder import RunFolder, StopReport, TrainingResults, without_nan

@@ -12,7 +12,6 @@ import torch
 
 from spine.checkpoints.loading import LoadReport
 from spine.config.instantiate import instantiate
-from spine.config.schemas import Config
 from spine.data.building import build_data
 from spine.data.data_module import DataModule
 from spine.errors import InputError
@@ -21,6 +20,7 @@ from spine.models.assembly import NetworkConfig
 from spine.models.masked import MaskedModel
 from spine.models.network import Model
 from spine.models.pretrained import load_weights, resolve_weights
+from spine.option_types import Config
 from spine.tasks.base import Task
 from spine.training.precision import resolve_precision, set_float32_precision
 from spine.training.trainer import make_trainer
@@ -85,7 +85,7 @@ def build_network(config: Config) -> tuple[Model | MaskedModel, LoadReport | Non
         weights = resolve_weights(network, backbone["weights"], backbone.get("layout"))
         network = weights.network
     model = network.build()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in place
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
     return model, load_weights(model, weights) if weights is not None else None
 
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
@@ -34,7 +33,7 @@ class PluginConfigs(SearchPathPlugin):
             search_path.append("spine-plugin", f"file://{folder}")
 
 
-def run_command(name: str, function: Callable[[DictConfig], Any], before: Callable[[list[str]], None] | None = None) -> None:
+def run_command(name: str, function: Callable[[DictConfig], object], before: Callable[[list[str]], None] | None = None) -> None:
     """Composes conf/<name>.yaml with the command line and calls `function` with it; `before` is called with the arguments first.
 
     Exits with 0, with 1 after an error, with 130 after Ctrl-C or with 143 after SIGTERM.
@@ -80,11 +79,11 @@ class SweepTable(Callback):
     folder: Path | None = None
     traced = False  # keep the traces of failed jobs, for HYDRA_FULL_ERROR=1
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         """Called by Hydra before the first job."""
         SweepTable.folder = Path(config.hydra.sweep.dir)
 
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: object) -> None:
         """Frees the memory of a failed job: Hydra keeps its error to the end, and with it every tensor of its frames."""
         if reader := sys.modules.get("spine.checkpoints.reader"):
             reader.release()  # a file that was read and not loaded

@@ -7,9 +7,9 @@ import logging
 
 from spine.checkpoints.input_settings import InputSettings, apply_changes, input_changes
 from spine.components import component_name
-from spine.config.schemas import Config
 from spine.models.assembly import NetworkConfig, resolve_head_options
 from spine.models.pretrained import read_weights, resolve_weights
+from spine.option_types import Config
 
 log = logging.getLogger(__name__)
 

@@ -77,7 +77,7 @@ def _is_transform(target: type) -> bool:
     return issubclass(target, BasicTransform) and not issubclass(target, Transform3D)  # volumes do not occur here
 
 
-def instantiate(path: str, node: Config, *arguments: Any, **more: Any) -> Any:
+def instantiate(path: str, node: Config, *arguments: object, **more: object) -> Any:
     """Calls what the `_target_` of the node at `path` names with `arguments`, the node's other keys and `more`.
 
     The transforms in a composite of albumentations (OneOf, SomeOf, ...) and the loss of a task are nodes themselves and are
@@ -87,10 +87,11 @@ def instantiate(path: str, node: Config, *arguments: Any, **more: Any) -> Any:
     own = {key: value for key, value in node.items() if key != "_target_"}
     ours = node["_target_"].partition(".")[0] in plugins.packages()
     open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
+    options = {key: value for key, value in own.items() if key != "loss"}  # which Task takes, and is a node itself
     if ours or not open_ended:
-        check_arguments(target, own, path)
+        check_arguments(target, options, path)
     if not node["_target_"].startswith("albumentations."):  # which checks values itself
-        check_options(target, {key: value for key, value in own.items() if key != "loss"}, path)
+        check_options(target, options, path)
     own |= _built_children(path, own)
     try:
         return target(*arguments, **own, **more)

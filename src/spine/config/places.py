@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from spine import components, plugins
 from spine.config import schemas
@@ -154,7 +153,7 @@ def _parts(config: Config) -> Iterator[tuple[str, str, object]]:
             yield place, f"{place}.{name}", node
 
 
-def augmentations(config: Config) -> list[tuple[str, Any]]:
+def augmentations(config: Config) -> list[tuple[str, Config]]:
     """Path and node of every step of augment.train and augment.eval."""
     augment = config.get("augment") or {}
     if not isinstance(augment, dict) or not augment.keys() <= {"train", "eval"}:

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from spine.config.schemas import Config
 from spine.errors import InputError
+from spine.option_types import Config
 
 # Keys that change neither the weights nor the metrics of a run, such as its loggers and the number of workers. They are not part of
 # the run id, so that a run that is started again with other values finds its folder. The number of devices is part of it, because

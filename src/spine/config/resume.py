@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from spine.checkpoints.run_checkpoint import read_checkpoint
-from spine.config.schemas import Config
 from spine.config.values import format_value
 from spine.errors import InputError
+from spine.option_types import Config
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,7 +8,7 @@ the functions and classes, and with the yaml files.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ from spine.option_types import (
     Allowed,
     BelowOne,
     Channels,
+    Config,
     Count,
     Duration,
     Fraction,
@@ -28,8 +29,6 @@ from spine.option_types import (
     Size,
     Text,
 )
-
-Config = dict[str, Any]  # a plain configuration or a node of one: dictionaries, lists, text, numbers, booleans and None
 
 BATCHES = Allowed(Count | Fraction, "a whole number of batches, or a fraction of them with a decimal point, 0.0 to 1.0")
 IMAGE_SIZE = Allowed(
@@ -177,12 +176,12 @@ LOADER: Schema = {  # keys of every data set, even if its format does not use th
     ),
 }
 TASK: Schema = {  # keys of every task, in addition to the options of its TaskSpec
-    "loss": Allowed(dict[str, object] | None, "a loss with its _target_, or null for the loss of the task's paper"),
+    "loss": Allowed(Config | None, "a loss with its _target_, or null for the loss of the task's paper"),
 }
 LOADER_KEYS = tuple(key for key in LOADER if key != "root")  # keys of `dataset` that are not arguments of its format
 CALLBACKS: Schema = {
     "figure_every_n_epochs": Allowed(Count, "a whole number of epochs, or 0 for figures of the best checkpoint only"),
-    "more": Allowed(dict[str, dict[str, object]] | None, "named callbacks, each with its _target_"),
+    "more": Allowed(dict[str, Config] | None, "named callbacks, each with its _target_"),
 }
 # Ranges of options. Their types are in the signatures, which are checked after torch is imported.
 OPTIONS: Mapping[str, Schema] = {

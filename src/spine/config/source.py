@@ -6,7 +6,7 @@ import copy
 
 from omegaconf import OmegaConf
 
-from spine.config.schemas import Config
+from spine.option_types import Config
 
 
 def keep_interpolations(source: Config, before: Config, after: Config) -> Config:

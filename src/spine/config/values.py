@@ -15,9 +15,8 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from spine import components
 from spine.config import schemas
-from spine.config.schemas import Config
 from spine.errors import InputError, nearest
-from spine.option_types import Allowed, Schema
+from spine.option_types import Allowed, Config, Schema
 from spine.task_spec import TaskSpec
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)

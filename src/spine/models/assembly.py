@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 
@@ -24,9 +22,9 @@ from spine.errors import InputError, nearest
 from spine.interfaces import FeatureSpec, Head
 from spine.models.masked import MaskedModel
 from spine.models.network import Model
+from spine.option_types import Config, Options
 from spine.task_spec import INPUT_NAMES, TaskSpec
 
-Options = Mapping[str, Any]  # keyword arguments of a builder or constructor
 NOT_OF_BUILDER = ("_target_", "weights", "layout")  # keys of `backbone` in a configuration that are not arguments of its builder
 NOT_OF_HEAD = ("_target_", "levels")
 
@@ -51,7 +49,7 @@ class NetworkConfig:
     head_options: Options = field(default_factory=dict)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], num_outputs: int | None) -> NetworkConfig:
+    def from_config(cls, config: Config, num_outputs: int | None) -> NetworkConfig:
         """The network of a plain configuration, with the image size that token networks receive after padding."""
         backbone, head = config["backbone"], config["head"]
         levels = head.get("levels")
@@ -69,19 +67,19 @@ class NetworkConfig:
         return replace(network, image_size=(height + -height % multiple, width + -width % multiple))
 
     @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> NetworkConfig:
+    def from_dict(cls, saved: Config) -> NetworkConfig:
         """The network of a dictionary that `to_dict` returned."""
         pair = {key: tuple(saved[key]) if saved[key] is not None else None for key in ("image_size", "levels")}
         return cls(**{**saved, "task": task_spec(saved["task"]), **pair})
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The network as plain values, for checkpoints."""
         plain = {name: getattr(self, name) for name in ("backbone", "head", "num_outputs", "image_size", "levels")}
         options = {"backbone_options": dict(self.backbone_options), "head_options": dict(self.head_options)}
         return {**plain, **options, "task": self.task.name}
 
     @staticmethod
-    def task_of(config: Mapping[str, Any]) -> TaskSpec:
+    def task_of(config: Config) -> TaskSpec:
         """The specification of the task of a plain configuration."""
         return task_spec(component_name("task", config["task"]["_target_"]))
 
@@ -97,7 +95,7 @@ class NetworkConfig:
     @property
     def variant(self) -> str:
         """The variant of the backbone: the one that the options name, else the builder's default."""
-        return self.backbone_options.get("variant") or default_variant(self.backbone)
+        return str(self.backbone_options.get("variant") or default_variant(self.backbone))
 
     def with_options(self, backbone_options: Options, head_options: Options) -> NetworkConfig:
         """A copy with other options."""
@@ -135,7 +133,7 @@ class NetworkConfig:
             return backbone_builder(self.backbone)(**options, use="maps").spec
 
     def _build_masked(self, head_type: type[Head], head_options: Options, options: Options, offered: FeatureSpec) -> MaskedModel:
-        make, in_chans = backbone_builder(self.backbone), options.get("in_chans", 3)
+        make, in_chans = backbone_builder(self.backbone), int(options.get("in_chans", 3))  # type: ignore[call-overload]
         masking = next((way for way in head_type.masking if way in offered.masking), "pixel")
         if masking == "pixel":
             net = make(**options, use="maps", levels=(-1,))
@@ -143,7 +141,8 @@ class NetworkConfig:
         else:
             net = make(**options, use=masking)
             spec = net.spec
-        outputs = self.num_outputs or self.task.num_outputs or spec.patch_size**2 * in_chans
+        patch_values = (spec.patch_size or 0) ** 2 * in_chans
+        outputs = self.num_outputs or self.task.num_outputs or patch_values
         return MaskedModel(net, head_type(spec, outputs, **head_options), spec, masking, in_chans)
 
     def _check_head(self, head_type: type[Head]) -> None:
@@ -157,7 +156,7 @@ class NetworkConfig:
         if self.levels is not None and head_type.reads != "maps":
             raise InputError(f"head.levels selects feature maps; head '{self.head}' reads {INPUT_NAMES[head_type.reads]}.")
 
-    def _checked_backbone_options(self) -> dict[str, Any]:
+    def _checked_backbone_options(self) -> dict[str, object]:
         """The options for the builder, with `variant` and `image_size` if it takes one. Raises InputError for an unknown one."""
         make = backbone_builder(self.backbone)
         variants = list(backbone_module(self.backbone).VARIANTS)
@@ -178,7 +177,7 @@ class NetworkConfig:
         return self.num_outputs
 
 
-def resolve_head_options(network: NetworkConfig) -> dict[str, Any]:
+def resolve_head_options(network: NetworkConfig) -> dict[str, object]:
     """The options of the head with every None replaced: by the published network's value, else by the head's default.
 
     Options that the published network sets and `network.head_options` does not mention are added.

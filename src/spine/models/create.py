@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from spine.components import task_spec
-from spine.models.assembly import NetworkConfig, Options
+from spine.models.assembly import NetworkConfig
 from spine.models.masked import MaskedModel
 from spine.models.network import Model
 from spine.models.pretrained import load_weights, resolve_weights
+from spine.option_types import Options
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def create_model(
     head: str | None = None,
     image_size: tuple[int, int] | int | None = None,
     head_options: Options | None = None,
-    **options: Any,
+    **options: object,
 ) -> Model | MaskedModel:
     """Creates a network for one task.
 
@@ -37,7 +37,8 @@ def create_model(
         raster order; P = net.patch_size, N = (H / P) * (W / P). BEiT's network can be built, but no task trains it yet.
     weights: a name in the backbone's weight table, such as imagenet1k, or a file (pth, pt, bin, ckpt, safetensors, npz) of the
         backbone or the whole network, in any published layout. The conventions of the layout (epsilons, padding, pooling) are
-        applied. Without `variant`, the variant of the file is built. What was loaded is logged by the logger `spine`.
+        applied. Without `variant`, the variant of the file is built. The logger `spine` reports what was loaded: as a warning if
+        tensors of the network or of the file are left over.
     layout: the name of the file's layout, such as timm_tf, if the file alone cannot tell.
     head: a module of `spine.heads`; default: the task's default head. head_options: arguments of its constructor.
     image_size: (height, width) or one number, for networks with position embeddings; default: 224.
@@ -63,5 +64,7 @@ def create_model(
         return network.build()
     resolved = resolve_weights(network, weights, layout)
     model = resolved.network.build()
-    log.info("%s", load_weights(model, resolved))
+    report = load_weights(model, resolved)
+    incomplete = report.new or report.unused
+    log.log(logging.WARNING if incomplete else logging.INFO, "%s", report)  # warnings are shown in notebooks as well
     return model

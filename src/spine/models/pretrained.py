@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +17,8 @@ from spine.checkpoints.published import weight_table_of
 from spine.checkpoints.weight_table import published, row_of_file
 from spine.components import backbone_module, default_variant, head_class
 from spine.errors import InputError
-from spine.models.assembly import NetworkConfig, Options
+from spine.models.assembly import NetworkConfig
+from spine.option_types import Options
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PretrainedFile:
     """
 
     file: reader.WeightFile
-    options: dict[str, Any]
+    options: dict[str, object]
     input_settings: InputSettings
 
 
@@ -51,8 +51,9 @@ def read_weights(backbone: str, path: str | Path, options: Options, layout: str 
     table, row = weight_table_of(backbone), None
     options = dict(options)
     if not Path(path).is_file() and not Path(path).suffix:
-        options["variant"] = options.get("variant") or default_variant(backbone)
-        row = published(str(path), table, options["variant"])
+        variant = str(options.get("variant") or default_variant(backbone))
+        options["variant"] = variant
+        row = published(str(path), table, variant)
         path = fetch(row.address, row.sha256)
     else:
         row = row_of_file(Path(path), table)
@@ -76,7 +77,7 @@ def resolve_weights(network: NetworkConfig, path: str | Path, layout: str | None
     return ResolvedWeights(pretrained.file, network)
 
 
-def _head_options_of(file: reader.WeightFile, head: str) -> dict[str, Any]:
+def _head_options_of(file: reader.WeightFile, head: str) -> dict[str, object]:
     """Options of the head that a file determines: conventions of its layout, or the options that our own checkpoint was built with."""
     parameters = set(inspect.signature(head_class(head).__init__).parameters)
     conventions = file.layout.head_options

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
 from matplotlib.figure import Figure
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -19,11 +20,22 @@ from spine.checkpoints.run_checkpoint import read_checkpoint
 from spine.errors import InputError
 from spine.interfaces import Labels, SampleExtra
 from spine.models.assembly import NetworkConfig
+from spine.option_types import Config
 
 Batch = dict[str, Tensor]
 ToPixels = Callable[[Tensor], np.ndarray]  # normalized images (B, 3, H, W) -> (B, H, W, 3) uint8
 MakeOptimizer = Callable[[nn.Module], Optimizer]
 MakeSchedule = Callable[[Optimizer, int], LRScheduler]  # optimizer, total number of steps
+
+
+class TaskArguments(TypedDict, total=False):
+    """The arguments that every task passes on to `Task`."""
+
+    model: nn.Module
+    labels: Labels
+    optimizer: MakeOptimizer | None
+    schedule: MakeSchedule | None
+    loss: nn.Module | None
 
 
 class Task(pl.LightningModule):
@@ -53,8 +65,8 @@ class Task(pl.LightningModule):
         self.model, self.labels, self.loss = model, labels, loss
         self.make_optimizer, self.make_schedule = optimizer, schedule
         self.split = "val"  # the name of what is evaluated
-        self.config: dict[str, Any] = {}  # the complete configuration of the run; saved in every checkpoint
-        self.config_source: dict[str, Any] = {}  # the same with its interpolations, so that overrides reach what depends on them
+        self.config: Config = {}  # the complete configuration of the run; saved in every checkpoint
+        self.config_source: Config = {}  # the same with its interpolations, so that overrides reach what depends on them
         self.train_loss = MeanMetric(nan_strategy="disable")  # of the epoch; a check for NaN would wait for the device
         self.split_loss = MeanMetric(nan_strategy="disable")
 
@@ -108,7 +120,7 @@ class Task(pl.LightningModule):
         for logger in self.loggers:
             logger.log_metrics({"train/loss": float(value), "epoch": self.current_epoch}, step=self.global_step - 1)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer of the network's parameters, and its schedule, which is stepped after every step."""
         if self.make_optimizer is None:
             raise InputError("The task has no optimizer, which training needs: give optimizer=partial(adamw, lr=1e-3).")
@@ -162,11 +174,11 @@ class Task(pl.LightningModule):
 
     # ---- checkpoints ----
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> Config:
         """The arguments of the constructor that belong to the task alone, such as `smoothing`. Saved in checkpoints."""
         return {}
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: Config) -> None:
         """Adds what loading needs: the configuration, the parts of the network, and the names of classes and keypoints."""
         checkpoint["config"] = self.config
         checkpoint["config_source"] = self.config_source
@@ -177,7 +189,7 @@ class Task(pl.LightningModule):
         loss = self.train_loss
         checkpoint["train_loss"] = {"mean_value": loss.mean_value.cpu(), "weight": loss.weight.cpu()}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, checkpoint: Config) -> None:
         """Restores the mean loss of an epoch that is resumed."""
         if saved := checkpoint.get("train_loss"):
             self.train_loss.mean_value = saved["mean_value"].to(self.device)
@@ -185,13 +197,13 @@ class Task(pl.LightningModule):
             self.train_loss._update_count = 1
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: str | Path, **changes: Any) -> Self:  # type: ignore[override]
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **changes: object) -> Self:  # type: ignore[override]
         """The task of a checkpoint, with its network and weights, in evaluation mode.
 
         `changes`: arguments of the constructor, such as an optimizer for further training. A checkpoint of `train.py` and one of a plain
         `pl.Trainer` both work. Nothing in the file is run. Raises InputError if the file is not a checkpoint of this task.
         """
-        content = read_checkpoint(checkpoint_path)
+        content = read_checkpoint(str(checkpoint_path))
         if "network" not in content:
             raise InputError(f"'{checkpoint_path}' was written by an older version of spine; evaluate it with eval.py.")
         saved = content["task"]

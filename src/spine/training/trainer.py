@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from spine.components import check_arguments
-from spine.config.schemas import Config
+from spine.option_types import Config
 from spine.tasks.base import Task
 from spine.training.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from spine.training.divergence import FiniteLoss

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import torch.nn.functional as F
 from matplotlib.figure import Figure
@@ -10,7 +10,8 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from spine.tasks.base import Batch, Task, ToPixels
+from spine.option_types import Config
+from spine.tasks.base import Batch, Task, TaskArguments, ToPixels
 from spine.tasks.cls import plots
 
 MAX_CLASSES_IN_CONFUSION = 1000  # the matrix of ImageNet-22k would take 3.6 GiB on the device, and no figure could show it
@@ -25,7 +26,7 @@ class Classification(Task):
     name = "cls"
     monitor: ClassVar[str] = "val/top1"
 
-    def __init__(self, *, smoothing: float = 0.1, **common: Any):
+    def __init__(self, *, smoothing: float = 0.1, **common: Unpack[TaskArguments]):
         super().__init__(**common)
         self.smoothing = smoothing
         count = len(self.labels.classes)
@@ -36,7 +37,7 @@ class Classification(Task):
         small = count <= MAX_CLASSES_IN_CONFUSION
         self.confusion = MulticlassConfusionMatrix(count, validate_args=False) if small else None
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> Config:
         """The label smoothing."""
         return {"smoothing": self.smoothing}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from matplotlib.figure import Figure
@@ -12,8 +12,9 @@ from torch import Tensor
 from spine.errors import InputError
 from spine.interfaces import SampleExtra
 from spine.models.masked import MaskedModel
+from spine.option_types import Config
 from spine.reporting.figures import image_rows
-from spine.tasks.base import Batch, Task, ToPixels
+from spine.tasks.base import Batch, Task, TaskArguments, ToPixels
 from spine.tasks.mae.losses import masked_pixel_loss, normalize_patches
 from spine.tasks.mae.masking import RandomPatchMask
 from spine.tasks.mae.patches import patchify, unpatchify
@@ -30,14 +31,14 @@ class MaskedAutoencoding(Task):
     mode: ClassVar[str] = "min"
     model: MaskedModel
 
-    def __init__(self, *, mask_ratio: float = 0.75, norm_pix_loss: bool = True, **common: Any):
+    def __init__(self, *, mask_ratio: float = 0.75, norm_pix_loss: bool = True, **common: Unpack[TaskArguments]):
         """`mask_ratio`: fraction of masked patches. The data module draws the masks."""
         super().__init__(**common)
         if not 0 < mask_ratio < 1:
             raise InputError(f"task.mask_ratio is {mask_ratio}; it is the fraction of masked patches, between 0 and 1.")
         self.mask_ratio, self.norm_pix_loss = mask_ratio, norm_pix_loss
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> Config:
         """The fraction of masked patches, and the normalization of their pixels."""
         return {"mask_ratio": self.mask_ratio, "norm_pix_loss": self.norm_pix_loss}
 

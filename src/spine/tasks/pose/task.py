@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from spine.errors import InputError
-from spine.tasks.base import Batch, Task, ToPixels
+from spine.option_types import Config
+from spine.tasks.base import Batch, Task, TaskArguments, ToPixels
 from spine.tasks.pose import plots
 from spine.tasks.pose.heatmaps import apply_affine, decode_heatmaps, gaussian_heatmaps, invert_affine
 from spine.tasks.pose.losses import heatmap_loss
@@ -26,7 +27,7 @@ class Pose(Task):
     name = "pose"
     monitor: ClassVar[str] = "val/AP"
 
-    def __init__(self, *, sigma: float = 2.0, flip_test: bool = False, **common: Any):
+    def __init__(self, *, sigma: float = 2.0, flip_test: bool = False, **common: Unpack[TaskArguments]):
         """`sigma`: of the Gaussians, in heatmap pixels. `flip_test`: average with the heatmaps of the mirrored image in evaluation."""
         super().__init__(**common)
         self.sigma, self.flip_test = sigma, flip_test
@@ -41,7 +42,7 @@ class Pose(Task):
             mirrored[a], mirrored[b] = b, a
         self.mirrored = mirrored  # the index that each keypoint has in a mirrored image
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> Config:
         """The width of the Gaussians, and whether mirrored images are evaluated too."""
         return {"sigma": self.sigma, "flip_test": self.flip_test}
 
@@ -49,7 +50,8 @@ class Pose(Task):
         """Loss () and heatmaps (B, K, h, w)."""
         heatmaps = self._heatmaps(batch["image"])
         stride = batch["image"].shape[-1] / heatmaps.shape[-1]
-        target, weight = gaussian_heatmaps(batch["keypoints"], tuple(heatmaps.shape[-2:]), stride, self.sigma)
+        height, width = heatmaps.shape[-2:]
+        target, weight = gaussian_heatmaps(batch["keypoints"], (height, width), stride, self.sigma)
         return (self.loss or heatmap_loss)(heatmaps, target, weight), heatmaps
 
     def _heatmaps(self, image: Tensor) -> Tensor:

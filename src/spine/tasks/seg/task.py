@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import torch.nn.functional as F
 from matplotlib.figure import Figure
@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from spine.interfaces import IGNORE_INDEX
 from spine.layers.conv import resize_map
-from spine.tasks.base import Batch, Task, ToPixels
+from spine.tasks.base import Batch, Task, TaskArguments, ToPixels
 from spine.tasks.seg import plots
 from spine.tasks.seg.metrics import segmentation_scores
 
@@ -25,7 +25,7 @@ class Segmentation(Task):
     name = "seg"
     monitor: ClassVar[str] = "val/mIoU"
 
-    def __init__(self, **common: Any):
+    def __init__(self, **common: Unpack[TaskArguments]):
         super().__init__(**common)
         count = len(self.labels.mask_classes)
         self.confusion = MulticlassConfusionMatrix(count, ignore_index=IGNORE_INDEX, validate_args=False)
