@@ -1,11 +1,11 @@
-"""Kills runs at random moments, starts them again by the same command, and compares what comes out with a run left alone.
+"""Kills runs at random moments, resumes them with the same command, and compares the results with an uninterrupted run.
 
     python benchmarks/kill_resume.py --kills 12
 
-Every kill is SIGKILL, SIGTERM or SIGINT at a random moment after training has begun; the same command is then typed again
-until the run is finished. Weights, optimizer, schedule and random state in last.ckpt, every value of metrics.csv but the
-timings, and the results in metrics.json must be bit-identical to those of the uninterrupted run. Prints a Markdown table;
-exits with 1 where anything differs.
+Each kill is SIGKILL, SIGTERM or SIGINT at a random moment after training has begun. The same command is then repeated until the run
+is finished. Weights, states of optimizer and schedule, and random states in last.ckpt, all values of metrics.csv except for the
+timings, and the metrics in metrics.json must be bit-identical to those of the uninterrupted run. Prints a Markdown table, and exits
+with 1 if any value differs.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-TASKS = {  # with everything random that the task has
+TASKS = {  # options for all random operations of the task
     "cls": ("backbone=vit", "backbone.drop_path_rate=0.1", "backbone.dropout=0.1"),
     "seg": ("backbone=convnext", "backbone.drop_path_rate=0.1", "head=hamburger"),
     "mae": ("backbone=mae",),
@@ -40,7 +39,7 @@ TIMINGS = ("train/images_per_s", "train/data_wait")
 
 
 def start(task: str, workers: int, folder: Path) -> subprocess.Popen[str]:
-    """Types the command of a run."""
+    """Starts the command of a run."""
     command = [
         sys.executable, str(ROOT / "train.py"), f"task={task}", *TASKS[task], *COMMON, f"dataset.num_workers={workers}",
         f"hydra.run.dir={folder}",
@@ -52,7 +51,7 @@ def start(task: str, workers: int, folder: Path) -> subprocess.Popen[str]:
 
 
 def wait_for_training(run: subprocess.Popen[str], folder: Path, starts: int) -> None:
-    """Returns once the process has begun to train, which adds a start to the folder's record, or has ended."""
+    """Waits until the process has begun training or has ended. `starts`: number of earlier starts in starts.json."""
     record = folder / "starts.json"
     while run.poll() is None:
         if record.is_file() and len(json.loads(record.read_text())["starts"]) > starts:
@@ -60,18 +59,18 @@ def wait_for_training(run: subprocess.Popen[str], folder: Path, starts: int) -> 
         time.sleep(0.05)
 
 
-def outcome(folder: Path) -> dict[str, Any]:
-    """What must be identical."""
+def results(folder: Path) -> dict[str, object]:
+    """Returns everything that must be identical."""
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     with (folder / "metrics.csv").open(newline="") as file:
         rows = [{k: v for k, v in row.items() if k not in TIMINGS} for row in csv.DictReader(file)]
-    results = json.loads((folder / "metrics.json").read_text())["metrics"]
-    kept = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "random_states")
-    return {**{key: state[key] for key in kept}, "metrics": rows, "results": results}
+    metrics = json.loads((folder / "metrics.json").read_text())["metrics"]
+    keys = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "random_states")
+    return {**{key: state[key] for key in keys}, "metrics": rows, "results": metrics}
 
 
-def difference(one: Any, two: Any, path: str = "") -> str | None:
-    """Where two outcomes differ first; None where they are bit-identical."""
+def difference(one: object, two: object, path: str = "") -> str | None:
+    """Describes the first difference between two results, or returns None if they are bit-identical."""
     if isinstance(one, dict) and isinstance(two, dict):
         if one.keys() != two.keys():
             return f"{path}: other keys"
@@ -80,12 +79,15 @@ def difference(one: Any, two: Any, path: str = "") -> str | None:
         if len(one) != len(two):
             return f"{path}: {len(one)} and {len(two)} entries"
         return next((d for i, pair in enumerate(zip(one, two, strict=True)) if (d := difference(*pair, f"{path}[{i}]"))), None)
-    equal = torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two
+    equal = torch.equal(one, two) if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor) else one == two
     return None if equal else f"{path}: {one} and {two}"[:200]
 
 
 def killed_run(task: str, workers: int, folder: Path, kills: list[tuple[signal.Signals, float]]) -> list[str]:
-    """Runs to the end, with the kills (signal, seconds after training has begun) on the way; returns what happened."""
+    """Trains a run to the end and kills it on the way. Returns a description of each kill.
+
+    `kills`: signal and seconds after training has begun.
+    """
     events = []
     for starts, (number, delay) in enumerate(kills):
         run = start(task, workers, folder)
@@ -97,12 +99,12 @@ def killed_run(task: str, workers: int, folder: Path, kills: list[tuple[signal.S
         run.send_signal(number)
         text, _ = run.communicate(timeout=300)
         expected = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[number]
-        if "Results after" in text:  # it came while the finished process was ending
+        if "Results after" in text:  # the process had finished and was exiting
             events.append("finished before")
             break
         events.append(f"{number.name} at {delay:.1f} s")
         if run.returncode != expected:
-            raise RuntimeError(f"{number.name} ended in {run.returncode}, not in {expected}:\n{text}")
+            raise RuntimeError(f"{number.name} ended with exit code {run.returncode} instead of {expected}:\n{text}")
     while True:
         run = start(task, workers, folder)
         text, _ = run.communicate(timeout=600)
@@ -112,40 +114,49 @@ def killed_run(task: str, workers: int, folder: Path, kills: list[tuple[signal.S
             return events
 
 
-def main() -> int:
-    """Prints the table."""
+def uninterrupted_run(task: str, folder: Path) -> tuple[dict[str, object], float]:
+    """Trains a run without interruption. Returns its results and the seconds from the beginning of training."""
+    run = start(task, 0, folder)
+    wait_for_training(run, folder, 0)
+    begin = time.monotonic()
+    text, _ = run.communicate()
+    if run.returncode != 0:
+        raise RuntimeError(text)
+    return results(folder), time.monotonic() - begin
+
+
+def arguments() -> argparse.Namespace:
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=12, help="how often a run is killed, over all tasks and workers")
-    parser.add_argument("--per-run", type=int, default=2, help="how often one run is killed")
+    parser.add_argument("--kills", type=int, default=12, help="total number of kills, over all tasks and numbers of workers")
+    parser.add_argument("--per-run", type=int, default=2, help="number of kills in one run")
     parser.add_argument("--tasks", nargs="+", default=["cls", "seg", "mae"], choices=list(TASKS))
     parser.add_argument("--workers", nargs="+", type=int, default=[0, 2])
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    draw = random.Random(options.seed)
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Prints the table and returns the exit code."""
+    options = arguments()
+    rng = random.Random(options.seed)
     cells = [(task, workers) for task in options.tasks for workers in options.workers]
     print("| task | workers | kills | identical |\n|---|---|---|---|")
     failed, done = 0, 0
-    references: dict[str, tuple[dict[str, Any], float]] = {}
+    references: dict[str, tuple[dict[str, object], float]] = {}
     with tempfile.TemporaryDirectory() as name:
         while done < options.kills:
             task, workers = cells[(done // options.per_run) % len(cells)]
             if task not in references:  # the same for any number of workers
-                folder = Path(name) / f"{task}_alone"
-                run = start(task, 0, folder)
-                wait_for_training(run, folder, 0)
-                begin = time.monotonic()
-                text, _ = run.communicate()
-                if run.returncode != 0:
-                    raise RuntimeError(text)
-                references[task] = outcome(folder), time.monotonic() - begin
+                references[task] = uninterrupted_run(task, Path(name) / f"{task}_alone")
             reference, seconds = references[task]
             signals = [
-                draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)) for _ in range(options.per_run)
+                rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)) for _ in range(options.per_run)
             ]
-            kills = [(number, draw.uniform(0, 0.7 * seconds)) for number in signals]
+            kills = [(number, rng.uniform(0, 0.7 * seconds)) for number in signals]
             folder = Path(name) / f"{task}_{workers}_{done}"
             events = killed_run(task, workers, folder, kills)
-            where = difference(reference, outcome(folder))
+            where = difference(reference, results(folder))
             failed += where is not None
             done += options.per_run
             print(f"| {task} | {workers} | {', '.join(events)} | {'yes' if where is None else where} |", flush=True)

@@ -1,4 +1,4 @@
-"""Classification's metrics for few and for many classes."""
+"""Metrics of classification for few and for many classes."""
 
 from functools import partial
 
@@ -32,10 +32,10 @@ def test_top1_and_top5_are_exact_and_metrics_stay_small(count):
         task.update_metrics(output, {"label": label})
         ranks = (output > output.gather(1, label[:, None])).sum(1)
         hits1, hits5 = hits1 + (ranks < 1).sum().item(), hits5 + (ranks < 5).sum().item()
-    assert state_bytes(task) < 9e6  # a matrix of ImageNet-22k would be 3.8e9
+    assert state_bytes(task) < 9e6  # the confusion matrix of ImageNet-22k would take 3.8e9
     assert bool(task.draw_summary()) == (count <= 1000)
     values = task.compute_metrics()
     assert values == {"top1": pytest.approx(hits1 / 128), "top5": pytest.approx(hits5 / 128)}
     assert 0 < hits1 < hits5 < 128
     task.update_metrics(torch.eye(count)[:2], {"label": torch.tensor([0, 1])})
-    assert task.compute_metrics()["top1"] == 1.0  # the earlier batches are forgotten
+    assert task.compute_metrics()["top1"] == 1.0  # compute_metrics resets the metrics

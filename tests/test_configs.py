@@ -1,4 +1,4 @@
-"""Every configuration composes, names arguments that exist, and builds."""
+"""All configurations compose, their keys are arguments that exist, and they build."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ CONF = Path(__file__).parents[1] / "conf"
 
 def composed(*overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return resolving.plain(compose("train", list(overrides)))
+        return resolving.to_plain(compose("train", list(overrides)))
 
 
 def trained(folder, *overrides):
-    """Trains a command line into a folder, in this process."""
+    """Trains the configuration of a command line in a folder, in this process."""
     from spine.commands import train
     from spine.training.run_folder import RunFolder
 
@@ -36,7 +36,7 @@ GROUPS = [p.name for p in CONF.iterdir() if p.is_dir() and p.name not in ("task"
 SINGLE = [(group, choice) for group in GROUPS for choice in choices(group)]
 
 
-def test_the_bare_command_composes_and_fits():
+def test_the_default_configuration_is_valid():
     checks.prepare(composed())
 
 
@@ -88,25 +88,25 @@ def test_augmentations_build(augment):
         (["+sed=1"], "Unknown key 'sed'. Did you mean 'seed'"),
     ],
 )
-def test_keys_that_a_part_does_not_take_are_named(overrides, message):
-    if message is None:  # Hydra's grammar does not reach into lists
+def test_unknown_keys_are_reported(overrides, message):
+    if message is None:  # Hydra's grammar has no keys of list items
         config = composed()
         config["augment"]["train"][0]["sise"] = 3
         message = "Unknown key 'augment.train[0].sise'. Did you mean 'size'"
     else:
         config = composed(*overrides)
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as error:
         config = checks.prepare(config)
-    assert str(told.value).startswith(message)
+    assert str(error.value).startswith(message)
 
 
 def yaml_node(group, choice):
-    """The node of a choice, as it is composed for a bare command."""
+    """Returns the node of a choice in the default configuration."""
     return composed(f"{group}={choice}")[group]
 
 
 def signature(target, path):
-    """Names of the arguments that a configuration may give to a target, with their defaults."""
+    """Returns the arguments of a target that a configuration may set, with their defaults."""
     import inspect
 
     given = {"self", "split", "spec", "num_outputs", "model", "optimizer", "total_steps", "folder", "use", "image_size"}
@@ -115,18 +115,18 @@ def signature(target, path):
 
 
 @pytest.mark.parametrize(("place", "target"), [(place, target) for place, parts in schemas.PARTS.items() for target in parts])
-def test_schemas_name_what_the_signatures_name(place, target):
+def test_schemas_have_the_arguments_of_the_signatures(place, target):
     path = "logger.x" if place == "logger" else place
     schema, own = schemas.PARTS[place][target], signature(target, path)
     assert set(schema) == set(own)
     for key, default in own.items():
-        if not isinstance(default, type):  # inspect's mark of an argument without a default
+        if not isinstance(default, type):  # inspect.Parameter.empty: no default
             value = list(default) if isinstance(default, tuple) else default
             assert values.fits(value, schema[key].kind), key
 
 
 @pytest.mark.parametrize("task", choices("task"))
-def test_task_specs_name_what_the_signatures_name(task):
+def test_task_specs_have_the_arguments_of_the_signatures(task):
     spec = task_spec(task)
     own = signature(spec.target, "task")
     assert set(spec.options) == set(own)
@@ -139,19 +139,19 @@ REPEATED = [
 
 
 @pytest.mark.parametrize(("group", "choice"), REPEATED)
-def test_yamls_repeat_the_defaults_of_the_signatures(group, choice):
-    """A notebook that leaves an argument out gets what the command line has."""
+def test_yamls_have_the_defaults_of_the_signatures(group, choice):
+    """An argument that is left out in Python has the default of the command line."""
     node = yaml_node(group, choice)
     path, node = (f"logger.{choice}", node[choice]) if group == "logger" else (group, node)
-    differing = {("adamw_mae", "betas"), ("wandb", "tags")}  # the recipe of a paper; the tags of the run
+    differing = {("adamw_mae", "betas"), ("wandb", "tags")}  # a recipe of a paper; an interpolation of the tags of the run
     for key, default in signature(node["_target_"], path).items():
         if key in node and key != "lr" and (choice, key) not in differing:
             value = list(default) if isinstance(default, tuple) else default
-            assert node[key] == value or (group == "head" and node[key] is None), key  # null: published, else the default
+            assert node[key] == value or (group == "head" and node[key] is None), key  # null: the published value or the default
 
 
 @pytest.mark.parametrize("place", ["backbone", "head", "dataset"])
-def test_ranges_are_of_options_that_exist(place):
+def test_ranges_belong_to_existing_options(place):
     known = {"backbone": {"weights", "layout"}, "head": {"levels"}, "dataset": set(schemas.LOADER_KEYS)}[place]
     for choice in choices(place):
         node = yaml_node(place, choice)
@@ -161,8 +161,8 @@ def test_ranges_are_of_options_that_exist(place):
 
 
 @pytest.mark.parametrize("place", ["backbone", "head", "dataset"])
-def test_types_are_read_from_every_signature(place):
-    """An annotation that cannot be resolved would leave an option unchecked."""
+def test_all_signatures_have_type_hints(place):
+    """An option without a resolvable annotation would not be checked."""
     import typing
 
     for choice in choices(place):
@@ -175,12 +175,12 @@ def test_types_are_read_from_every_signature(place):
                 assert values.fits(value, hints[key]) and not values.fits([{"a": "b"}], hints[key]), key
 
 
-def test_no_variant_means_the_builders_own():
+def test_variant_null_is_the_default_of_the_builder():
     checks.prepare(composed("backbone.variant=null"))
 
 
 def folder(*overrides, sweep=False):
-    """The run folder of a command line, or the folder of a job within its sweep."""
+    """Returns the run folder of a command line, or the folder of a job in its sweep."""
     from omegaconf import OmegaConf
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -188,7 +188,7 @@ def folder(*overrides, sweep=False):
     return OmegaConf.select(config, "hydra.sweep.subdir" if sweep else "hydra.run.dir")
 
 
-def test_the_run_id_follows_the_configuration():
+def test_the_run_id_depends_on_the_configuration():
     base = folder("task=seg")
     assert base == folder("task=seg")
     assert base.startswith("logs/train/runs/convnext-micro_seg_shapes_")
@@ -205,12 +205,12 @@ NEUTRAL = (
 
 
 @pytest.mark.parametrize("override", NEUTRAL)
-def test_what_does_not_change_a_run_does_not_change_its_folder(override):
+def test_neutral_keys_do_not_change_the_run_folder(override):
     assert folder("task=seg") == folder("task=seg", override)
 
 
 @pytest.mark.parametrize("override", NEUTRAL)
-def test_jobs_of_a_sweep_never_share_a_folder(override):
+def test_jobs_of_a_sweep_have_different_folders(override):
     assert folder("task=seg", override, sweep=True) != folder("task=seg", sweep=True)
     assert folder("task=seg", "tags=[a]", sweep=True) != folder("task=seg", "tags=[b]", sweep=True)
 
@@ -225,10 +225,10 @@ def test_jobs_of_a_sweep_never_share_a_folder(override):
         ("base", ("head.channels=64", "head.rank=8"), (64, 8)),
     ],
 )
-def test_a_named_segmenter_is_the_published_one_and_an_explicit_key_wins(variant, overrides, expected):
+def test_head_options_of_published_segmenters_can_be_overridden(variant, overrides, expected):
     config = composed("backbone=segnext", f"backbone.variant={variant}", "task=seg", "head=hamburger", *overrides)
     config = checks.prepare(config)
-    assert (config["head"]["channels"], config["head"]["rank"]) == expected  # checkpoints say what was built
+    assert (config["head"]["channels"], config["head"]["rank"]) == expected  # saved in checkpoints
     import torch
 
     with torch.device("meta"):
@@ -247,7 +247,7 @@ def test_a_named_segmenter_is_the_published_one_and_an_explicit_key_wins(variant
         ("convnext", "tiny", ("head.bias=false",), False),
     ],
 )
-def test_a_named_classifier_is_the_published_one_and_an_explicit_key_wins(backbone, variant, overrides, bias):
+def test_head_options_of_published_classifiers_can_be_overridden(backbone, variant, overrides, bias):
     config = composed(f"backbone={backbone}", f"backbone.variant={variant}", "task=cls", *overrides)
     config = checks.prepare(config)
     assert config["head"] == {**config["head"], "bias": bias, "dropout": 0.0}
@@ -257,7 +257,7 @@ def test_a_named_classifier_is_the_published_one_and_an_explicit_key_wins(backbo
         assert (NetworkConfig.from_config(config, 5).build().head.linear.bias is not None) == bias
 
 
-def test_published_head_options_are_options_of_heads():
+def test_published_head_options_are_arguments_of_the_heads():
     import inspect
 
     import spine
@@ -271,7 +271,7 @@ def test_published_head_options_are_options_of_heads():
 
 
 @pytest.mark.parametrize(
-    ("kind", "words", "fitting", "others"),
+    ("kind", "description", "valid", "invalid"),
     [
         (float, "a number", (1, 0.5), ("1", True, None, float("nan"))),
         (int | None, "a whole number or null", (1, None), (1.0, "1", True)),
@@ -280,14 +280,14 @@ def test_published_head_options_are_options_of_heads():
         (Sequence[int], "a list, each item a whole number", ([1], []), (1, [0.5])),
         (
             Mapping[int, int | None],
-            "a dictionary of which each key is a whole number, and each value a whole number or null",
+            "a dictionary: each key is a whole number, each value is a whole number or null",
             ({0: 0, 255: None}, {}),
             ({"a": 0}, {0: "a"}, [0]),
         ),
         (Literal["avg", "token"], "one of avg, token", ("avg",), ("max", None)),
     ],
 )
-def test_types_are_taken_strictly_and_said_in_words(kind, words, fitting, others):
-    assert values.describe_type(kind) == words
-    assert all(values.fits(value, kind) for value in fitting)
-    assert not any(values.fits(value, kind) for value in others)
+def test_types_are_checked_strictly_and_described(kind, description, valid, invalid):
+    assert values.describe_type(kind) == description
+    assert all(values.fits(value, kind) for value in valid)
+    assert not any(values.fits(value, kind) for value in invalid)

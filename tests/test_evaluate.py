@@ -1,4 +1,4 @@
-"""An evaluation does what its command says: sizes, splits, names of classes, and nothing of how the training was limited."""
+"""eval.py: overrides, splits and class names. Limits of the training run are not applied."""
 
 import json
 
@@ -26,7 +26,7 @@ SHAPES = ("dataset.length={train: 8, val: 6, test: 4}", "dataset.batch_size=4")
 
 
 def write_classes(root, splits, names, size=(40, 60), each=3):
-    """Images whose gray value tells the class, in root/split/class."""
+    """Writes images whose gray value depends on the class to root/split/class."""
     for split in splits:
         for name in names:
             folder = root / split / name
@@ -38,15 +38,15 @@ def write_classes(root, splits, names, size=(40, 60), each=3):
 
 
 def evaluated(checkpoint, *overrides):
-    """The plain configuration of `python eval.py ckpt_path=... overrides`."""
+    """Returns the plain configuration of `python eval.py ckpt_path=... overrides`."""
     ConfigStore.instance().store("checkpoint", evaluate.checkpoint_config(str(checkpoint)))
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return resolving.plain(compose("eval", [f"ckpt_path={checkpoint}", *overrides]))
+        return resolving.to_plain(compose("eval", [f"ckpt_path={checkpoint}", *overrides]))
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A run on three classes of a folder, trained with every limit; its folder and the data's."""
+    """Trains on an image folder with three classes and limited batches. Returns the checkpoint and the folder of the data."""
     root = write_classes(tmp_path_factory.mktemp("data"), ("train", "val"), ("ape", "bee", "cat"))
     folder = tmp_path_factory.mktemp("run")
     overrides = (
@@ -57,11 +57,11 @@ def photos(tmp_path_factory):
         cfg = compose("train", list(overrides))
     from omegaconf import OmegaConf
 
-    train.train_run(resolving.plain(cfg), RunFolder(folder), OmegaConf.to_container(cfg, resolve=False))
+    train.train_run(resolving.to_plain(cfg), RunFolder(folder), OmegaConf.to_container(cfg, resolve=False))
     return folder / "checkpoints" / "last.ckpt", root
 
 
-def test_an_override_reaches_what_was_interpolated_from_it(photos):
+def test_an_override_changes_values_interpolated_from_it(photos):
     checkpoint, _ = photos
     config = evaluated(checkpoint, "image_size=[128,96]")
     assert config["image_size"] == [128, 96] and config["augment"]["eval"][0]["size"] == [128, 96]
@@ -72,7 +72,7 @@ def test_an_override_reaches_what_was_interpolated_from_it(photos):
     assert resolved["image_size"] == [64, 64] and resolved["augment"]["eval"][0]["size"] == [64, 64]
 
 
-def test_the_training_runs_limits_are_not_inherited(photos):
+def test_limits_of_the_training_run_are_not_inherited(photos):
     checkpoint, _ = photos
     config = evaluated(checkpoint)
     assert config["trainer"]["limit_val_batches"] == 1.0 and config["trainer"]["devices"] == 1
@@ -80,7 +80,7 @@ def test_the_training_runs_limits_are_not_inherited(photos):
     assert evaluated(checkpoint, "trainer.limit_val_batches=2")["trainer"]["limit_val_batches"] == 2
 
 
-def test_the_training_split_is_evaluated_whole_in_order_and_as_it_is(photos):
+def test_the_training_split_is_evaluated_completely_in_order_without_augmentation(photos):
     checkpoint, _ = photos
     config = evaluated(checkpoint, "split=train")
     data = building.build_run(complete(config), "train", evaluate.saved_labels(str(checkpoint))).data
@@ -91,10 +91,10 @@ def test_the_training_split_is_evaluated_whole_in_order_and_as_it_is(photos):
 
 
 def evaluate_folder(checkpoint, folder, *overrides):
-    return evaluate._evaluate(evaluated(checkpoint, *overrides), RunFolder(folder))
+    return evaluate.evaluate_config(evaluated(checkpoint, *overrides), RunFolder(folder))
 
 
-def test_a_checkpoint_is_evaluated_where_there_is_no_training_split(photos, tmp_path):
+def test_a_checkpoint_is_evaluated_without_a_training_split(photos, tmp_path):
     checkpoint, root = photos
     only_val = write_classes(tmp_path / "data", ("val",), ("ape", "bee", "cat"))
     values = evaluate_folder(checkpoint, tmp_path, f"dataset.root={only_val}")
@@ -102,7 +102,7 @@ def test_a_checkpoint_is_evaluated_where_there_is_no_training_split(photos, tmp_
     assert json.loads((tmp_path / "metrics.json").read_text())["split"] == "val"
 
 
-def test_other_classes_are_refused_with_both_lists(photos, tmp_path):
+def test_other_classes_are_rejected_with_both_lists(photos, tmp_path):
     checkpoint, _ = photos
     other = write_classes(tmp_path / "data", ("train", "val"), ("ape", "bee", "dog"))
     with pytest.raises(InputError) as error:
@@ -111,7 +111,7 @@ def test_other_classes_are_refused_with_both_lists(photos, tmp_path):
 
 
 class Named(DataSet):
-    """Three samples of every kind, under names of its own order."""
+    """Three samples with all annotations, whose names differ in order from those of the checkpoint."""
 
     provides = frozenset({"image", "label", "mask", "keypoints"})
     labels = Labels(
@@ -126,7 +126,7 @@ class Named(DataSet):
         return {"label": index % 2, "mask": np.array([[0, 1, 255]], np.uint8), "keypoints": points}
 
 
-def test_another_order_of_names_is_mapped():
+def test_annotations_with_names_in_another_order_are_mapped():
     labels = Labels(
         classes=("a", "b", "c"), mask_classes=("road", "sky"), keypoints=("nose", "ear", "tail"), sigmas=(0.1, 0.2, 0.3)
     )
@@ -142,14 +142,14 @@ def test_another_order_of_names_is_mapped():
         Relabeled(Named(), Labels(keypoints=("nose", "ear")), frozenset({"keypoints"}))
 
 
-def test_labels_come_back_from_a_checkpoint(photos):
+def test_labels_are_read_from_a_checkpoint(photos):
     checkpoint, _ = photos
     saved = torch.load(checkpoint, weights_only=True)["labels"]
     assert Labels.from_dict(saved).classes == ("ape", "bee", "cat")
     assert Labels.from_dict({"skeleton": [[0, 1]], "unknown": 3}).skeleton == ((0, 1),)
 
 
-def test_what_was_found_out_is_kept_and_interpolations_too():
+def test_completed_values_and_interpolations_are_kept():
     source = {"a": [1, 2], "b": "${a}", "c": "auto", "d": {"e": "${c}", "f": None}, "g": "${a}"}
     before = {"a": [1, 2], "b": [1, 2], "c": "auto", "d": {"e": "auto", "f": None}, "g": [1, 2]}
     after = {"a": [3, 4], "b": [3, 4], "c": "auto", "d": {"e": "x", "f": 5}, "g": [3, 4], "new": 1}
@@ -158,7 +158,7 @@ def test_what_was_found_out_is_kept_and_interpolations_too():
 
 
 @pytest.mark.parametrize("value", ["${oc.env:HOME}", "${seed}${oc.env:X}", "x-${hydra:runtime.cwd}", "${${seed}}"])
-def test_a_checkpoints_interpolations_name_keys_and_nothing_else(photos, value):
+def test_interpolations_of_a_checkpoint_may_refer_to_keys_only(photos, value):
     config = torch.load(photos[0], weights_only=True)["config_source"]
     assert config["image_size"] == [64, 64] and config["augment"]["eval"][0]["size"] == "${image_size}"
     strip_untrusted(config)
@@ -166,12 +166,12 @@ def test_a_checkpoints_interpolations_name_keys_and_nothing_else(photos, value):
         strip_untrusted({**config, "task_name": value})
 
 
-def test_old_checkpoints_without_names_are_evaluated(tmp_path):
+def test_old_checkpoints_without_class_names_are_evaluated(tmp_path):
     train.train_run(composed("task=cls", "backbone=mobilenet_v2", *SHAPES, *FAST), RunFolder(tmp_path))
     path = tmp_path / "checkpoints" / "last.ckpt"
     state = torch.load(path, weights_only=True)
     for key in ("labels", "config_source", "random_states", "metrics_rows"):
         del state[key]
     torch.save(state, path)
-    values = evaluate._evaluate(evaluated(path), RunFolder(tmp_path / "eval"))
+    values = evaluate.evaluate_config(evaluated(path), RunFolder(tmp_path / "eval"))
     assert values["val/top1"] == json.loads((tmp_path / "metrics.json").read_text())["metrics"]["val/top1"]

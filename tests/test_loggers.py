@@ -1,4 +1,4 @@
-"""Pictures and loggers."""
+"""Figures and loggers."""
 
 import numpy as np
 import pytest
@@ -13,27 +13,27 @@ from spine.training.figures import render
 from spine.training.loggers import wandb
 
 
-def test_wandb_without_a_key_stays_offline_and_asks_nothing(tmp_path, monkeypatch, caplog):
+def test_wandb_without_an_api_key_is_offline_and_does_not_prompt(tmp_path, monkeypatch, caplog):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "nothing"))
     monkeypatch.setenv("HOME", str(tmp_path))
     logger = wandb.wandb(str(tmp_path), online=True)
-    assert "kept offline" in caplog.text
+    assert "stored offline" in caplog.text
     logger.log_metrics({"val/top1": 0.5}, step=1)
-    logger.log_image("picture", [np.zeros((8, 8, 3), np.uint8)])
+    logger.log_image("image", [np.zeros((8, 8, 3), np.uint8)])
     logger.experiment.finish()
     (run,) = (tmp_path / "wandb").glob("offline-run-*")
     assert list(run.glob("*.wandb"))
 
 
-def test_ignored_pixels_are_white_in_truth_and_prediction():
+def test_ignored_pixels_are_white_and_classes_have_distinct_colors():
     colors = palette(5)
     assert colors[255].tolist() == [1, 1, 1]
     assert len({tuple(color) for color in colors[:5].tolist()}) == 5
 
 
 @pytest.mark.parametrize("count", [1, 3, 9])
-def test_pictures_take_any_number_of_images(count):
+def test_figures_accept_any_number_of_images(count):
     images = np.random.default_rng(0).integers(0, 255, (count, 20, 30, 3), np.uint8)
     masks = np.random.default_rng(1).integers(0, 3, (count, 20, 30))
     points = np.random.default_rng(2).uniform(0, 19, (count, 4, 3))
@@ -50,6 +50,6 @@ def test_pictures_take_any_number_of_images(count):
         assert render(figure).std() > 1
 
 
-def test_curves_hide_the_panels_they_do_not_need():
+def test_curves_hide_unused_panels():
     figure = curves({f"val/m{i}": [(0, 1.0)] for i in range(4)})
     assert [axis.get_visible() for axis in figure.axes] == [True] * 4 + [False] * 2

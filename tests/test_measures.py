@@ -1,4 +1,4 @@
-"""Targets, losses and metrics against what they should come to."""
+"""Targets, losses and metrics against expected values."""
 
 import math
 
@@ -15,8 +15,8 @@ from spine.tasks.pose.metrics import KeypointScores
 from spine.tasks.seg.metrics import segmentation_scores
 
 
-def test_a_gaussian_peaks_where_the_keypoint_is():
-    """Heatmap pixel i of stride 4 lies over 4 * (i + 0.5) - 0.5: picture coordinate 13.5 is pixel 3, 5.5 is pixel 1."""
+def test_a_gaussian_has_its_maximum_at_the_keypoint():
+    """Heatmap pixel i of stride 4 is at 4 * (i + 0.5) - 0.5: image coordinate 13.5 is pixel 3, 5.5 is pixel 1."""
     heatmaps, weight = gaussian_heatmaps(torch.tensor([[[13.5, 5.5, 2.0]]]), (8, 6), stride=4, sigma=1.5)
     assert heatmaps.shape == (1, 1, 8, 6) and weight.tolist() == [[1.0]]
     assert heatmaps[0, 0, 1, 3] == 1.0 and heatmaps.max() == 1.0
@@ -24,13 +24,13 @@ def test_a_gaussian_peaks_where_the_keypoint_is():
     assert heatmaps[0, 0, 7, 3] == 0  # beyond three sigma
 
 
-def test_unlabelled_and_outside_keypoints_weigh_nothing():
+def test_unlabeled_and_outside_keypoints_have_weight_zero():
     points = torch.tensor([[[8.0, 8.0, 0.0], [-9.0, 8.0, 2.0], [8.0, 8.0, 1.0], [8.0, 31.4, 2.0], [8.0, 31.6, 2.0]]])
     _, weight = gaussian_heatmaps(points, (8, 8), stride=4, sigma=2)
     assert weight.tolist() == [[0, 0, 1, 1, 0]]
 
 
-def test_decoding_comes_back_within_a_quarter_heatmap_pixel():
+def test_decoding_is_exact_to_a_quarter_heatmap_pixel():
     points = torch.rand(50, 4, 2) * 50 + 6
     heatmaps, _ = gaussian_heatmaps(torch.cat([points, torch.full((50, 4, 1), 2.0)], -1), (16, 16), stride=4, sigma=2)
     error = (decode_heatmaps(heatmaps, 4)[..., :2] - points).abs()
@@ -66,24 +66,26 @@ def test_heatmap_loss_counts_visible_keypoints():
     torch.testing.assert_close(heatmap_loss(prediction, target, weight), expected)
 
 
-def test_masked_loss_counts_hidden_patches():
-    prediction, target, hidden = torch.rand(1, 4, 12), torch.rand(1, 4, 12), torch.tensor([[True, False, False, True]])
-    torch.testing.assert_close(masked_pixel_loss(prediction, target, hidden), (prediction - target).square()[:, [0, 3]].mean())
+def test_masked_loss_counts_masked_patches():
+    prediction, target, patch_mask = torch.rand(1, 4, 12), torch.rand(1, 4, 12), torch.tensor([[True, False, False, True]])
+    torch.testing.assert_close(
+        masked_pixel_loss(prediction, target, patch_mask), (prediction - target).square()[:, [0, 3]].mean()
+    )
     patches = normalize_patches(torch.rand(2, 5, 48) * 7)
     torch.testing.assert_close(patches.mean(-1), torch.zeros(2, 5), atol=1e-5, rtol=0)
     torch.testing.assert_close(patches.var(-1, correction=1), torch.ones(2, 5), atol=1e-4, rtol=0)
 
 
 def test_segmentation_scores_equal_torchmetrics_and_leave_out_absent_classes():
-    truth, answer = torch.randint(0, 4, (2, 20, 20)), torch.randint(0, 4, (2, 20, 20))
+    truth, prediction = torch.randint(0, 4, (2, 20, 20)), torch.randint(0, 4, (2, 20, 20))
     truth[:, :5] = 255
     confusion = MulticlassConfusionMatrix(4, ignore_index=255)
-    confusion.update(answer, truth)
+    confusion.update(prediction, truth)
     scores = segmentation_scores(confusion.compute(), ("a", "b", "c", "d"))
-    each = MulticlassJaccardIndex(4, average="none", ignore_index=255)(answer, truth)
+    each = MulticlassJaccardIndex(4, average="none", ignore_index=255)(prediction, truth)
     assert [scores[f"IoU/{name}"] for name in "abcd"] == pytest.approx(each.tolist())
     assert scores["mIoU"] == pytest.approx(float(each.mean()))
-    assert scores["aAcc"] == pytest.approx(float((truth == answer)[truth != 255].float().mean()))
+    assert scores["aAcc"] == pytest.approx(float((truth == prediction)[truth != 255].float().mean()))
     absent = segmentation_scores(torch.tensor([[5, 5, 0], [0, 10, 0], [0, 0, 0]]), ("a", "b", "c"))
     assert absent["mIoU"] == pytest.approx((5 / 10 + 10 / 15) / 2) and math.isnan(absent["IoU/c"])
     assert absent["mAcc"] == pytest.approx(0.75)
@@ -114,7 +116,7 @@ def test_keypoint_scores_follow_their_formulas():
     assert keypoint_scores(20.0)["PCK"] == 0 and keypoint_scores(20.0)["AP"] == 0
 
 
-def test_unlabelled_keypoints_do_not_count():
+def test_unlabeled_keypoints_do_not_count():
     scores = KeypointScores((0.05,) * 2)
     target = torch.tensor([[[10.0, 10, 2], [0, 0, 0]]])
     prediction = torch.tensor([[[10.0, 10, 1], [500, 500, 1]]])

@@ -1,4 +1,4 @@
-"""Mistakes are answered with what was seen, what is allowed and what to do, and without a stack trace."""
+"""Messages for mistakes give the value, the allowed values and what to do, without a traceback."""
 
 import re
 import subprocess
@@ -33,7 +33,7 @@ NAMES = [
         "Hydra cannot read 'dataset.root=my data ü' as key=value. Quote it for Hydra inside the shell's ",
     ),
 ]
-VALUES = [  # known without torch
+VALUES = [  # found without importing torch
     (["trainer.max_epochs=abc"], "trainer.max_epochs is 'abc'; it must be a whole number of epochs, 1 or more."),
     (["trainer.max_epochs=2.5"], "trainer.max_epochs is 2.5; it must be a whole number of epochs"),
     (["trainer.max_epochs=0"], "trainer.max_epochs is 0; it must be"),
@@ -46,14 +46,14 @@ VALUES = [  # known without torch
     (["trainer.devices=two"], "trainer.devices is 'two'; it must be a number of devices"),
     (["trainer.strategy=dpp"], "trainer.strategy is 'dpp'; it must be one of Lightning's strategies: auto"),
     (["trainer.max_time=15"], "trainer.max_time is 15; it must be a duration as days:hours:minutes:seconds"),
-    (["trainer.limit_val_batches=1.5"], "trainer.limit_val_batches is 1.5; it must be a whole number of batches, or a share"),
-    (["trainer.gradient_clip_val=nan"], "trainer.gradient_clip_val is nan; every number of a configuration is finite."),
+    (["trainer.limit_val_batches=1.5"], "trainer.limit_val_batches is 1.5; it must be a whole number of batches, or a fraction"),
+    (["trainer.gradient_clip_val=nan"], "trainer.gradient_clip_val is nan; it must be a finite number."),
     (["+trainer.enable_model_summary=true"], "trainer.enable_model_summary cannot be set: spine prints"),
     (["+trainer.default_root_dir=x"], "trainer.default_root_dir cannot be set: a run writes to its run folder"),
     (["dataset.batch_size=abc"], "dataset.batch_size is 'abc'; it must be a whole number of samples, 1 or more."),
     (["dataset.batch_size=0"], "dataset.batch_size is 0; it must be"),
     (["dataset.num_workers=abc"], "dataset.num_workers is 'abc'; it must be a whole number of processes, 0 or more"),
-    (["dataset.root=5"], "dataset.root is 5; it must be the path of a folder"),  # which the embedded data set does not read
+    (["dataset.root=5"], "dataset.root is 5; it must be the path of a folder"),  # the embedded data set does not use it
     (["dataset.mean=[0.5,0.5]"], "dataset.mean is [0.5, 0.5]; it must be three numbers"),
     (["dataset.std=[0,1,1]"], "dataset.std is [0, 1, 1]; it must be three numbers above 0"),
     (["dataset.length.val=0"], "dataset.length is {'train': 4000, 'val': 0, 'test': 200}; it must be a number of samples"),
@@ -61,10 +61,10 @@ VALUES = [  # known without torch
     (["image_size=[64,0]"], "image_size is [64, 0]; it must be two numbers of pixels"),
     (["optimizer.lr=-1"], "optimizer.lr is -1; it must be a learning rate above 0."),
     (["optimizer.lr=abc"], "optimizer.lr is 'abc'; it must be a learning rate above 0."),
-    (["optimizer.lr=inf"], "optimizer.lr is inf; every number of a configuration is finite."),
+    (["optimizer.lr=inf"], "optimizer.lr is inf; it must be a finite number."),
     (["optimizer.betas=[0.9,1]"], "optimizer.betas is [0.9, 1]; it must be two numbers, 0 or more and below 1."),
     (["optimizer.layer_decay=0"], "optimizer.layer_decay is 0; it must be a factor for each layer"),
-    (["schedule.warmup=5"], "schedule.warmup is 5; it must be a share of all steps, 0 or more and below 1."),
+    (["schedule.warmup=5"], "schedule.warmup is 5; it must be a fraction of all steps, 0 or more and below 1."),
     (["task=mae", "task.mask_ratio=1"], "task.mask_ratio is 1; it must be the fraction of masked patches"),
     (
         ["task=seg", "head=hamburger", "head.rank=abc"],
@@ -72,19 +72,19 @@ VALUES = [  # known without torch
     ),
     (["task=seg", "head.levels=2"], "head.levels is 2; it must be a list of feature levels"),
     (["backbone.drop_path_rate=1"], "backbone.drop_path_rate is 1; it must be a probability"),
-    (["+backbone.in_chans=1"], "backbone.in_chans is 1; it must be 3: data sets give color images."),
+    (["+backbone.in_chans=1"], "backbone.in_chans is 1; it must be 3: data sets provide color images."),
     (["seed=abc"], "seed is 'abc'; it must be a whole number from 0 to 4294967295."),
     (["seed=-1"], "seed is -1; it must be a whole number from 0"),
-    (["tags=abc"], "tags is 'abc'; it must be a list of words"),
+    (["tags=abc"], "tags is 'abc'; it must be a list of tags"),
     (["compile=1"], "compile is 1; it must be true or false."),
     (["callbacks.figure_every_n_epochs=-1"], "callbacks.figure_every_n_epochs is -1; it must be a whole number of epochs"),
     (["logger=wandb", "logger.wandb.timeout=soon"], "logger.wandb.timeout is 'soon'; it must be a whole number of seconds"),
-    (["+foo=1"], "Unknown key 'foo'. Keys there: augment, backbone"),
+    (["+foo=1"], "Unknown key 'foo'. Allowed keys: augment, backbone"),
     (["ckpt_path=typo.ckpt"], "There is no checkpoint 'typo.ckpt'."),
     (["dataset=image_folder", "dataset.root=typo"], "There is no folder 'typo', where data set 'image_folder' should be."),
     (["dataset=image_folder", "dataset.root="], "dataset.root is ''; it must be the path of a folder, or null."),
 ]
-TYPES = [  # by the signature of the part
+TYPES = [  # checked against the signature of the part
     (["task=seg", "head=parsenet", "head.fusion=3"], "head.fusion is 3; it must be early, late or null."),
     (["head.bias=1"], "head.bias is 1; it must be true, false or null."),
     (["backbone=vit", "backbone.dropout=null"], "backbone.dropout is null; it must be a number."),
@@ -96,7 +96,7 @@ TYPES = [  # by the signature of the part
     (["trainer.accelerator=cpu", "trainer.devices=-1"], "trainer.devices is -1; on the CPU it is a number of processes"),
     (["trainer.accelerator=cpu", "trainer.precision=16-mixed"], "trainer.precision is '16-mixed', which needs a GPU."),
 ]
-MISFITS = [
+MISMATCHES = [
     (
         ["task=pose", "dataset=image_folder"],
         "Task 'pose' reads keypoints, which data set 'image_folder' does not provide (it gives image, label). "
@@ -104,7 +104,8 @@ MISFITS = [
     ),
     (
         ["task=seg", "head=linear"],
-        "Task 'seg' passes feature maps to its head; 'linear' reads the pooled embedding. Heads for seg: fcn, hamburger, heatmap, parsenet.",
+        "Task 'seg' passes feature maps to its head; 'linear' reads the pooled embedding. "
+        "Heads for seg: fcn, hamburger, heatmap, parsenet.",
     ),
     (
         ["backbone=vit", "image_size=[500,500]"],
@@ -123,18 +124,18 @@ MISFITS = [
 
 
 @pytest.mark.parametrize(("overrides", "message"), VALUES + TYPES)
-def test_values_of_a_wrong_type_or_range_are_named(overrides, message, monkeypatch):
+def test_values_of_a_wrong_type_or_range_are_reported(overrides, message, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as error:
         checks.prepare(composed(*overrides))
-    assert str(told.value).startswith(message)
+    assert str(error.value).startswith(message)
 
 
-@pytest.mark.parametrize(("overrides", "message"), MISFITS)
-def test_parts_that_do_not_fit_are_named(overrides, message):
-    with pytest.raises(InputError) as told:
+@pytest.mark.parametrize(("overrides", "message"), MISMATCHES)
+def test_parts_that_do_not_fit_together_are_reported(overrides, message):
+    with pytest.raises(InputError) as error:
         checks.prepare(composed(*overrides))
-    assert str(told.value).startswith(message)
+    assert str(error.value).startswith(message)
 
 
 def test_dense_tasks_pad_for_token_models():
@@ -157,15 +158,15 @@ def test_misspelt_names_on_the_command_line(tmp_path, arguments, message):
     assert "Traceback" not in done.stderr and not list(tmp_path.rglob(".hydra"))
 
 
-@pytest.mark.parametrize(("arguments", "message"), MISFITS[:3])
-def test_misfits_on_the_command_line(tmp_path, arguments, message):
+@pytest.mark.parametrize(("arguments", "message"), MISMATCHES[:3])
+def test_mismatches_on_the_command_line(tmp_path, arguments, message):
     done, _ = command(*arguments, folder=tmp_path)
     assert done.returncode == 1
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_misfits_are_found_before_lightning_loads():
-    """It takes five seconds and more to import; torch alone takes two."""
+def test_mismatches_are_found_before_lightning_is_imported():
+    """Its import takes at least five seconds; that of torch takes two."""
     code = (
         "import sys; from spine.config import checks; from test_configs import composed\n"
         "checks.prepare(composed('task=seg')); assert 'pytorch_lightning' not in sys.modules"
@@ -173,14 +174,14 @@ def test_misfits_are_found_before_lightning_loads():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
 
 
-def test_values_are_checked_before_torch_loads():
-    """It takes two seconds and more to import."""
+def test_values_are_checked_before_torch_is_imported():
+    """Its import takes at least two seconds."""
     code = (
         "import sys; sys.path.insert(0, 'tests'); from hydra import compose, initialize_config_dir; from spine.errors import InputError\n"
         "from spine.commands import train; from spine.config import checks, resolving\n"
         f"for overrides in {[overrides for overrides, _ in VALUES]}:\n"
         f"    with initialize_config_dir({str(ROOT / 'conf')!r}, version_base='1.3'):\n"
-        "        config = resolving.plain(compose('train', overrides))\n"
+        "        config = resolving.to_plain(compose('train', overrides))\n"
         "    try: checks.prepare(config)\n"
         "    except InputError: assert 'torch' not in sys.modules, overrides\n"
         "    else: raise SystemExit(f'{overrides} passed')\n"
@@ -194,8 +195,8 @@ def test_values_on_the_command_line(tmp_path, arguments, message):
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_tables_describe_what_they_name():
-    """Every choice of a table is one of Lightning's, and every argument of its Trainer is either described or refused."""
+def test_schemas_match_lightning():
+    """The choices are those of Lightning, and every argument of its Trainer is either described or rejected."""
     import inspect
     from typing import get_args
 
@@ -207,13 +208,13 @@ def test_tables_describe_what_they_name():
     assert not set(schemas.TRAINER) & set(schemas.TRAINER_FIXED)
     assert set(schemas.TRAINER) | set(schemas.TRAINER_FIXED) == arguments
     precisions = {value for literal in get_args(_PRECISION_INPUT) for value in get_args(literal)}
-    left_out = {"transformer-engine", "transformer-engine-float16"}  # they need a package that spine does not
+    left_out = {"transformer-engine", "transformer-engine-float16"}  # they need a package that spine does not require
     assert set(schemas.PRECISIONS) == precisions - left_out | {"auto"}
     names = set(StrategyRegistry.available_strategies())
     assert set(schemas.STRATEGIES) - {"auto"} == {name for name in names if "xla" not in name and "tpu" not in name}
 
 
-def test_devices_that_are_not_there_are_told(monkeypatch):
+def test_missing_devices_are_reported(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for devices in ("auto", -1, 1, 2, [0, 1], [1], "0,1", "2"):
         checks.check_devices({"accelerator": "gpu", "devices": devices, "precision": "16-mixed"})
@@ -224,32 +225,32 @@ def test_devices_that_are_not_there_are_told(monkeypatch):
     checks.check_devices({"accelerator": "auto", "devices": 4})
 
 
-def test_the_readme_shows_what_mistakes_are_answered(tmp_path):
+def test_the_messages_in_the_readme_are_up_to_date(tmp_path):
     text = (ROOT / "README.md").read_text()
-    shown = re.findall(r"^    \$ python train\.py (.*)\n((?:    [^$\n].*\n)+)", text, re.MULTILINE)
-    assert len(shown) == 2
-    for arguments, answer in shown:
+    examples = re.findall(r"^    \$ python train\.py (.*)\n((?:    [^$\n].*\n)+)", text, re.MULTILINE)
+    assert len(examples) == 2
+    for arguments, message in examples:
         done, _ = command(*arguments.split(), folder=tmp_path)
-        assert " ".join(answer.split()) in " ".join(done.stderr.split())
+        assert " ".join(message.split()) in " ".join(done.stderr.split())
 
 
-def test_keys_of_wandb_are_typed_without_a_plus():
+def test_keys_of_wandb_need_no_plus():
     keys = ("project", "name", "entity", "group")
     config = composed("logger=wandb", *(f"logger.wandb.{key}=x" for key in keys), "logger.wandb.timeout=5")
     config = checks.prepare(config)
     assert [config["logger"]["wandb"][key] for key in keys] == ["x"] * 4
 
 
-def test_how_values_are_quoted_for_hydra():
+def test_values_are_quoted_for_hydra():
     typed = ["-m", "dataset.images=images/{split}", "a=b/{split},c/{split}", "dataset.root=~/x", "optimizer.lr=1,2", "+x={split}"]
     assert overrides.quote_for_hydra(typed) == [
         "-m", 'dataset.images="images/{split}"', 'a="b/{split}","c/{split}"', 'dataset.root="~/x"', "optimizer.lr=1,2", '+x="{split}"',
     ]  # fmt: skip
-    for kept in ('a="{split}"', "a='~/{split}'", "a=[x/{split}]", "a={train: 3}", "--cfg", "~logger", "a=b~c"):
-        assert overrides.quote_for_hydra([kept]) == [kept]
+    for unchanged in ('a="{split}"', "a='~/{split}'", "a=[x/{split}]", "a={train: 3}", "--cfg", "~logger", "a=b~c"):
+        assert overrides.quote_for_hydra([unchanged]) == [unchanged]
 
 
-def test_patterns_and_home_folders_are_typed_as_they_are(tmp_path, monkeypatch):
+def test_patterns_and_home_folders_need_no_quotes(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     done, _ = command(
         "dataset=mask_folder", "task=seg", "dataset.root=~/photos", "dataset.images=images/{split}", folder=tmp_path
@@ -265,12 +266,12 @@ def test_patterns_and_home_folders_are_typed_as_they_are(tmp_path, monkeypatch):
         ("eval.py", ["--help"], "python eval.py ckpt_path=<file> [split=val]"),
         ("export.py", ["--help"], "python export.py ckpt_path=<file> out=<file>"),
         ("export.py", [], "Which checkpoint? Give ckpt_path="),
-        ("eval.py", ["ckpt_path=run.ckpt", "dataset=image_folder"], "'dataset' cannot be chosen here: the checkpoint brings"),
+        ("eval.py", ["ckpt_path=run.ckpt", "dataset=image_folder"], "'dataset' cannot be chosen here: the checkpoint contains"),
         ("eval.py", ["ckpt_path=run.ckpt", "dataset.batch_size=abc"], "dataset.batch_size is 'abc'; it must be a whole number"),
         ("export.py", ["ckpt_path=run.ckpt"], "out is missing: give out=model.safetensors."),
     ],
 )
-def test_commands_on_a_checkpoint_answer_in_a_sentence(tmp_path, script, arguments, message):
+def test_mistakes_in_commands_on_a_checkpoint_are_reported(tmp_path, script, arguments, message):
     torch.save({"config": composed("task=cls"), "state_dict": {}}, tmp_path / "run.ckpt")
     done = subprocess.run([sys.executable, ROOT / script, *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert message in done.stdout + done.stderr and "Traceback" not in done.stderr
@@ -283,7 +284,7 @@ SMALL = (
 )  # fmt: skip
 
 
-def test_a_checkpoint_that_cannot_be_resumed_is_named(tmp_path):
+def test_a_checkpoint_that_cannot_be_resumed_is_reported(tmp_path):
     trained(tmp_path, "task=cls", *SMALL)
     whole = tmp_path / "checkpoints" / "best.ckpt"
     (tmp_path / "cut.ckpt").write_bytes(whole.read_bytes()[:5000])
@@ -305,13 +306,13 @@ def test_a_checkpoint_that_cannot_be_resumed_is_named(tmp_path):
         (["backbone.variant=tiny", f"ckpt_path={whole}"], "Its backbone is the variant micro, this run's tiny."),
     ]
     for arguments, message in cases:
-        with pytest.raises(InputError) as told:
+        with pytest.raises(InputError) as error:
             checks.prepare(composed(*arguments, *SMALL))
-        assert message in str(told.value)
+        assert message in str(error.value)
     checks.prepare(composed("task=cls", *SMALL, f"ckpt_path={whole}", "optimizer.lr=1"))
 
 
-def test_what_a_resumed_run_does_not_follow_is_listed():
+def test_changed_options_of_a_resumed_run_are_listed():
     saved = composed("task=cls")
     assert resume.changed_on_resume(saved, composed("task=cls", "trainer.max_epochs=9", "seed=3")) == []
     new = composed("task=cls", "optimizer.lr=1e-5", "optimizer.betas=[0.8,0.9]", "schedule=poly")
@@ -325,7 +326,7 @@ def test_what_a_resumed_run_does_not_follow_is_listed():
     ]
 
 
-def test_masked_pretraining_takes_any_optimizer(tmp_path):
+def test_masked_pretraining_accepts_any_optimizer(tmp_path):
     assert composed("task=mae")["optimizer"]["betas"] == [0.9, 0.95]
     config = composed("task=mae", "optimizer=sgd")
     assert "betas" not in config["optimizer"]
@@ -333,27 +334,27 @@ def test_masked_pretraining_takes_any_optimizer(tmp_path):
     assert (tmp_path / "metrics.json").is_file()
 
 
-def test_a_metric_that_early_stopping_cannot_watch_is_told(tmp_path):
+def test_an_unknown_monitor_of_early_stopping_is_reported(tmp_path):
     stop = "+callbacks.more.stop={_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: val/acuracy}"
-    with pytest.raises(RuntimeError) as told:
+    with pytest.raises(RuntimeError) as error:
         trained(tmp_path, "task=cls", stop, *SMALL)
-    sentence = messages.user_message(told.value)
-    assert sentence.startswith("The monitor of EarlyStopping is 'val/acuracy', which is not measured. Choices: ")
-    assert "val/top1" in sentence
+    message = messages.user_message(error.value)
+    assert message.startswith("The monitor of EarlyStopping is 'val/acuracy', which is not measured. Choices: ")
+    assert "val/top1" in message
 
 
-def test_the_full_trace_is_there_for_who_asks(tmp_path, monkeypatch):
+def test_hydra_full_error_shows_the_traceback(tmp_path, monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     done, _ = command("backbone=convnex", folder=tmp_path)
     assert done.returncode == 1 and "Traceback" in done.stderr
 
 
-def test_a_workers_error_is_told_by_its_sentence_alone():
-    trace = "Original Traceback (most recent call last):\n  File x\nspine.errors.InputError: File 'a.jpg' is missing.\n"
-    wrapped = f"Caught InputError in DataLoader worker process 0.\n{trace}"
+def test_messages_of_workers_are_reported_without_their_traceback():
+    traceback = "Original Traceback (most recent call last):\n  File x\nspine.errors.InputError: File 'a.jpg' is missing.\n"
+    wrapped = f"Caught InputError in DataLoader worker process 0.\n{traceback}"
     assert messages.worker_message(wrapped) == "File 'a.jpg' is missing."
     assert messages.worker_message("File 'a.jpg' is missing.") == "File 'a.jpg' is missing."
 
 
-def test_what_is_not_a_persons_mistake_keeps_its_trace():
+def test_other_errors_have_no_user_message():
     assert messages.user_message(ValueError("inside torch")) is None

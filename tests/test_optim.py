@@ -1,4 +1,4 @@
-"""Parameter groups and schedules."""
+"""Parameter groups of optimizers, and schedules."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from spine.training import optimizers, schedules
 
 
 @pytest.mark.parametrize("backbone", spine.list_backbones())
-def test_groups_hold_every_parameter_once_and_spare_vectors(backbone):
+def test_groups_have_every_parameter_once_and_do_not_decay_vectors(backbone):
     net = spine.create_model(backbone, variant="micro", num_outputs=3)
     for layer_decay in (1.0, 0.7):
         groups = optimizers.parameter_groups(net, 0.1, 0.05, layer_decay)
@@ -29,7 +29,7 @@ def test_scales_of_parsenet_do_not_decay():
     assert scales.isdisjoint(decayed) and id(net.head.score.weight) in decayed
 
 
-def test_lower_layers_learn_slower():
+def test_lower_layers_have_lower_learning_rates():
     net = spine.create_model("convnext", variant="micro", num_outputs=3)
     rates = {}
     names = {id(p): name for name, p in net.named_parameters()}
@@ -37,14 +37,14 @@ def test_lower_layers_learn_slower():
         for p in group["params"]:
             rates[names[id(p)]] = group["lr"]
     assert rates["head.linear.weight"] == 1.0
-    assert rates["backbone.pooling.norm.weight"] == 1.0  # the last norm learns with the head
+    assert rates["backbone.pooling.norm.weight"] == 1.0  # the last norm has the learning rate of the head
     assert rates["backbone.stages.3.0.dwconv.weight"] == 0.5
     groups = len(net.backbone.layer_groups())
     assert rates["backbone.downsample_layers.0.0.weight"] == pytest.approx(0.5 ** (groups - 1))
     assert rates["backbone.stages.3.0.dwconv.weight"] > rates["backbone.stages.1.0.dwconv.weight"]
 
 
-def test_convnext_groups_are_the_authors():
+def test_convnext_has_the_layer_groups_of_the_authors():
     with torch.device("meta"):
         net = spine.create_model("convnext", variant="base", num_outputs=3)
     assert len(net.backbone.layer_groups()) == 14  # 0 to 12 of their code, and 13: the last norm, with the head
@@ -57,7 +57,7 @@ def test_frozen_parameters_are_left_out():
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.5])
-def test_layer_decay_has_bounds(decay):
+def test_layer_decay_out_of_range_is_rejected(decay):
     with pytest.raises(InputError, match="layer_decay"):
         optimizers.parameter_groups(spine.create_model("convnext", variant="micro", num_outputs=2), 0.1, 0.05, decay)
 
@@ -84,7 +84,7 @@ def test_schedules():
 
 
 def test_scales_of_channels_do_not_decay():
-    """ParseNet's are (C, 1, 1): vectors, whatever their number of dimensions."""
+    """The scales of ParseNet are (C, 1, 1), and count as vectors."""
     net = spine.create_model("vgg16", variant="micro", task="seg", head="parsenet", num_outputs=3)
     scales = {id(p) for name, p in net.named_parameters() if name.endswith("norm.scale")}
     decays = {id(p): group["weight_decay"] for group in optimizers.parameter_groups(net, 0.1, 0.05) for p in group["params"]}

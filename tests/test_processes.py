@@ -1,4 +1,4 @@
-"""Runs of several processes, and signals as a scheduler or a terminal sends them."""
+"""Runs with several processes, and signals from a scheduler or a terminal."""
 
 import csv
 import json
@@ -38,8 +38,8 @@ def wait_for(process, condition):
     assert condition(), process.communicate()
 
 
-def steps_logged(folder):
-    """Whether training has gone on for a few steps: a checkpoint of an epoch was written."""
+def checkpoint_written(folder):
+    """A condition for `wait_for`: the checkpoint of an epoch was written."""
     return lambda: bool(list(folder.glob("logs/train/**/checkpoints/last.ckpt")))
 
 
@@ -50,25 +50,25 @@ class Trainer:
         self.global_rank = rank
 
 
-def test_processes_draw_different_dropout_and_the_same_in_another_run():
+def test_random_numbers_differ_between_processes_and_are_repeatable():
     drawn = {}
     for run in range(2):
         for rank in range(2):
-            torch.manual_seed(5)  # what seed_everything does in every process
+            torch.manual_seed(5)  # as seed_everything does in every process
             random_state.RandomState(5).on_train_start(Trainer(rank), None)
             drawn[run, rank] = torch.rand(4)
     assert torch.equal(drawn[0, 0], drawn[1, 0]) and torch.equal(drawn[0, 1], drawn[1, 1])
     assert not torch.equal(drawn[0, 0], drawn[0, 1])
 
 
-def test_a_process_without_a_sample_to_evaluate_draws_a_copy_that_is_marked():
+def test_a_process_without_a_sample_to_evaluate_uses_a_marked_copy():
     parts = [EpochBatches(2, 4, 0, shuffle=False, rank=rank, world=3) for rank in range(3)]
     assert [part.spare for part in parts] == [False, False, True]
     assert [[draw for batch in part for draw in batch] for part in parts] == [[(0, 0, 0)], [(0, 1, 0)], [(0, 0, 1)]]
     assert [len(part) for part in parts] == [1, 1, 1]
 
 
-def test_scores_without_a_sample_take_part_in_gathering():
+def test_keypoint_scores_are_gathered_from_a_process_without_samples():
     scores = KeypointScores((0.1, 0.1))
     gathered = []
 
@@ -81,7 +81,7 @@ def test_scores_without_a_sample_take_part_in_gathering():
 
 
 @pytest.mark.slow
-def test_two_processes_leave_one_set_of_files_and_validate_a_single_sample(tmp_path):
+def test_two_processes_write_one_set_of_files_and_validate_a_single_sample(tmp_path):
     run = start(
         tmp_path, "task=pose", "logger=wandb", "dataset.length={train: 16, val: 1, test: 4}", "trainer.max_epochs=1", *SMALL, *TWO
     )
@@ -99,32 +99,32 @@ def test_two_processes_leave_one_set_of_files_and_validate_a_single_sample(tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [(), TWO], ids=["one", "two"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_in_where_the_run_stands_and_the_command_that_goes_on(tmp_path, number, code, devices):
+def test_a_signal_prints_the_state_of_the_run_and_the_command_that_resumes_it(tmp_path, number, code, devices):
     command = ("task=cls", "dataset.length={train: 64, val: 8, test: 4}", "trainer.max_epochs=40", *SMALL, *devices)
     run = start(tmp_path, *command, "restart=true")
-    wait_for(run, steps_logged(tmp_path))
+    wait_for(run, checkpoint_written(tmp_path))
     run.send_signal(number)
     _, errors = run.communicate(timeout=120)
     assert run.returncode == code, errors
-    assert "restart" not in errors.partition("Go on with:")[2]  # it would start over
+    assert "restart" not in errors.partition("Resume with:")[2]  # it would start over
     name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-    assert f"Stopped by {name} in epoch " in errors and "Go on with:\n    python " in errors and "Traceback" not in errors
+    assert f"Stopped by {name} in epoch " in errors and "Resume with:\n    python " in errors and "Traceback" not in errors
     (folder,) = (tmp_path / "logs/train/runs").iterdir()
     stopped = json.loads((folder / "stopped.json").read_text())
     state = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     assert state["global_step"] == stopped["steps"] > 0 and len(state["random_states"]) == (2 if devices else 1)
     assert (folder / "curves.png").is_file() and not (folder / "metrics.json").exists()
-    run = start(tmp_path, *command, "trainer.max_time=00:00:00:01")  # as it was typed; not to the end
+    run = start(tmp_path, *command, "trainer.max_time=00:00:00:01")  # the same command; the run does not finish
     out, errors = run.communicate(timeout=120)
     assert f"Resuming from {folder}/checkpoints/last.ckpt" in out, errors
 
 
 @pytest.mark.slow
-def test_a_signal_stops_a_sweep_and_is_no_failed_job(tmp_path):
+def test_a_signal_stops_a_sweep_and_is_not_a_failed_job(tmp_path):
     run = start(
         tmp_path, "-m", "task=cls", "seed=1,2", "dataset.length={train: 64, val: 8, test: 4}", "trainer.max_epochs=40", *SMALL
     )
-    wait_for(run, steps_logged(tmp_path))
+    wait_for(run, checkpoint_written(tmp_path))
     run.send_signal(signal.SIGTERM)
     out, errors = run.communicate(timeout=120)
     assert run.returncode == 143, errors
@@ -132,4 +132,4 @@ def test_a_signal_stops_a_sweep_and_is_no_failed_job(tmp_path):
     assert len(jobs) == 1 and not (jobs[0] / "error.txt").exists()
     table = out[out.index("Sweep ") :]
     assert table.count("stopped") == 1 and "failed" not in table
-    assert f"hydra.run.dir={jobs[0]}" in errors  # the command that goes on with this job
+    assert f"hydra.run.dir={jobs[0]}" in errors  # the command that resumes this job

@@ -1,4 +1,4 @@
-"""A run that was interrupted ends as if it had not been, and nothing that was written is lost."""
+"""An interrupted and resumed run has the results of an uninterrupted one, and files of an earlier run are kept."""
 
 import csv
 import json
@@ -52,18 +52,18 @@ def assert_equal_outcome(one, two):
 
 @pytest.fixture
 def at_call(monkeypatch):
-    """Does something in the n-th call of the task's step, counted from 1."""
+    """Calls an action in the n-th call of evaluate_batch, counted from 1."""
 
     def install(number, action):
         original, count = Classification.evaluate_batch, [0]
 
-        def measure(self, batch):
+        def evaluate_batch(self, batch):
             count[0] += 1
             if count[0] == number:
                 action(self)
             return original(self, batch)
 
-        monkeypatch.setattr(Classification, "evaluate_batch", measure)
+        monkeypatch.setattr(Classification, "evaluate_batch", evaluate_batch)
 
     yield install
 
@@ -81,18 +81,18 @@ def crash(task):
 
 # an epoch has 6 steps of training and 2 of validation
 @pytest.mark.parametrize("call", [9, *(pytest.param(call, marks=pytest.mark.slow) for call in (3, 14, 15, 22))])
-def test_a_crash_anywhere_ends_as_if_there_had_been_none(tmp_path, uninterrupted, at_call, monkeypatch, call):
+def test_a_crashed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, uninterrupted, at_call, monkeypatch, call):
     at_call(call, crash)
     with pytest.raises(RuntimeError):
         train.train_run(config(), RunFolder(tmp_path))
     monkeypatch.undo()
-    if call == 15:  # within a validation: the epoch before it is saved
+    if call == 15:  # in a validation: the epoch before it is saved
         assert last(tmp_path)["global_step"] == 12
     train.train_run(config(), RunFolder(tmp_path))
     assert_equal_outcome(uninterrupted, tmp_path)
 
 
-SIGNALS = [  # signal, the call of the step in which it comes, the step that is saved
+SIGNALS = [  # signal, the call in which it arrives, the saved step
     (signal.SIGTERM, 9, 7),
     (signal.SIGINT, 15, 12),  # in a validation
     *(
@@ -106,7 +106,7 @@ SIGNALS = [  # signal, the call of the step in which it comes, the step that is 
 
 
 @pytest.mark.parametrize(("number", "call", "step"), SIGNALS)
-def test_a_signal_saves_behind_the_step_and_the_run_goes_on_there(
+def test_a_signal_saves_after_the_step_and_the_run_is_resumed_there(
     tmp_path, uninterrupted, at_call, monkeypatch, call, step, number
 ):
     at_call(call, lambda task: os.kill(os.getpid(), number))
@@ -123,7 +123,7 @@ def test_a_signal_saves_behind_the_step_and_the_run_goes_on_there(
 
 
 @pytest.mark.parametrize("call", [9, pytest.param(14, marks=pytest.mark.slow)])
-def test_two_workers_resume_in_the_same_epoch(tmp_path, uninterrupted, at_call, monkeypatch, call):
+def test_a_run_with_two_workers_is_resumed_in_the_same_epoch(tmp_path, uninterrupted, at_call, monkeypatch, call):
     at_call(call, lambda task: os.kill(os.getpid(), signal.SIGTERM))
     workers = config("dataset.num_workers=2")
     with pytest.raises(RunStopped):
@@ -134,7 +134,7 @@ def test_two_workers_resume_in_the_same_epoch(tmp_path, uninterrupted, at_call, 
 
 
 @pytest.mark.slow
-def test_accumulated_gradients_are_finished_before_a_stop(tmp_path, at_call, monkeypatch):
+def test_a_step_with_accumulated_gradients_is_finished_before_a_stop(tmp_path, at_call, monkeypatch):
     accumulate = "trainer.accumulate_grad_batches=4"  # 2 steps an epoch, of 4 and of 2 batches
     whole = tmp_path / "whole"
     whole.mkdir()
@@ -159,7 +159,7 @@ def test_accumulated_gradients_are_finished_before_a_stop(tmp_path, at_call, mon
             assert last(folder)["global_step"] == 1
 
 
-def test_max_steps_within_an_epoch_goes_on_in_it(tmp_path):
+def test_a_run_stopped_by_max_steps_is_resumed_in_the_same_epoch(tmp_path):
     constant = ("schedule=constant",)
     whole, part, longer = (tmp_path / name for name in ("whole", "part", "longer"))
     for folder in (whole, part, longer):
@@ -174,14 +174,14 @@ def test_max_steps_within_an_epoch_goes_on_in_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_stopped_by_max_time_goes_on_when_it_is_given_more(tmp_path, uninterrupted, at_call, monkeypatch):
+def test_a_run_stopped_by_max_time_is_resumed_with_more_time(tmp_path, uninterrupted, at_call, monkeypatch):
     at_call(9, lambda task: setattr(task.trainer, "should_stop", True))  # what Lightning's timer does
     limited = "trainer.max_time=00:00:10:00"
     train.train_run(config(limited), RunFolder(tmp_path))
     monkeypatch.undo()
     assert last(tmp_path)["global_step"] == 7
     before = (tmp_path / "checkpoints" / "last.ckpt").stat().st_mtime_ns
-    train.train_run(config(limited), RunFolder(tmp_path))  # the same time again: it is finished
+    train.train_run(config(limited), RunFolder(tmp_path))  # the same max_time again: the run is finished
     assert (tmp_path / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
     train.train_run(config(), RunFolder(tmp_path))
     first, second = last(uninterrupted), last(tmp_path)
@@ -189,7 +189,7 @@ def test_a_run_stopped_by_max_time_goes_on_when_it_is_given_more(tmp_path, unint
     assert all(torch.equal(value, second["state_dict"][key]) for key, value in first["state_dict"].items())
 
 
-def test_last_is_the_last_also_where_the_metric_only_falls(tmp_path, monkeypatch):
+def test_last_checkpoint_is_the_last_epoch_even_if_the_metric_falls(tmp_path, monkeypatch):
     original = Classification.compute_metrics
 
     def falling(self):
@@ -202,17 +202,17 @@ def test_last_is_the_last_also_where_the_metric_only_falls(tmp_path, monkeypatch
     results = json.loads((tmp_path / "metrics.json").read_text())
     first = next(row for row in rows(tmp_path) if row["val/loss"])
     assert results["checkpoint"].endswith("best.ckpt")
-    assert results["metrics"]["val/loss"] == float(first["val/loss"])  # the result is that of the best
+    assert results["metrics"]["val/loss"] == float(first["val/loss"])  # the results are those of the best checkpoint
 
 
-def test_a_run_that_is_never_validated_has_its_last_weights_evaluated(tmp_path):
+def test_the_last_checkpoint_is_evaluated_if_no_epoch_was_validated(tmp_path):
     train.train_run(config("trainer.check_val_every_n_epoch=5"), RunFolder(tmp_path))
     results = json.loads((tmp_path / "metrics.json").read_text())
     assert last(tmp_path)["global_step"] == 18 and not (tmp_path / "checkpoints" / "best.ckpt").exists()
     assert 0 <= results["metrics"]["val/top1"] <= 1 and results["checkpoint"].endswith("last.ckpt")
 
 
-def test_a_finished_run_is_left_as_it_is(tmp_path, caplog):
+def test_a_finished_run_is_not_changed(tmp_path, caplog):
     caplog.set_level("INFO")
     short = config("trainer.max_epochs=1", "optimized_metric=val/top1")
     value = train.train_run(short, RunFolder(tmp_path))
@@ -222,29 +222,29 @@ def test_a_finished_run_is_left_as_it_is(tmp_path, caplog):
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
 
 
-def test_starting_over_keeps_the_old_folder(tmp_path):
+def test_starting_over_keeps_the_earlier_files(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / ".hydra").mkdir()
     (folder / "metrics.json").write_text("{}")
-    moved = RunFolder(folder).set_aside()
-    assert moved == tmp_path / "run_before_1" and (moved / "metrics.json").is_file()
+    backup = RunFolder(folder).back_up()
+    assert backup == tmp_path / "run_before_1" and (backup / "metrics.json").is_file()
     assert [child.name for child in folder.iterdir()] == [".hydra"]
-    assert RunFolder(folder).set_aside() is None
+    assert RunFolder(folder).back_up() is None
     (folder / "x").write_text("")
-    assert RunFolder(folder).set_aside() == tmp_path / "run_before_2"
+    assert RunFolder(folder).back_up() == tmp_path / "run_before_2"
 
 
 HOLD = "import sys, time; from pathlib import Path; from spine.training.run_folder import RunFolder\n" \
        "with RunFolder(Path(sys.argv[1])).locked(): print('held', flush=True); time.sleep(60)"  # fmt: skip
 
 
-def test_a_lock_keeps_a_second_run_out_and_ends_with_its_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_folder, "SECONDS_TO_WAIT", 0.3)
+def test_a_lock_excludes_a_second_run_and_ends_with_its_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "LOCK_TIMEOUT", 0.3)
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
     with (
-        pytest.raises(InputError, match=rf"Another process \(process {holder.pid} on .*\) is at work in"),
+        pytest.raises(InputError, match=rf"Another process \(process {holder.pid} on .*\) is using"),
         RunFolder(tmp_path).locked(),
     ):
         pass
@@ -254,7 +254,7 @@ def test_a_lock_keeps_a_second_run_out_and_ends_with_its_process(tmp_path, monke
         assert (tmp_path / ".lock").is_file()
 
 
-def test_changed_networks_are_refused_when_a_run_is_resumed(tmp_path, uninterrupted):
+def test_a_changed_network_or_optimizer_cannot_be_resumed(tmp_path, uninterrupted):
     other = composed("task=cls", "backbone=convnext", *SMALL, f"ckpt_path={uninterrupted}/checkpoints/last.ckpt")
     with pytest.raises(InputError, match="was trained with backbone spine.backbones.vit.vit, this run has spine"):
         train.train_run(other, RunFolder(tmp_path))
@@ -264,6 +264,6 @@ def test_changed_networks_are_refused_when_a_run_is_resumed(tmp_path, uninterrup
         train.train_run(config("optimizer.lr=0.01", f"ckpt_path={uninterrupted}/checkpoints/last.ckpt"), RunFolder(tmp_path))
     broken = tmp_path / "broken.ckpt"
     broken.write_bytes((uninterrupted / "checkpoints" / "last.ckpt").read_bytes()[:2000])
-    for path, what in ((broken, "cut short"), (tmp_path / "nothing.ckpt", "There is no checkpoint")):
-        with pytest.raises(InputError, match=what):
+    for path, message in ((broken, "cut short"), (tmp_path / "nothing.ckpt", "There is no checkpoint")):
+        with pytest.raises(InputError, match=message):
             train.train_run(config(f"ckpt_path={path}"), RunFolder(tmp_path / "new"))

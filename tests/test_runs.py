@@ -1,4 +1,4 @@
-"""Whole runs: every backbone under every task trains a step and evaluates, and the command lines do what the README says."""
+"""Complete runs: every backbone trains and evaluates with every task, and the commands work as the README says."""
 
 import json
 import os
@@ -31,13 +31,13 @@ SMALL = (
     "dataset.length={train: 16, val: 6, test: 4}", "dataset.batch_size=4", "dataset.num_workers=0", "trainer.max_epochs=2",
     "trainer.accelerator=cpu", "trainer.precision=32-true",
 )  # fmt: skip
-COLUMNS = [  # of the grid: every task and head that a person would train together
+COLUMNS = [  # of the grid: combinations of task and head that are useful
     (task, head)
     for task in choices("task")
     for head in list(modules("head"))
     if head_class(head).reads == TASKS[task].head_input and (head == "heatmap") == (task == "pose")
 ]
-TRAINED: dict[str, dict[tuple[str, str], str]] = {}  # cells that passed: parameters of the network
+TRAINED: dict[str, dict[tuple[str, str], str]] = {}  # cells that passed, with the number of parameters in millions
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ TRAINED: dict[str, dict[tuple[str, str], str]] = {}  # cells that passed: parame
     [(t, h) if h == TASKS[t].default_head else pytest.param(t, h, marks=pytest.mark.slow) for t, h in COLUMNS],
 )
 @pytest.mark.parametrize("backbone", spine.list_backbones())
-def test_the_grid_trains_a_step_and_evaluates(tmp_path, caplog, backbone, task, head):
+def test_every_combination_trains_a_step_and_evaluates(tmp_path, caplog, backbone, task, head):
     caplog.set_level("INFO")
     config = composed(f"backbone={backbone}", f"task={task}", f"head={head}", *FAST)
     train.train_run(config, RunFolder(tmp_path))
@@ -55,7 +55,7 @@ def test_the_grid_trains_a_step_and_evaluates(tmp_path, caplog, backbone, task, 
 
 
 def test_the_grid_page_is_up_to_date():
-    """docs/grid.md shows the parameters of the networks trained above. SPINE_WRITE_GRID=1 writes the table."""
+    """docs/grid.md has the parameters of the networks trained above. SPINE_WRITE_GRID=1 writes the table."""
     if sum(map(len, TRAINED.values())) < len(COLUMNS) * len(spine.list_backbones()):
         pytest.skip("not every cell was run in this session")
     lines = ["| | " + " | ".join(f"{task} `{head}`" for task, head in COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
@@ -65,12 +65,12 @@ def test_the_grid_page_is_up_to_date():
     table = "".join(f"{line}\n" for line in lines)
     page = ROOT / "docs" / "grid.md"
     before, start, rest = page.read_text().partition("<!-- grid -->\n")
-    shown, end, after = rest.partition("<!-- /grid -->")
+    written, end, after = rest.partition("<!-- /grid -->")
     assert start and end
     if os.environ.get("SPINE_WRITE_GRID"):
         page.write_text(f"{before}{start}{table}{end}{after}")
     else:
-        assert shown == table
+        assert written == table
 
 
 def call(script, *arguments, folder, ok=True):
@@ -88,7 +88,7 @@ def call(script, *arguments, folder, ok=True):
 @pytest.mark.parametrize(
     "task", ["seg", *(pytest.param(task, marks=pytest.mark.slow) for task in choices("task") if task != "seg")]
 )
-def test_a_run_leaves_everything_and_eval_repeats_its_digits(tmp_path, task):
+def test_a_run_writes_all_files_and_eval_repeats_its_metrics(tmp_path, task):
     done = call("train.py", f"task={task}", "logger=all", *SMALL, folder=tmp_path)
     (folder,) = (tmp_path / "logs/train/runs").iterdir()
     assert f"Run folder: {folder}" in done.stdout and "Results after" in done.stdout
@@ -103,8 +103,8 @@ def test_a_run_leaves_everything_and_eval_repeats_its_digits(tmp_path, task):
     ):
         assert (folder / name).is_file(), name
     assert list((folder / "tensorboard").glob("events*")) and list((folder / "wandb").glob("offline-run*"))
-    pictures = list((folder / "figures").glob("*.png"))
-    assert pictures and all(cv2.imread(str(path)).std() > 5 for path in pictures)
+    figures = list((folder / "figures").glob("*.png"))
+    assert figures and all(cv2.imread(str(path)).std() > 5 for path in figures)
     trained = json.loads((folder / "metrics.json").read_text())
     state = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
     assert state["config"]["image_size"] == [64, 64]
@@ -116,7 +116,7 @@ def test_a_run_leaves_everything_and_eval_repeats_its_digits(tmp_path, task):
 
 
 @pytest.mark.slow
-def test_eval_takes_overrides_and_refuses_typos(tmp_path):
+def test_eval_accepts_overrides_and_rejects_typos(tmp_path):
     call("train.py", "task=cls", *SMALL, folder=tmp_path)
     (checkpoint,) = tmp_path.glob("logs/train/runs/*/checkpoints/best.ckpt")
     done = call("eval.py", f"ckpt_path={checkpoint}", "split=test", "dataset.length.test=8", folder=tmp_path)
@@ -132,7 +132,7 @@ def test_eval_takes_overrides_and_refuses_typos(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sweep_runs_on_past_a_bad_job_and_ends_with_one_table(tmp_path):
+def test_a_sweep_continues_after_a_failed_job_and_ends_with_one_table(tmp_path):
     arguments = (
         "-m",
         "backbone=convnext,mobilenet_v2",
@@ -151,7 +151,7 @@ def test_a_sweep_runs_on_past_a_bad_job_and_ends_with_one_table(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
-def test_the_same_seed_gives_the_same_weights_for_any_number_of_workers(tmp_path, precision):
+def test_the_weights_do_not_depend_on_the_number_of_workers(tmp_path, precision):
     states = []
     for workers in (0, 1, 2):
         config = composed(
@@ -166,7 +166,7 @@ def test_the_same_seed_gives_the_same_weights_for_any_number_of_workers(tmp_path
         assert all(torch.equal(value, other[key]) for key, value in states[0].items())
 
 
-def test_a_checkpoint_of_other_classes_is_refused(tmp_path):
+def test_a_checkpoint_with_other_classes_is_rejected(tmp_path):
     train.train_run(composed("task=cls", *SMALL, "trainer.max_epochs=1"), RunFolder(tmp_path))
     checkpoint = tmp_path / "checkpoints" / "best.ckpt"
     for split in ("train", "val"):
@@ -182,14 +182,14 @@ def test_a_checkpoint_of_other_classes_is_refused(tmp_path):
         building.build_run(complete(config), "val")
 
 
-def test_a_broken_picture_in_a_worker_ends_in_one_sentence(tmp_path):
+def test_a_broken_image_in_a_worker_is_reported_with_a_message(tmp_path):
     for split in ("train", "val"):
         for name in "ab":
             folder = tmp_path / "data" / split / name
             folder.mkdir(parents=True)
             for i in range(4):
                 cv2.imwrite(str(folder / f"{i}.png"), np.full((64, 64, 3), 60 * i, np.uint8))
-    (tmp_path / "data/train/a/2.png").write_bytes(b"no picture")
+    (tmp_path / "data/train/a/2.png").write_bytes(b"not an image")
     done = call(
         "train.py", "task=cls", "dataset=image_folder", f"dataset.root={tmp_path}/data", "image_size=[64,64]", "dataset.batch_size=4",
         "dataset.num_workers=1", "trainer.accelerator=cpu", folder=tmp_path, ok=False,
@@ -200,7 +200,7 @@ def test_a_broken_picture_in_a_worker_ends_in_one_sentence(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_and_evaluate_the_whole_split(tmp_path):
-    """22 validation pictures on two processes; evaluated again on one, best.ckpt gives the same metrics."""
+    """22 validation images on two processes. Evaluated on one process, best.ckpt has the same metrics."""
     sizes = ("dataset.length={train: 32, val: 22, test: 4}", *SMALL[1:])
     done = call("train.py", "task=seg", *sizes, "trainer.devices=2", "trainer.strategy=ddp", folder=tmp_path)
     assert "sync_dist" not in done.stderr
@@ -213,7 +213,7 @@ def test_two_processes_train_and_evaluate_the_whole_split(tmp_path):
 
 
 @pytest.mark.slow
-def test_training_goes_on_from_a_checkpoint(tmp_path):
+def test_training_continues_from_a_checkpoint(tmp_path):
     call("train.py", "task=cls", *SMALL, folder=tmp_path)
     (checkpoint,) = tmp_path.glob("logs/train/runs/*/checkpoints/last.ckpt")
     done = call("train.py", "task=cls", *SMALL, "trainer.max_epochs=3", f"ckpt_path={checkpoint}", folder=tmp_path)
@@ -221,12 +221,12 @@ def test_training_goes_on_from_a_checkpoint(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_trained_model_is_written_as_others_publish_it(tmp_path):
+def test_a_trained_model_is_exported_in_the_layouts_of_publishers(tmp_path):
     call("train.py", "task=cls", "backbone=swin", *SMALL, "trainer.max_epochs=1", folder=tmp_path)
     (checkpoint,) = (tmp_path / "logs/train/runs").glob("*/checkpoints/best.ckpt")
     state = torch.load(checkpoint, weights_only=True)["state_dict"]
     image = torch.randn(2, 3, 64, 64)
-    answers = []
+    outputs = []
     for publisher in ("safetensors", "official", "timm", "hf", "openmmlab"):
         done = call(
             "export.py", f"ckpt_path={checkpoint}", f"format={publisher}", f"out={publisher}.safetensors", folder=tmp_path
@@ -235,12 +235,11 @@ def test_a_trained_model_is_written_as_others_publish_it(tmp_path):
         classes = state["model.head.linear.bias"].numel()
         net = spine.create_model("swin", weights=tmp_path / f"{publisher}.safetensors", num_outputs=classes)
         assert torch.equal(net.head.linear.weight, state["model.head.linear.weight"])
-        answers.append(net.eval()(image))
+        outputs.append(net.eval()(image))
         with safe_open(tmp_path / f"{publisher}.safetensors", "pt") as file:
             assert file.metadata() == file.metadata() | {"backbone": "swin", "variant": "micro", "image_size": "[64, 64]"}
-    assert all(
-        torch.allclose(answer, answers[0], atol=1e-5) for answer in answers
-    )  # hf's epsilon of norms is said, and stays its own
+    # atol: the network of hf has another epsilon in its norms, which the command reports
+    assert all(torch.allclose(output, outputs[0], atol=1e-5) for output in outputs)
     done = call("export.py", f"ckpt_path={checkpoint}", "format=tim", "out=a.pth", folder=tmp_path, ok=False)
     assert "This backbone cannot be written as 'tim'. Did you mean 'timm'?" in done.stderr
     done = call("export.py", f"ckpt_path={checkpoint}", "format=torchvision", "out=a.pth", folder=tmp_path, ok=False)
@@ -248,7 +247,7 @@ def test_a_trained_model_is_written_as_others_publish_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_weights_of_a_run_start_another_task(tmp_path):
+def test_weights_of_a_run_are_used_for_another_task(tmp_path):
     call("train.py", "task=mae", "backbone=vit", *SMALL, "trainer.max_epochs=1", folder=tmp_path)
     (checkpoint,) = tmp_path.glob("logs/train/runs/*/checkpoints/best.ckpt")
     done = call(
@@ -266,7 +265,7 @@ def test_weights_of_a_run_start_another_task(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", choices("task"))
 def test_every_task_overfits_eight_images(tmp_path, task):
-    """With the same eight images for training and validation, unaugmented, the score ends near its best."""
+    """With the same eight images for training and validation and without augmentation, the score is close to its maximum."""
     config = composed(
         f"task={task}", "backbone=hrnet", "dataset.length={train: 8, val: 8, test: 8}", "dataset.batch_size=8", "dataset.num_workers=0",
         "trainer.max_epochs=150", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.check_val_every_n_epoch=150",
@@ -277,19 +276,19 @@ def test_every_task_overfits_eight_images(tmp_path, task):
         config["augment"]["train"] = config["augment"]["eval"]
     run = building.build_run(complete(config))
     config, module, data = run.config, run.task, run.data
-    data.split("val").key = data.split("train").key  # the same pictures
+    data.split("val").key = data.split("train").key  # the same images
     trainer = building.build_trainer(config, tmp_path, module)
     trainer.fit(module, data)
     metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
     if task == "mae":
-        assert metrics["train/loss"] < 0.25  # of a variance of one
+        assert metrics["train/loss"] < 0.25  # the variance of the target is one
     else:
         assert metrics[module.monitor] > {"cls": 0.99, "seg": 0.8, "pose": 0.6}[task], metrics
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # two minutes on two idle cores; another test runs beside it, with coverage
-def test_the_bare_command_reaches_its_promise(tmp_path):
+@pytest.mark.timeout(1800)  # two minutes on two idle cores, but another test may run at the same time, with coverage
+def test_the_command_of_the_readme_reaches_its_miou(tmp_path):
     """README: a ConvNeXt with a segmentation head on the embedded data set, val/mIoU >= 0.80."""
     call("train.py", "backbone=convnext", "task=seg", "trainer.accelerator=cpu", folder=tmp_path)
     (path,) = tmp_path.glob("logs/train/runs/*/metrics.json")
@@ -297,7 +296,7 @@ def test_the_bare_command_reaches_its_promise(tmp_path):
 
 
 @pytest.mark.slow
-def test_compiling_changes_no_key(tmp_path):
+def test_compiling_does_not_change_the_state_dict_keys(tmp_path):
     config = composed("task=cls", "compile=true", *FAST)
     module = building.build_run(complete(config)).task
     plain = building.build_run(complete(composed("task=cls", *FAST))).task
@@ -305,7 +304,7 @@ def test_compiling_changes_no_key(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_same_command_prints_the_results_and_restart_trains_anew(tmp_path):
+def test_a_finished_run_prints_its_results_and_restart_trains_again(tmp_path):
     command = ("task=cls", *SMALL, "trainer.max_epochs=1")
     call("train.py", *command, folder=tmp_path)
     (folder,) = (tmp_path / "logs/train/runs").iterdir()
@@ -314,7 +313,7 @@ def test_the_same_command_prints_the_results_and_restart_trains_anew(tmp_path):
     assert "This run is finished; nothing was done." in done.stdout and "Results after" in done.stdout
     assert (folder / "checkpoints/best.ckpt").stat() == best
     done = call("train.py", *command, "restart=true", folder=tmp_path)
-    moved = folder.with_name(f"{folder.name}_before_1")
-    assert f"Starting over; the earlier run was moved to {moved}" in done.stdout
-    assert (moved / "checkpoints/best.ckpt").stat().st_mtime_ns == best.st_mtime_ns
+    backup = folder.with_name(f"{folder.name}_before_1")
+    assert f"Starting over; the earlier run was moved to {backup}" in done.stdout
+    assert (backup / "checkpoints/best.ckpt").stat().st_mtime_ns == best.st_mtime_ns
     assert (folder / "metrics.json").is_file() and "epoch 1/1" in (folder / "train.log").read_text()

@@ -1,4 +1,4 @@
-"""What happens around the steps of a training: broken numbers, full disks, logs, memory."""
+"""Robustness of training: values that are not finite, full disks, logs, memory."""
 
 import csv
 import json
@@ -13,10 +13,11 @@ from test_configs import composed
 from spine import console
 from spine.commands import train
 from spine.errors import InputError
+from spine.reporting.provenance import provenance
 from spine.training import checkpoints, progress, random_state
 from spine.training.figures import PredictionFigures
 from spine.training.loggers.metrics_file import MetricsFile
-from spine.training.run_folder import RunFolder, provenance
+from spine.training.run_folder import RunFolder
 
 SMALL = (
     "dataset.length={train: 16, val: 8, test: 4}", "dataset.batch_size=4", "trainer.max_epochs=2", "trainer.accelerator=cpu",
@@ -24,7 +25,7 @@ SMALL = (
 )  # fmt: skip
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_in_one_sentence(tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_message(tmp_path):
     config = composed(*SMALL, "optimizer.lr=1e30", "trainer.gradient_clip_val=null", "schedule=constant")
     with pytest.raises(
         InputError, match=r"loss is not finite \(in step \d+, epoch 1, learning rate 1e\+30\).*Try a lower optimizer.lr"
@@ -34,16 +35,16 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_sentence(tmp_path):
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_checkpoints_written_before_a_nan_are_kept(tmp_path, monkeypatch):
+def test_checkpoints_before_a_nan_loss_are_kept(tmp_path, monkeypatch):
     from spine.tasks.cls.task import Classification
 
     original = Classification.evaluate_batch
 
-    def measure(self, batch):
+    def evaluate_batch(self, batch):
         loss, output = original(self, batch)
         return (loss * float("nan"), output) if self.training and self.current_epoch == 1 else (loss, output)
 
-    monkeypatch.setattr(Classification, "evaluate_batch", measure)
+    monkeypatch.setattr(Classification, "evaluate_batch", evaluate_batch)
     with pytest.raises(InputError, match="in step 5, epoch 2"):
         train.train_run(composed(*SMALL), RunFolder(tmp_path))
     for name in ("best", "last"):
@@ -58,7 +59,7 @@ def test_a_metric_that_is_not_finite_is_never_the_best(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("inline_container.cc: write failed")])
-def test_a_checkpoint_that_cannot_be_written_leaves_the_previous_one(tmp_path, monkeypatch, error):
+def test_a_failed_write_keeps_the_previous_checkpoint(tmp_path, monkeypatch, error):
     path = tmp_path / "last.ckpt"
     writer = checkpoints.AtomicCheckpointIO()
     writer.save_checkpoint({"a": 1}, path)
@@ -74,7 +75,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_previous_one(tmp_path, m
     assert [child.name for child in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_steps_are_logged_and_a_pipe_gets_lines_within_an_epoch(tmp_path, caplog, monkeypatch):
+def test_steps_are_logged_and_lines_are_printed_within_an_epoch(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     caplog.set_level(logging.INFO)
     train.train_run(composed(*SMALL, "trainer.log_every_n_steps=2"), RunFolder(tmp_path))
@@ -85,8 +86,8 @@ def test_steps_are_logged_and_a_pipe_gets_lines_within_an_epoch(tmp_path, caplog
     for row in steps:
         assert all(np.isfinite(float(row[f"train/{name}"])) for name in ("lr", "grad_norm", "images_per_s"))
         assert 0 <= float(row["train/data_wait"]) <= 1
-    assert float(steps[0]["train/lr"]) > float(steps[-1]["train/lr"]) > 0  # the rate that the step was made with
-    assert sum(bool(row["val/top1"]) for row in rows) == 2  # the sanity check is no result
+    assert float(steps[0]["train/lr"]) > float(steps[-1]["train/lr"]) > 0  # the learning rate of the step
+    assert sum(bool(row["val/top1"]) for row in rows) == 2  # the sanity check is not logged
     lines = [record.getMessage() for record in caplog.records]
     (line,) = [line for line in lines if line.startswith("epoch 1/2  step 2/4  loss ")]
     assert (
@@ -97,13 +98,13 @@ def test_steps_are_logged_and_a_pipe_gets_lines_within_an_epoch(tmp_path, caplog
     assert len(starts) == 1 and starts[0]["versions"]["torch"] == torch.__version__
 
 
-def test_provenance_names_commit_command_and_versions():
-    found = provenance()
-    assert found["command"].startswith("python ") and found["versions"]["python"].startswith("3.")
-    assert found["commit"] is None or len(found["commit"]) == 40
+def test_provenance_has_commit_command_and_versions():
+    record = provenance()
+    assert record["command"].startswith("python ") and record["versions"]["python"].startswith("3.")
+    assert record["commit"] is None or len(record["commit"]) == 40
 
 
-def test_metrics_file_goes_on_with_the_rows_of_a_checkpoint(tmp_path):
+def test_metrics_file_keeps_the_rows_of_a_checkpoint(tmp_path):
     path = tmp_path / "metrics.csv"
     first = MetricsFile(path)
     first.log_metrics({"a": 1.0}, step=0)
@@ -112,16 +113,16 @@ def test_metrics_file_goes_on_with_the_rows_of_a_checkpoint(tmp_path):
     first.log_metrics({"a": 3.0}, step=2)
     first.save()
     assert path.read_text().splitlines() == ["a,step,b", "1.0,0,", ",1,2.0", "3.0,2,"]
-    resumed = MetricsFile(path, keep=2)
+    resumed = MetricsFile(path, keep_rows=2)
     assert resumed.rows == 2
     resumed.log_metrics({"a": 4.0}, step=2)
     resumed.finalize("success")
     assert path.read_text().splitlines() == ["a,step,b", "1.0,0,", ",1,2.0", "4.0,2,"]
     MetricsFile(path)
-    assert not path.exists()  # a run that starts anew
+    assert not path.exists()  # a new run
 
 
-def test_random_state_comes_back_after_weights_only_loading(tmp_path):
+def test_random_state_is_restored_after_weights_only_loading(tmp_path):
     state = random_state.capture()
     drawn = torch.rand(3), np.random.rand(3)
     torch.save(state, tmp_path / "state.pt")
@@ -130,28 +131,28 @@ def test_random_state_comes_back_after_weights_only_loading(tmp_path):
     assert torch.equal(torch.rand(3), drawn[0]) and np.array_equal(np.random.rand(3), drawn[1])
 
 
-def test_pictures_keep_copies_of_the_samples_and_not_the_batches(tmp_path):
+def test_figures_hold_copies_of_the_samples_and_not_the_batches(tmp_path):
     class Trainer:
         num_val_batches = (4,)
 
         class state:  # noqa: N801
             fn = "validate"
 
-    pictures = PredictionFigures(str(tmp_path), [0.5] * 3, [0.2] * 3)
+    figures = PredictionFigures(str(tmp_path), [0.5] * 3, [0.2] * 3)
     batch = {"image": torch.zeros(16, 3, 32, 32), "label": torch.zeros(16)}
     outputs = torch.zeros(16, 10)
-    pictures.on_validation_batch_end(Trainer(), None, outputs, batch, 0)
-    ((samples, kept),) = pictures.kept
-    for tensor in (*samples.values(), kept):
+    figures.on_validation_batch_end(Trainer(), None, outputs, batch, 0)
+    ((inputs, output),) = figures.samples
+    for tensor in (*inputs.values(), output):
         assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
         assert len(tensor) == 2
 
 
-def test_the_log_of_a_run_holds_messages_warnings_and_the_trace_of_a_failure(tmp_path):
+def test_the_log_file_has_messages_warnings_and_the_traceback_of_an_error(tmp_path):
     path = tmp_path / "train.log"
     logging.captureWarnings(True)
     try:
-        with pytest.raises(ZeroDivisionError), console.kept_in(path):
+        with pytest.raises(ZeroDivisionError), console.log_to_file(path):
             logging.getLogger("spine.x").warning("look here")
             warnings.warn("and here", stacklevel=1)
             1 / 0  # noqa: B018
@@ -161,7 +162,7 @@ def test_the_log_of_a_run_holds_messages_warnings_and_the_trace_of_a_failure(tmp
     assert "look here" in text and "and here" in text and "Traceback" in text and "ZeroDivisionError" in text
 
 
-def test_a_failed_job_of_a_sweep_releases_what_its_frames_held():
+def test_a_failed_job_of_a_sweep_frees_the_memory_of_its_frames():
     import weakref
 
     from hydra.core.utils import JobReturn, JobStatus
@@ -171,11 +172,11 @@ def test_a_failed_job_of_a_sweep_releases_what_its_frames_held():
     class Large:
         pass
 
-    job, held = JobReturn(), []
+    job, references = JobReturn(), []
 
     def fails():
         tensors = Large()
-        held.append(weakref.ref(tensors))
+        references.append(weakref.ref(tensors))
         try:
             raise ValueError("inner")
         except ValueError as error:
@@ -185,6 +186,6 @@ def test_a_failed_job_of_a_sweep_releases_what_its_frames_held():
         fails()
     except InputError as error:
         job.return_value, job.status = error, JobStatus.FAILED
-    assert held[0]() is not None  # Hydra keeps the error to the end of the sweep
+    assert references[0]() is not None  # Hydra keeps the error until the end of the sweep
     SweepTable().on_job_end(None, job)
-    assert held[0]() is None and str(job._return_value) == "outer"
+    assert references[0]() is None and str(job._return_value) == "outer"

@@ -1,4 +1,4 @@
-"""Messages of a run: to the screen, and with full traces of failures into the run folder."""
+"""Messages of a run: on the screen, and in the log file of the run together with the traceback of an error."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SPINE = logging.getLogger("spine")
-LINE = "[%(asctime)s] [%(levelname)s] %(message)s"
+SPINE_LOGGER = logging.getLogger("spine")
+FILE_FORMAT = "[%(asctime)s] [%(levelname)s] %(message)s"
 
 
 class ScreenHandler(logging.Handler):
-    """Prints messages to what is standard output now: a progress bar puts its own stream in that place while it is drawn."""
+    """Prints messages to the current sys.stdout or sys.stderr, which a progress bar replaces while it is drawn."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Prints one message; warnings and errors to standard error."""
+        """Prints one message. Warnings and errors go to standard error."""
         stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
         print(self.format(record), file=stream, flush=True)
 
 
 def process_rank() -> int:
-    """The rank of this process before torch.distributed knows it: as torchrun, SLURM or Lightning's launcher set it."""
+    """Returns the rank of this process from the environment of torchrun, SLURM or Lightning's launcher.
+
+    It is available before torch.distributed is initialized.
+    """
     for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])
@@ -31,36 +34,42 @@ def process_rank() -> int:
 
 
 def show_messages() -> None:
-    """Shows what the library logs: everything from INFO on of the first process, warnings of the others."""
-    if not SPINE.handlers:
-        SPINE.addHandler(ScreenHandler())
-    SPINE.setLevel(logging.INFO if process_rank() == 0 else logging.WARNING)
-    SPINE.propagate = False
+    """Prints the messages of spine's loggers: from level INFO in the first process, from WARNING in the others."""
+    if not SPINE_LOGGER.handlers:
+        SPINE_LOGGER.addHandler(ScreenHandler())
+    SPINE_LOGGER.setLevel(logging.INFO if process_rank() == 0 else logging.WARNING)
+    SPINE_LOGGER.propagate = False
     logging.captureWarnings(True)
 
 
 @contextmanager
-def kept_in(path: Path) -> Iterator[None]:
-    """Appends all messages and warnings to the file at `path`, and the full trace of an error that leaves the block."""
+def log_to_file(path: Path) -> Iterator[None]:
+    """Appends all messages and warnings to a file, and the traceback of an error that leaves the block. Rank 0 only."""
     if process_rank() > 0:
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter(LINE))
-    loggers = (SPINE, logging.getLogger())  # spine's messages do not reach the root logger, warnings of libraries do
+    handler.setFormatter(logging.Formatter(FILE_FORMAT))
+    loggers = (
+        SPINE_LOGGER,
+        logging.getLogger(),
+    )  # spine's logger does not propagate; the root logger gets the warnings of libraries
     for logger in loggers:
         logger.addHandler(handler)
     try:
         yield
     except BaseException as error:
         if not isinstance(error, SystemExit):
-            record = logging.LogRecord(
-                "spine", logging.ERROR, __file__, 0, "The run failed.", None, (type(error), error, error.__traceback__)
-            )
-            handler.handle(record)
+            handler.handle(_failure_record(error))
         raise
     finally:
         for logger in loggers:
             logger.removeHandler(handler)
         handler.close()
+
+
+def _failure_record(error: BaseException) -> logging.LogRecord:
+    """Returns a log record with the traceback of `error`, for the file only: the command prints the message itself."""
+    trace = (type(error), error, error.__traceback__)
+    return logging.LogRecord("spine", logging.ERROR, __file__, 0, "The run failed.", None, trace)

@@ -1,4 +1,4 @@
-"""Errors that are told to a person without a stack trace, and the words they use."""
+"""Errors that users see as a message without a traceback."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """Something a person gave does not fit. The message says what was seen, what is allowed and what to do, in one short paragraph."""
+    """A mistake in the user's input. In one short paragraph, the message gives the value, the allowed values and what to do."""
 
 
 def nearest(word: str, choices: list[str], prefix: str = "") -> str:
-    """A question with the nearest of the choices, put behind `prefix`; nothing where none is near."""
+    """Returns the question " Did you mean '<prefix><choice>'?" with the closest choice, or an empty string if none is close."""
     close = get_close_matches(word, choices, n=1, cutoff=0.5)
     return f" Did you mean '{prefix}{close[0]}'?" if close else ""
 
 
 class RunStopped(SystemExit):
-    """A signal ended the run. A SystemExit, so that neither Lightning nor a sweep of Hydra takes it for a failure."""
+    """A signal ended the run. A SystemExit, so that neither Lightning nor a sweep of Hydra treats it as a failure."""
 
     def __init__(self, signal_number: int, message: str | None = None):
-        """`message`: where the run stands and how it goes on, for the user; by default only which signal came."""
+        """`message`: for the user, where the run stopped and how to resume it. By default it only names the signal."""
         super().__init__(128 + signal_number)
         self.signal_number = signal_number
         name = "Ctrl-C" if signal_number == signal.SIGINT else signal.Signals(signal_number).name
         self.message = message or f"Stopped by {name}"
 
 
-def stop_behind(error: BaseException | None) -> RunStopped | None:
-    """The RunStopped that `error` is, or that it came up in the handling of: Lightning's clean-up may fail where it is interrupted."""
+def find_stop(error: BaseException | None) -> RunStopped | None:
+    """Returns the RunStopped among an error and its causes, or None.
+
+    Lightning's cleanup may fail when it is interrupted. Its error then has the RunStopped as its context.
+    """
     while error is not None and not isinstance(error, RunStopped):
         error = error.__cause__ or error.__context__
     return error

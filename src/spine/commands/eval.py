@@ -17,10 +17,10 @@ from spine.checkpoints.run_checkpoint import read_checkpoint
 from spine.config.checks import prepare
 from spine.config.command_line import run_command
 from spine.config.instantiate import target_of
-from spine.config.resolving import plain
-from spine.config.schemas import Config
+from spine.config.resolving import to_plain
 from spine.config.untrusted import strip_untrusted
-from spine.errors import InputError, RunStopped, stop_behind
+from spine.errors import InputError, RunStopped, find_stop
+from spine.option_types import Config
 from spine.reporting.tables import print_results
 from spine.training.run_folder import RunFolder, without_nan
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# of the training run only the precision is taken over: how it was limited and where it ran says nothing about an evaluation
+# Only the precision of the training run is kept: its limits and devices do not apply to an evaluation.
 TRAINER = {
     "max_epochs": 1, "max_time": None, "accelerator": "auto", "devices": 1, "strategy": "auto", "gradient_clip_val": None,
     "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "num_sanity_val_steps": 0, "limit_train_batches": 1.0,
     "limit_val_batches": 1.0, "fast_dev_run": False, "deterministic": False, "log_every_n_steps": 50,
 }  # fmt: skip
 
-HELP = {"--help", "-h", "--hydra-help", "--version"}  # answered by Hydra, without a checkpoint
+HELP = {"--help", "-h", "--hydra-help", "--version"}  # Hydra handles these; they need no checkpoint
 
 
 def main() -> None:
@@ -45,9 +45,9 @@ def main() -> None:
 
 
 def checkpoint_config(path: str) -> Config:
-    """The configuration that a checkpoint carries, with its interpolations, without what is not to be trusted.
+    """Returns the configuration in a checkpoint, with its interpolations and without untrusted parts.
 
-    InputError where the file is no checkpoint of spine, or where its configuration names what it must not.
+    Raises InputError if the file is not a checkpoint of spine, or if its configuration names parts that are not allowed.
     """
     state = read_checkpoint(path)
     config = strip_untrusted(state.get("config_source") or state["config"])
@@ -59,7 +59,7 @@ def checkpoint_config(path: str) -> Config:
 
 
 def register_checkpoint(arguments: list[str]) -> None:
-    """Makes the configuration inside ckpt_path=... the base that eval.yaml is composed on, so that overrides are checked against it."""
+    """Registers the configuration of ckpt_path=... with Hydra, as the base of eval.yaml. Overrides are checked against it."""
     from hydra.core.config_store import ConfigStore
 
     paths = [argument.split("=", 1)[1] for argument in arguments if argument.startswith("ckpt_path=")]
@@ -73,24 +73,25 @@ def register_checkpoint(arguments: list[str]) -> None:
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
-    """Evaluates a checkpoint on a split; prints its metrics, writes metrics.json and pictures."""
+    """Evaluates a checkpoint on a split. Prints the metrics, and writes metrics.json and figures."""
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
-    with console.kept_in(folder.path / "eval.log"):
+    with console.log_to_file(folder.path / "eval.log"):
         try:
-            return _evaluate(plain(cfg), folder)
+            return evaluate_config(to_plain(cfg), folder)
         except BaseException as error:
-            if (stop := stop_behind(error)) is None:
+            if (stop := find_stop(error)) is None:
                 raise
-            raise RunStopped(stop.signal_number, f"{stop.message} while evaluating; no result was written.") from None
+            raise RunStopped(stop.signal_number, f"{stop.message} during the evaluation; no result was written.") from None
 
 
-def _evaluate(config: Config, folder: RunFolder) -> dict[str, float]:
+def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
+    """Evaluates the checkpoint of a plain configuration of eval.yaml in `folder`. Returns metric values by name."""
     start = time.perf_counter()
     checkpoint, split = config.pop("ckpt_path"), config.pop("split")
-    config["backbone"]["weights"] = None  # everything comes from the checkpoint
+    config["backbone"]["weights"] = None  # all weights are in the checkpoint
     labels = saved_labels(checkpoint)
     if labels is not None:
-        name_classes(config, labels)
+        use_saved_classes(config, labels)
     config = prepare(config)
     import pytorch_lightning as pl
 
@@ -101,11 +102,10 @@ def _evaluate(config: Config, folder: RunFolder) -> dict[str, float]:
     silence_libraries()
     pl.seed_everything(config["seed"], verbose=False)
     run = build_run(config, split, labels)
-    task = run.task
-    trainer = build_trainer(run.config, folder.path, task)
-    values = evaluate_checkpoint(trainer, task, run.data, split, checkpoint)
+    trainer = build_trainer(run.config, folder.path, run.task)
+    values = evaluate_checkpoint(trainer, run.task, run.data, split, checkpoint)
     if trainer.is_global_zero:
-        monitor, seconds = task.monitor.replace("val/", f"{split}/"), time.perf_counter() - start
+        monitor, seconds = run.task.monitor.replace("val/", f"{split}/"), time.perf_counter() - start
         content = {
             "metrics": without_nan(values),
             "monitor": monitor,
@@ -120,16 +120,19 @@ def _evaluate(config: Config, folder: RunFolder) -> dict[str, float]:
 
 
 def saved_labels(checkpoint: str) -> Labels | None:
-    """Names of classes, mask classes and keypoints in a checkpoint; None in one that was written before they were kept."""
+    """Returns the names of classes, mask classes and keypoints in a checkpoint, or None if an older version wrote it without them."""
     from spine.interfaces import Labels
 
     saved = read_checkpoint(checkpoint).get("labels")
     return Labels.from_dict(saved) if saved else None
 
 
-def name_classes(config: Config, labels: Labels) -> None:
-    """Lets a data set that finds its classes in the training split take them from the checkpoint: the split may be absent."""
+def use_saved_classes(config: Config, labels: Labels) -> None:
+    """Sets dataset.classes to the classes of the checkpoint if the data set would read them from the training split.
+
+    The training split may be missing.
+    """
     dataset = config["dataset"]
-    takes = inspect.signature(target_of("dataset", dataset).__init__).parameters
-    if "classes" in takes and labels.classes and dataset.get("classes") is None:
+    parameters = inspect.signature(target_of("dataset", dataset).__init__).parameters
+    if "classes" in parameters and labels.classes and dataset.get("classes") is None:
         dataset["classes"] = list(labels.classes)

@@ -15,7 +15,7 @@ from spine.components import backbone_builder, component_name, defaults
 from spine.config.checks import check_network_options
 from spine.config.command_line import run_command
 from spine.config.places import check_targets
-from spine.config.resolving import plain
+from spine.config.resolving import to_plain
 from spine.config.schemas import Config
 from spine.config.values import check_values
 
@@ -29,7 +29,7 @@ def main() -> None:
 
 def export(cfg: DictConfig) -> None:
     """Writes the weights of a checkpoint under the names of a publisher, or spine's own."""
-    config = plain(cfg)
+    config = to_plain(cfg)
     checkpoint, publisher, out = config.pop("ckpt_path"), config.pop("format"), config.pop("out")
     config["backbone"]["weights"] = None
     check_targets(config)  # data and devices are those of the training; neither is needed here

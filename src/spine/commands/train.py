@@ -1,4 +1,4 @@
-"""Trains one run, or goes on with it."""
+"""Trains a run, or resumes it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from spine.components import component_name
 from spine.config import messages
 from spine.config.checks import prepare
 from spine.config.command_line import run_command
-from spine.config.resolving import plain
+from spine.config.resolving import to_plain
 from spine.config.resume import changed_on_resume
-from spine.config.schemas import Config
 from spine.config.source import keep_interpolations
-from spine.errors import InputError, RunStopped, stop_behind
+from spine.errors import InputError, RunStopped, find_stop
+from spine.option_types import Config
+from spine.reporting.provenance import shell_command
 from spine.reporting.tables import print_results
-from spine.training.run_folder import RunFolder, command, without_nan
+from spine.training.run_folder import RunFolder, StopReport, TrainingResults, without_nan
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
     from spine.config.building import Run
-    from spine.tasks.base import Task
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +43,19 @@ def main() -> None:
 
 
 def train(cfg: DictConfig) -> float | None:
-    """Trains one run; returns the value of optimized_metric, for sweepers. In its folder: metrics, curves, pictures, checkpoints.
+    """Trains one run and returns the value of optimized_metric, for sweepers. Writes metrics, curves, figures and checkpoints.
 
-    A finished run prints its results; an unfinished one goes on from its last checkpoint; `restart=true` starts over.
+    For a finished run, prints its results. An unfinished run is resumed from its last checkpoint. `restart=true` starts over.
     """
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     source: Config = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
     with folder.locked():
-        if cfg.restart and console.process_rank() == 0 and (beside := folder.set_aside()) is not None:
-            log.info("Starting over; the earlier run was moved to %s", beside)
-        with console.kept_in(folder.path / "train.log"):
+        if cfg.restart and console.process_rank() == 0 and (backup := folder.back_up()) is not None:
+            log.info("Starting over; the earlier run was moved to %s", backup)
+        with console.log_to_file(folder.path / "train.log"):
             folder.error.unlink(missing_ok=True)
             try:
-                return train_run(plain(cfg), folder, source)
+                return train_run(to_plain(cfg), folder, source)
             except Exception as error:
                 reason = messages.user_message(error) or f"{type(error).__name__}: {error}"
                 if console.process_rank() == 0:
@@ -71,17 +71,17 @@ def _write_error(folder: RunFolder, reason: str) -> None:
 
 
 def train_run(config: Config, folder: RunFolder, source: Config | None = None) -> float | None:
-    """Trains or resumes one run of a plain configuration in `folder`; returns the value of optimized_metric, if one is named.
+    """Trains or resumes one run of a plain configuration in `folder`. Returns the value of optimized_metric, if it is set.
 
-    `source` is the configuration with its interpolations, kept in checkpoints. Raises InputError for a user's mistake and
+    `source`: the configuration with its interpolations, for the checkpoints. Raises InputError for a mistake of the user, and
     RunStopped after a signal.
     """
     start = time.perf_counter()
-    if (done := _finished(config, folder)) is not None:
-        return _optimized(config, done)
+    if (results := _finished_results(config, folder)) is not None:
+        return _optimized_value(config, results)
     checkpoint = _checkpoint_to_resume(config, folder)
     complete = {**prepare({**config, "ckpt_path": checkpoint}), "ckpt_path": config["ckpt_path"]}
-    rows = rows_of(complete, checkpoint) if checkpoint is not None else 0
+    rows = metrics_rows(complete, checkpoint) if checkpoint is not None else 0
     import pytorch_lightning as pl
 
     from spine.config.building import build_run, build_trainer  # imports Lightning, which takes seconds
@@ -97,89 +97,96 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None) -
         _write_start(run, folder)
     values = _fit_and_evaluate(run, trainer, folder, checkpoint)
     if trainer.is_global_zero:
-        _write_results(run.config, trainer, run.task, folder, values, time.perf_counter() - start)
-    return _optimized(config, values)
+        _write_results(run, trainer, folder, values, time.perf_counter() - start)
+    return _optimized_value(config, values)
 
 
 def _fit_and_evaluate(run: Run, trainer: pl.Trainer, folder: RunFolder, checkpoint: str | None) -> dict[str, float]:
     """Trains, and returns the metrics of the best checkpoint. Raises RunStopped after a signal."""
     if run.config["trainer"]["limit_val_batches"] != 0:
-        run.data.transformed("val")  # mistakes in the validation data are found before an epoch is trained
+        run.data.transformed("val")  # reports mistakes in the validation data before the first epoch
     try:
         trainer.fit(run.task, run.data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
-        _raise_if_signalled(trainer)
+        _raise_if_signaled(trainer)
         return _evaluate_best(run, trainer, folder)
     except BaseException as error:
-        if (stop := stop_behind(error)) is None:
+        if (stop := find_stop(error)) is None:
             raise
         raise RunStopped(stop.signal_number, _report_stop(stop, trainer, folder)) from None
 
 
 def _write_start(run: Run, folder: RunFolder) -> None:
+    """Writes config.json, starts.json and weights.txt, and logs a summary of the run."""
     folder.write_json(folder.path / "config.json", run.config)
-    folder.write_provenance()
+    folder.record_start()
     if run.load_report is not None:
         log.info("%s", run.load_report)
         (folder.path / "weights.txt").write_text(run.load_report.details())
-    _announce(run, folder.path)
+    config, parameters = run.config, sum(parameter.numel() for parameter in run.task.model.parameters())
+    log.info(
+        "%s %s + %s, %.2f M parameters, task %s, %dx%d pixels, %d training samples, precision %s\n%s",
+        component_name("backbone", config["backbone"]["_target_"]), config["backbone"].get("variant"),
+        component_name("head", config["head"]["_target_"]), parameters / 1e6, run.task.name, *config["image_size"],
+        len(run.data.split("train")), config["trainer"]["precision"], folder.path,
+    )  # fmt: skip
 
 
-# ---- what an earlier start left --------------------------------------------------------------------------------------
+# Earlier starts of the same run
 
 
-def _finished(config: Config, folder: RunFolder) -> dict[str, float] | None:
-    """Prints and returns the results of a run that is finished; None where there is something to train."""
-    content = folder.read_results()
-    if content is None or config["trainer"]["fast_dev_run"]:
+def _finished_results(config: Config, folder: RunFolder) -> dict[str, float] | None:
+    """Prints and returns the results of a finished run. Returns None if there is something to train."""
+    results = folder.read_results()
+    if results is None or config["trainer"]["fast_dev_run"]:
         return None
-    if content.get("stopped_by_max_time") not in (None, config["trainer"]["max_time"]):
-        return None  # it was stopped by another max_time: there is time again
-    values = {key: math.nan if value is None else value for key, value in content["metrics"].items()}
+    if results.get("stopped_by_max_time") not in (None, config["trainer"]["max_time"]):
+        return None  # a different max_time ended the run, so that it may continue
+    values = {key: math.nan if value is None else value for key, value in results["metrics"].items()}
     if console.process_rank() == 0:
-        print_results(folder.path, content["monitor"], values, content["seconds"])
-        log.info("This run is finished; nothing was done. restart=true trains it again and keeps this folder beside.")
+        print_results(folder.path, results["monitor"], values, results["seconds"])
+        log.info("This run is finished; nothing was done. restart=true trains it again and keeps this folder under another name.")
     return values
 
 
 def _checkpoint_to_resume(config: Config, folder: RunFolder) -> str | None:
-    """last.ckpt of the folder, else the ckpt_path of the configuration, else None."""
-    given = config["ckpt_path"]
+    """Returns last.ckpt of the folder if it exists, otherwise ckpt_path of the configuration, which may be None."""
+    ckpt_path = config["ckpt_path"]
     if config["trainer"]["fast_dev_run"]:
-        return given
+        return ckpt_path
     if folder.last.is_file():
-        if given not in (None, "last") and Path(given).resolve() != folder.last.resolve():
-            log.warning("ckpt_path is not used: this run has begun already. restart=true starts it over from ckpt_path.")
+        if ckpt_path not in (None, "last") and Path(ckpt_path).resolve() != folder.last.resolve():
+            log.warning("ckpt_path is not used: this run has already begun. restart=true starts it over from ckpt_path.")
         log.info("Resuming from %s", folder.last)
         return str(folder.last)
-    if given == "last":
+    if ckpt_path == "last":
         return None
-    if given is not None:
-        log.info("Resuming from %s; best.ckpt will be the best of what this run trains.", given)
-    return given
+    if ckpt_path is not None:
+        log.info("Resuming from %s; best.ckpt will be the best checkpoint of this run alone.", ckpt_path)
+    return ckpt_path
 
 
-def rows_of(config: Config, path: str) -> int:
-    """How many rows of metrics.csv belong to a checkpoint that training goes on from.
+def metrics_rows(config: Config, path: str) -> int:
+    """Returns how many rows of metrics.csv belong to the checkpoint from which a run is resumed.
 
-    InputError where it cannot be resumed: it holds weights only, or it was made with other settings of optimizer or schedule,
-    whose states come with it.
+    Raises InputError if it cannot be resumed: because it holds weights only, or because the options of optimizer or schedule, whose
+    states are restored from the checkpoint, were changed.
     """
     state = read_checkpoint(path)
     if "loops" not in state or "optimizer_states" not in state:
         raise InputError(f"'{path}' holds weights only and cannot be resumed. Start a run from it with backbone.weights={path}.")
     if changed := changed_on_resume(state["config"], config):
         raise InputError(
-            f"Optimizer and schedule of a resumed run come from its checkpoint, and this command changes them: {'; '.join(changed)}. "
+            f"A resumed run takes optimizer and schedule from its checkpoint, and this command changes them: {'; '.join(changed)}. "
             f"Resume with the values of the checkpoint, or start another run from its weights with backbone.weights={path}."
         )
     return state.get("metrics_rows", 0)
 
 
-# ---- the end of a run ------------------------------------------------------------------------------------------------
+# End of the run
 
 
-def _raise_if_signalled(trainer: pl.Trainer) -> None:
-    """A signal that came at the end of an epoch ends training as if it were finished."""
+def _raise_if_signaled(trainer: pl.Trainer) -> None:
+    """Raises RunStopped if a signal ended training at the end of an epoch, which Lightning treats as a normal end."""
     from spine.training.stopping import StopOnSignal
 
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -188,14 +195,17 @@ def _raise_if_signalled(trainer: pl.Trainer) -> None:
 
 
 def _evaluate_best(run: Run, trainer: pl.Trainer, folder: RunFolder) -> dict[str, float]:
-    """Metrics of the best checkpoint on the validation split. If no epoch was validated, those of the last epoch."""
+    """Returns the metrics of the best checkpoint on the validation split.
+
+    If no epoch was validated, evaluates the last checkpoint. Without a validation split or with fast_dev_run, returns the logged
+    metrics.
+    """
     from spine.evaluation.evaluate import evaluate_checkpoint
 
     config = run.config
-    logged = {key: float(value) for key, value in trainer.callback_metrics.items() if "/" in key}
     if config["trainer"]["fast_dev_run"] or config["trainer"]["limit_val_batches"] == 0:
-        return logged
-    loggers, trainer.loggers = trainer.loggers, []  # the curves end with training; what follows is the result
+        return _logged_metrics(trainer)
+    loggers, trainer.loggers = trainer.loggers, []  # the curves end with training; the results are logged separately
     values = evaluate_checkpoint(trainer, run.task, run.data, "val", _best_path(trainer) or str(folder.last))
     trainer.loggers = loggers
     if trainer.is_global_zero:
@@ -205,38 +215,40 @@ def _evaluate_best(run: Run, trainer: pl.Trainer, folder: RunFolder) -> dict[str
     return values
 
 
+def _logged_metrics(trainer: pl.Trainer) -> dict[str, float]:
+    return {key: float(value) for key, value in trainer.callback_metrics.items() if "/" in key}
+
+
 def _best_path(trainer: pl.Trainer) -> str:
-    """The best checkpoint, the empty string where no validation came to one."""
+    """Returns the path of the best checkpoint, or an empty string if no validation finished."""
     from spine.training.checkpoints import BestCheckpoint
 
     found = [callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)]  # type: ignore[attr-defined]
     return found[0].best_model_path if found else ""
 
 
-def _write_results(
-    config: Config, trainer: pl.Trainer, task: Task, folder: RunFolder, values: dict[str, float], seconds: float
-) -> None:
-    from spine.reporting.curves import draw_curves  # matplotlib takes a second
+def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dict[str, float], seconds: float) -> None:
+    """Writes curves.png and metrics.json, and prints the results."""
+    from spine.reporting.curves import draw_curves  # imports matplotlib, which takes a second
 
     draw_curves(folder.path)
-    best = _best_path(trainer)
-    limits = (trainer.max_epochs, trainer.max_steps)
-    reached = trainer.current_epoch >= (limits[0] or 0) > 0 or trainer.global_step >= limits[1] > 0
-    content = {
+    best, monitor = _best_path(trainer), run.task.monitor
+    reached_end = trainer.current_epoch >= (trainer.max_epochs or 0) > 0 or trainer.global_step >= trainer.max_steps > 0
+    results: TrainingResults = {
         "metrics": without_nan(values),
-        "monitor": task.monitor,
+        "monitor": monitor,
         "seconds": seconds,
         "checkpoint": best or (str(folder.last) if folder.last.is_file() else ""),
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
-        "stopped_by_max_time": config["trainer"]["max_time"] if not reached else None,
+        "stopped_by_max_time": None if reached_end else run.config["trainer"]["max_time"],
     }
-    folder.write_json(folder.results, content)
+    folder.write_json(folder.results, results)
     folder.stopped.unlink(missing_ok=True)
-    print_results(folder.path, task.monitor, values, seconds)
+    print_results(folder.path, monitor, values, seconds)
 
 
-def _optimized(config: Config, values: dict[str, float]) -> float | None:
+def _optimized_value(config: Config, values: dict[str, float]) -> float | None:
     metric = config["optimized_metric"]
     if metric is not None and metric not in values:
         raise InputError(f"optimized_metric '{metric}' was not measured. Choices: {', '.join(sorted(values))}.")
@@ -244,42 +256,30 @@ def _optimized(config: Config, values: dict[str, float]) -> float | None:
 
 
 def _report_stop(stop: RunStopped, trainer: pl.Trainer, folder: RunFolder) -> str:
-    """Writes stopped.json and the curves so far; returns where the run stands and how it goes on."""
-    number = stop.signal_number
-    step, epoch = trainer.global_step, trainer.current_epoch + 1
+    """Writes stopped.json and curves.png. Returns a message with the state of the run and the command that resumes it."""
+    step, epoch, command = trainer.global_step, trainer.current_epoch + 1, resume_command(folder.path)
     if trainer.is_global_zero:
         from spine.reporting.curves import draw_curves
 
         draw_curves(folder.path)
-        values = {key: float(value) for key, value in trainer.callback_metrics.items() if "/" in key}
-        content = {
-            "signal": signal.Signals(number).name,
+        report: StopReport = {
+            "signal": signal.Signals(stop.signal_number).name,
             "epoch": epoch,
             "steps": step,
-            "metrics": without_nan(values),
-            "command": resume_command(folder.path),
+            "metrics": without_nan(_logged_metrics(trainer)),
+            "command": command,
         }
-        folder.write_json(folder.stopped, content)
-    kept = f"The state is in {folder.last}." if folder.last.is_file() else "No checkpoint was written yet."
+        folder.write_json(folder.stopped, report)
+    saved = f"The state is in {folder.last}." if folder.last.is_file() else "No checkpoint was written yet."
     trained = trainer.max_epochs is not None and 0 < trainer.max_epochs < epoch
-    where = "while the result was evaluated" if trained else f"in epoch {epoch} of {trainer.max_epochs}"
-    return f"{stop.message} {where}, after step {step}. {kept} Go on with:\n    {resume_command(folder.path)}"
+    where = "during the final evaluation" if trained else f"in epoch {epoch} of {trainer.max_epochs}"
+    return f"{stop.message} {where}, after step {step}. {saved} Resume with:\n    {command}"
 
 
 def resume_command(folder: Path) -> str:
-    """The command that goes on with a run, without `restart=true`, which would start it over. A job of a sweep is named by its folder."""
+    """Returns the command that resumes a run. It leaves out `restart=true`, and names the folder of a job of a sweep."""
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         arguments = [*map(str, HydraConfig.get().overrides.task), f"hydra.run.dir={folder}"]
     else:
         arguments = sys.argv[1:]
-    return command(argument for argument in arguments if not argument.startswith("restart="))
-
-
-def _announce(run: Run, folder: Path) -> None:
-    config, parameters = run.config, sum(parameter.numel() for parameter in run.task.model.parameters())
-    log.info(
-        "%s %s + %s, %.2f M parameters, task %s, %dx%d pixels, %d training samples, precision %s\n%s",
-        component_name("backbone", config["backbone"]["_target_"]), config["backbone"].get("variant"),
-        component_name("head", config["head"]["_target_"]), parameters / 1e6, run.task.name, *config["image_size"],
-        len(run.data.split("train")), config["trainer"]["precision"], folder,
-    )  # fmt: skip
+    return shell_command(argument for argument in arguments if not argument.startswith("restart="))

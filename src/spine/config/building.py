@@ -1,4 +1,4 @@
-"""Builds the network, the data and the task of a complete configuration."""
+"""Builds the network, the data set, the task and the trainer of a complete configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 
 from spine.checkpoints.loading import LoadReport
 from spine.config.instantiate import instantiate
-from spine.config.schemas import Config
 from spine.data.building import build_data
 from spine.data.data_module import DataModule
 from spine.errors import InputError
@@ -21,6 +20,7 @@ from spine.models.assembly import NetworkConfig
 from spine.models.masked import MaskedModel
 from spine.models.network import Model
 from spine.models.pretrained import load_weights, resolve_weights
+from spine.option_types import Config
 from spine.tasks.base import Task
 from spine.training.precision import resolve_precision, set_float32_precision
 from spine.training.trainer import make_trainer
@@ -28,19 +28,22 @@ from spine.training.trainer import make_trainer
 
 @dataclass(frozen=True)
 class Run:
-    """What a configuration builds. `config` is the configuration with the number of outputs and the precision filled in."""
+    """The parts of a run, built from a configuration.
+
+    `config`: the configuration with the number of outputs and the precision filled in.
+    """
 
     config: Config
     task: Task
     data: DataModule
-    load_report: LoadReport | None  # of the weights that the network starts from
+    load_report: LoadReport | None  # of the pretrained weights
 
 
 def build_run(config: Config, split: str = "train", saved_labels: Labels | None = None) -> Run:
     """Builds the data, the network and the task of a complete configuration, which is not changed.
 
-    `split` is opened to get the names of its classes. `saved_labels`: names in a checkpoint, which are used instead. Raises
-    InputError if the data set does not exist or has other classes than the checkpoint.
+    `split`: the split that is opened to get the names of the classes. `saved_labels`: names from a checkpoint, used instead. Raises
+    InputError if the data set does not exist, or if its classes differ from those of the checkpoint.
     """
     config = copy.deepcopy(config)
     trainer = config["trainer"]
@@ -72,23 +75,24 @@ def build_run(config: Config, split: str = "train", saved_labels: Labels | None 
 
 
 def build_network(config: Config) -> tuple[Model | MaskedModel, LoadReport | None]:
-    """The network of a complete configuration with its weights, in channels_last, and the report about the weights if it names any."""
-    network = NetworkConfig.from_config(config, config["num_outputs"])
-    if config["backbone"].get("weights") is None:
-        return _channels_last(network.build()), None
-    weights = resolve_weights(network, config["backbone"]["weights"], config["backbone"].get("layout"))
-    model = _channels_last(weights.network.build())
-    return model, load_weights(model, weights)
+    """Builds the network of a complete configuration in channels_last memory format, and loads its pretrained weights.
 
-
-def _channels_last(model: Model | MaskedModel) -> Model | MaskedModel:
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
+    Also returns the report of the loading, or None if the configuration names no weights.
+    """
+    network, weights = NetworkConfig.from_config(config, config["num_outputs"]), None
+    backbone = config["backbone"]
+    if backbone.get("weights") is not None:
+        weights = resolve_weights(network, backbone["weights"], backbone.get("layout"))
+        network = weights.network
+    model = network.build()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
+    return model, load_weights(model, weights) if weights is not None else None
 
 
 def build_trainer(config: Config, folder: Path, task: Task, kept_rows: int = 0) -> pl.Trainer:
-    """Lightning's Trainer of a plain configuration, with the loggers and callbacks that it names.
+    """Creates Lightning's Trainer of a plain configuration, with the loggers and callbacks that it names.
 
-    `kept_rows`: rows of metrics.csv that a resumed run keeps.
+    `kept_rows`: number of rows of metrics.csv that a resumed run keeps.
     """
     named_loggers, more = config.get("logger") or {}, config["callbacks"].get("more") or {}
     callbacks = [instantiate(f"callbacks.more.{name}", node) for name, node in more.items()]

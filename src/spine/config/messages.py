@@ -1,4 +1,4 @@
-"""Turns errors of Hydra and of data loading workers into one sentence for the user."""
+"""Converts errors of Hydra, Lightning and data loading workers to messages for the user."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from spine.config.conf_folder import conf_folder
 from spine.config.overrides import how_to_quote
 from spine.errors import InputError, nearest
 
-command = "train"  # the command that is running: the yaml file that its configuration is composed from
+command = "train"  # the running command, which is the name of its yaml file in conf
 
 
 def user_message(error: BaseException) -> str | None:
-    """What to tell a user of an error that is theirs; None where it is not theirs, and the trace is due."""
-    for link in _chain(error):
-        if isinstance(link, InputError):
-            return worker_message(str(link))
-    return _of_hydra(error) or _of_lightning(error)
+    """Returns the message for an error that the user can correct, or None for an error whose traceback should be shown."""
+    for cause in _with_causes(error):
+        if isinstance(cause, InputError):
+            return worker_message(str(cause))
+    return _hydra_message(error) or _lightning_message(error)
 
 
-def _of_hydra(error: BaseException) -> str | None:
-    """The sentence for a command line or a yaml file that Hydra cannot compose."""
+def _hydra_message(error: BaseException) -> str | None:
+    """Returns the message for a command line or a yaml file that Hydra cannot compose."""
     from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -33,8 +33,8 @@ def _of_hydra(error: BaseException) -> str | None:
     if isinstance(error, OverrideParseException):
         return f"Hydra cannot read '{error.override}' as key=value. {how_to_quote(str(error.override))}"
     if isinstance(error, ConfigCompositionException):
-        if found := re.search(r"Could not (?:override|append to config|delete from config)[. ]*'([^']*)'", str(error)):
-            return _unknown_key(found[1].split("@")[0])
+        if match := re.search(r"Could not (?:override|append to config|delete from config)[. ]*'([^']*)'", str(error)):
+            return _unknown_key(match[1].split("@")[0])
         return " ".join(str(error).split())
     if isinstance(error, HydraException) and not isinstance(error, MissingConfigException):
         return " ".join(str(error).split())
@@ -47,57 +47,58 @@ def _of_hydra(error: BaseException) -> str | None:
     return None
 
 
-def _of_lightning(error: BaseException) -> str | None:
-    """The sentence for settings of the trainer and of callbacks that Lightning finds wrong only once training runs."""
-    if found := re.match(
-        r"Early stopping conditioned on metric `(.*?)` which is not available.*?(`.*`)?$", str(error), re.DOTALL
-    ):
-        choices = found[2].replace("`", "") if found[2] else "none so far"
-        return f"The monitor of EarlyStopping is '{found[1]}', which is not measured. Choices: {choices}."
+def _lightning_message(error: BaseException) -> str | None:
+    """Returns the message for options of the trainer and of callbacks that Lightning rejects only during training."""
+    pattern = r"Early stopping conditioned on metric `(.*?)` which is not available.*?(`.*`)?$"
+    if match := re.match(pattern, str(error), re.DOTALL):
+        choices = match[2].replace("`", "") if match[2] else "none so far"
+        return f"The monitor of EarlyStopping is '{match[1]}', which is not measured. Choices: {choices}."
     if type(error).__name__ == "MisconfigurationException":  # compared by name: Lightning may not be imported
         return " ".join(str(error).split())
     return None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an error and the errors that caused it."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def worker_message(message: str) -> str:
-    """The sentence alone, where a data worker wrapped it in its own trace."""
-    found = re.search(r"Original Traceback.*InputError: (.*)", message, re.DOTALL)
-    return found[1].strip() if found else message
+    """Removes the traceback that a data loading worker adds to the message of an InputError."""
+    match = re.search(r"Original Traceback.*InputError: (.*)", message, re.DOTALL)
+    return match[1].strip() if match else message
 
 
 def _unknown_key(key: str) -> str:
-    """Names the nearest key of the configuration that the rest of the command line composes."""
+    """Returns the message for an unknown key, with the nearest key of the configuration."""
     parent, _, name = key.rpartition(".")
-    keys = [k for k in _keys_beside(parent, key) if not k.startswith("_")]
+    keys = [k for k in _keys_of(parent, key) if not k.startswith("_")]
     prefix = f"{parent}." if parent else ""
-    if name in keys:  # a group chosen where the configuration comes whole, from a checkpoint
+    if name in keys:  # a choice of a group, but the complete configuration comes from a checkpoint
         return (
-            f"'{key}' cannot be chosen here: the checkpoint brings the whole configuration. Set its keys one by one, such as "
+            f"'{key}' cannot be chosen here: the checkpoint contains the complete configuration. Set its keys one by one, such as "
             f"{key}.<key>=<value>; `--cfg job` lists them."
         )
     if not keys:
-        return f"Unknown key '{key}': the configuration has nothing under '{parent}'."
-    return f"Unknown key '{key}'.{nearest(name, keys, prefix)} Keys there: {', '.join(keys)}."
+        return f"Unknown key '{key}': the configuration has no keys under '{parent}'."
+    return f"Unknown key '{key}'.{nearest(name, keys, prefix)} Allowed keys: {', '.join(keys)}."
 
 
-def _keys_beside(parent: str, bad: str) -> list[str]:
+def _keys_of(parent: str, unknown_key: str) -> list[str]:
+    """Returns the keys under `parent` in the configuration that the command line composes without the unknown key."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
     overrides = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-") and "," not in a]
-    overrides = [a for a in overrides if not a.lstrip("+~").startswith(bad)]
+    overrides = [a for a in overrides if not a.lstrip("+~").startswith(unknown_key)]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             config = compose(command, overrides)
     except Exception:
-        return []  # the command line has a second mistake; the first is reported without the list of keys
+        return []  # the command line has another mistake: report this one without a list of keys
     node = OmegaConf.select(config, parent) if parent else config
     return sorted(map(str, node)) if node is not None else []

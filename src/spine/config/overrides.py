@@ -1,17 +1,17 @@
-"""Prepares a command line for Hydra, whose grammar gives a meaning to braces and to the tilde."""
+"""Quotes values of the command line in which braces or a tilde would have a special meaning in Hydra's grammar."""
 
 from __future__ import annotations
 
 import re
 
-BARE = re.compile(r"""[^'"\[\](),]*""")  # neither quoted nor a list; a comma separates the values of a sweep
+UNQUOTED = re.compile(r"""[^'"\[\](),]*""")  # one value without quotes, brackets or commas
 
 
 def quote_for_hydra(arguments: list[str]) -> list[str]:
-    """The arguments with quotes around values that hold `{split}` or begin with `~`, so that they can be typed as they are.
+    """Adds quotes to values that contain `{split}` or begin with `~`, so that users need not quote them for Hydra.
 
     `dataset.images=images/{split}` becomes `dataset.images="images/{split}"`. In a sweep, `a/{split},b/{split}` becomes two quoted values.
-    Values that hold quotes or brackets are left as they are.
+    Values with quotes or brackets are not changed.
     """
     return [_quoted(argument) for argument in arguments]
 
@@ -21,19 +21,19 @@ def _quoted(argument: str) -> str:
     if not equals or key.startswith("-"):
         return argument
     values = value.split(",")
-    if not all(BARE.fullmatch(one) for one in values):
+    if not all(UNQUOTED.fullmatch(one) for one in values):
         return argument
-    return f"{key}={','.join(_one(one) for one in values)}"
+    return f"{key}={','.join(_quoted_value(one) for one in values)}"
 
 
-def _one(value: str) -> str:
+def _quoted_value(value: str) -> str:
     return f'"{value}"' if "{split}" in value or value.startswith("~") else value
 
 
 def how_to_quote(override: str) -> str:
-    """How to type an override that Hydra's grammar cannot read: quoted for Hydra, inside quotes for the shell."""
+    """Returns advice for an override that Hydra cannot parse: quotes for Hydra inside quotes for the shell."""
     key, _, value = override.partition("=")
     if value[:1] in ("'", '"'):
-        return f"The quotes of {value} do not match, or something follows them."
+        return f"The quotes of {value} do not match, or text follows them."
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f"""Quote it for Hydra inside the shell's quotes: '{key}="{escaped}"'."""

@@ -1,4 +1,4 @@
-"""From a composed Hydra configuration to plain data, and the run id that follows from it."""
+"""Converts a composed Hydra configuration to plain data, and derives the run id from it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from spine.errors import InputError
+from spine.option_types import Config
 
-# Keys that change neither the weights nor the metrics of a run: where it writes, what it shows, how many workers read for it. They
-# stay out of the run id, so that a run that is started again with other ones finds its folder. The number of devices is not
-# among them: dataset.batch_size counts for each.
+# Keys that change neither the weights nor the metrics of a run, such as its loggers and the number of workers. They are not part of
+# the run id, so that a run that is started again with other values finds its folder. The number of devices is part of it, because
+# dataset.batch_size is the batch size on each device.
 NEUTRAL = (
     "ckpt_path",
     "restart",
@@ -25,22 +25,22 @@ NEUTRAL = (
     "logger",
     "optimized_metric",
     "dataset.num_workers",
-    "trainer.max_time",  # ends a run within an epoch; given more time, it goes on there
+    "trainer.max_time",  # a run that it ended within an epoch continues there if it gets more time
     "trainer.log_every_n_steps",
     "trainer.profiler",
     "callbacks.figure_every_n_epochs",
 )
-PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "out")  # where `~` stands for the home folder
+PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "out")  # keys whose values may begin with `~`, the home folder
 EXAMPLES = {"out": "out=model.safetensors", "ckpt_path": "ckpt_path=logs/.../checkpoints/best.ckpt"}
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as dictionaries, lists, words and numbers: what is checked, saved and read from here on.
+def to_plain(cfg: DictConfig) -> Config:
+    """Converts a configuration to dictionaries, lists, text and numbers, with interpolations resolved.
 
-    InputError where a key that must be given has no value.
+    Raises InputError if a mandatory key has no value.
     """
     try:
-        config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+        config: Config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except MissingMandatoryValue as error:
         key = str(error.full_key)
         raise InputError(f"{key} is missing: give {EXAMPLES.get(key, f'{key}=<value>')}.") from error
@@ -49,10 +49,10 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return config
 
 
-def _expand_home(config: dict[str, Any], path: str) -> None:
-    """Replaces a leading `~` of the value at a dotted path, where there is one."""
+def _expand_home(config: Config, path: str) -> None:
+    """Replaces a leading `~` in the value at a dotted path, if the path exists."""
     *parents, key = path.split(".")
-    node: Any = config
+    node: Config | None = config
     for parent in parents:
         node = node.get(parent) if isinstance(node, dict) else None
     if isinstance(node, dict) and isinstance(node.get(key), str):
@@ -60,13 +60,13 @@ def _expand_home(config: dict[str, Any], path: str) -> None:
 
 
 def run_id(*, _root_: DictConfig) -> str:
-    """A readable name that the configuration alone decides, so that a run that is started again finds its folder.
+    """Returns a readable name of the run, which depends on the configuration only: a run that is started again finds its folder.
 
-    In a sweep, neutral keys that were overridden count as well: jobs that differ in them only would share a folder.
+    In a sweep, it also depends on overridden neutral keys, because jobs that differ in them alone would share a folder.
     """
     choices = _root_.hydra.runtime.choices
     own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
-    content: dict[str, Any] = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
+    content: Config = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
     swept = _overridden(_root_) if str(_root_.hydra.mode).endswith("MULTIRUN") else set()
     for path in NEUTRAL:
         if not any(key == path or key.startswith(f"{path}.") for key in swept):
@@ -79,12 +79,14 @@ def run_id(*, _root_: DictConfig) -> str:
 
 
 def _overridden(root: DictConfig) -> set[str]:
-    """Keys that the command line of a job sets."""
+    """Returns the keys that the command line of a job overrides."""
     overrides: Iterable[str] = root.hydra.overrides.task
     return {override.partition("=")[0].lstrip("+~") for override in overrides}
 
 
-def _remove(node: Any, parts: list[str]) -> None:
+def _remove(config: Config, parts: list[str]) -> None:
+    """Removes the key at a path, given as a list of keys, if it exists."""
+    node: Config | None = config
     for part in parts[:-1]:
         node = node.get(part) if isinstance(node, dict) else None
     if isinstance(node, dict):

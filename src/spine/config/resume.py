@@ -1,50 +1,51 @@
-"""Whether a checkpoint is one of the run that is to go on from it."""
+"""Checks whether a run can be resumed from a checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spine.checkpoints.run_checkpoint import read_checkpoint
-from spine.config.schemas import Config
 from spine.config.values import format_value
 from spine.errors import InputError
+from spine.option_types import Config
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 def check_resume(path: str, config: Config, model: nn.Module) -> None:
-    """InputError where the tensors of a checkpoint are not those of the network that is to go on from it.
+    """Raises InputError if task, backbone, head or tensors of a checkpoint differ from those of the run to resume.
 
-    The head may differ in the number of outputs, which the data set decides; that is compared once the data is open.
-    `model` may be on the meta device.
+    The number of outputs of the head may differ: it is compared once the data set is open. `model` may be on the meta device.
     """
     content = read_checkpoint(path)
     saved = content["config"]
     for place in ("task", "backbone", "head"):
-        theirs, ours = (node[place].get("_target_") for node in (saved, config))
-        if theirs != ours:
+        in_checkpoint, in_run = (node[place].get("_target_") for node in (saved, config))
+        if in_checkpoint != in_run:
             raise InputError(
-                f"'{path}' was trained with {place} {theirs}, this run has {ours}. Resume with the parts of the checkpoint."
+                f"'{path}' was trained with {place} {in_checkpoint}, this run has {in_run}. Resume with the parts of the checkpoint."
             )
     tensors = {key.removeprefix("model."): value for key, value in content["state_dict"].items() if key.startswith("model.")}
     own = model.state_dict()
-    odd = [key for key in (*tensors, *own) if key not in tensors or key not in own]
-    odd += [key for key, value in tensors.items() if key.startswith("backbone.") and key in own and value.shape != own[key].shape]
-    if odd:
+    mismatches = [key for key in (*tensors, *own) if key not in tensors or key not in own]
+    mismatches += [
+        key for key, value in tensors.items() if key.startswith("backbone.") and key in own and value.shape != own[key].shape
+    ]
+    if mismatches:
         variants = [node["backbone"].get("variant") for node in (saved, config)]
-        differ = f" Its backbone is the variant {variants[0]}, this run's {variants[1]}." if variants[0] != variants[1] else ""
+        hint = f" Its backbone is the variant {variants[0]}, this run's {variants[1]}." if variants[0] != variants[1] else ""
         raise InputError(
-            f"'{path}' is of another network: {len(odd)} tensors differ, such as '{odd[0]}'.{differ} "
+            f"'{path}' is a checkpoint of another network: {len(mismatches)} tensors differ, such as '{mismatches[0]}'.{hint} "
             f"Resume with the configuration of the checkpoint."
         )
 
 
 def changed_on_resume(saved: Config, new: Config) -> list[str]:
-    """Keys of optimizer and schedule in which a run differs from the checkpoint it goes on from, each with both values.
+    """Returns the keys of optimizer and schedule that differ between a checkpoint and the run to resume, each with both values.
 
-    The states of optimizer and schedule come from the checkpoint, so that these keys have no effect on a resumed run.
+    The states of optimizer and schedule are restored from the checkpoint, so that these keys have no effect on a resumed run.
     """
     before, now = (dict(_leaves({place: config.get(place) for place in ("optimizer", "schedule")})) for config in (saved, new))
     absent = object()
@@ -55,7 +56,8 @@ def changed_on_resume(saved: Config, new: Config) -> list[str]:
     ]
 
 
-def _leaves(node: Config, path: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(node: Config, path: str = "") -> Iterator[tuple[str, object]]:
+    """Yields the dotted path and the value of every key that holds no dictionary."""
     for key, value in node.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{path}{key}.")

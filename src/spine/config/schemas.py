@@ -1,7 +1,8 @@
-"""Types, ranges and units of the keys of a configuration. Imports neither torch nor Lightning, so that mistakes are answered fast.
+"""Types, ranges and units of the keys of a configuration.
 
-`Allowed.kind` is a type for pydantic; `Allowed.description` completes the sentence "<key> is <value>; it must be ...".
-Tests compare these tables with the signatures of what they describe and with the yaml files.
+This module imports neither torch nor Lightning, so that mistakes are reported quickly. `Allowed.kind` is a type for pydantic;
+`Allowed.description` completes the message "<key> is <value>; it must be ...". Tests compare these tables with the signatures of
+the functions and classes, and with the yaml files.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from spine.option_types import (
     Text,
 )
 
-BATCHES = Allowed(Count | Fraction, "a whole number of batches, or a share of them with a decimal point, 0.0 to 1.0")
+BATCHES = Allowed(Count | Fraction, "a whole number of batches, or a fraction of them with a decimal point, 0.0 to 1.0")
 IMAGE_SIZE = Allowed(
-    Size | None, "two numbers of pixels, [height, width], such as image_size=[180,240], or null for that of the weights"
+    Size | None, "two numbers of pixels, [height, width], such as image_size=[180,240], or null for the size of the weights"
 )
-WARMUP = Allowed(BelowOne, "a share of all steps, 0 or more and below 1")
+WARMUP = Allowed(BelowOne, "a fraction of all steps, 0 or more and below 1")
 
 PRECISIONS = (
     "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "16", "bf16", "32", "64", 16, 32, 64,
@@ -51,13 +52,13 @@ TOP: Schema = {
     "task_name": Allowed(Text, "the name of a folder under logs/"),
     "seed": Allowed(Annotated[int, Field(ge=0, lt=2**32)], "a whole number from 0 to 4294967295"),
     "image_size": IMAGE_SIZE,
-    "num_outputs": Allowed(Positive | None, "a whole number of classes or keypoints, or null to ask the data set"),
+    "num_outputs": Allowed(Positive | None, "a whole number of classes or keypoints, or null for the number of the data set"),
     "compile": SWITCH,
     "ckpt_path": Allowed(Text | None, "the path of a checkpoint, or null"),
     "restart": SWITCH,
-    "plugins": Allowed(Text | list[Text] | None, "a folder with parts of your own, a list of folders, or null"),
+    "plugins": Allowed(Text | list[Text] | None, "a folder with additional parts, a list of folders, or null"),
     "optimized_metric": Allowed(Text | None, "the name of a metric, such as val/top1, or null"),
-    "tags": Allowed(list[str], "a list of words, such as tags=[first,baseline]"),
+    "tags": Allowed(list[str], "a list of tags, such as tags=[first,baseline]"),
 }
 SECTIONS = ("backbone", "head", "task", "dataset", "augment", "optimizer", "schedule", "trainer", "callbacks")
 OPTIONAL_SECTIONS = ("logger",)
@@ -88,7 +89,7 @@ TRAINER: Schema = {
     "overfit_batches": BATCHES,
     "val_check_interval": Allowed(
         Positive | Fraction | Duration | None,
-        "a whole number of batches, a share of an epoch with a decimal point, a duration as days:hours:minutes:seconds, or null",
+        "a whole number of batches, a fraction of an epoch with a decimal point, a duration as days:hours:minutes:seconds, or null",
     ),
     "check_val_every_n_epoch": Allowed(Positive | None, "a whole number of epochs, 1 or more, or null"),
     "num_sanity_val_steps": Allowed(Count | Literal[-1], "a whole number of batches, 0 or more, or -1 for all"),
@@ -103,28 +104,28 @@ TRAINER: Schema = {
     "detect_anomaly": SWITCH,
     "sync_batchnorm": SWITCH,
 }
-# Arguments of Lightning's Trainer that a configuration does not set, and what to do instead.
+# Arguments of Lightning's Trainer that a configuration cannot set, and what to do instead.
 TRAINER_FIXED: Mapping[str, str] = {
-    "logger": "metrics.csv is always written, and others are chosen by logger=tensorboard or logger=wandb",
-    "callbacks": "spine adds its own, and more come by +callbacks.more.<name>._target_=<class>",
+    "logger": "metrics.csv is always written, and logger=tensorboard or logger=wandb adds a logger",
+    "callbacks": "spine adds its own, and +callbacks.more.<name>._target_=<class> adds another one",
     "default_root_dir": "a run writes to its run folder, which hydra.run.dir=<folder> changes",
     "enable_checkpointing": "spine saves the best and the last checkpoint itself; trainer.fast_dev_run=true saves none",
-    "enable_progress_bar": "spine shows a bar on a terminal and prints lines into a file",
+    "enable_progress_bar": "spine shows a progress bar on a terminal and prints lines otherwise",
     "enable_model_summary": "spine prints the number of parameters itself",
-    "use_distributed_sampler": "the order of samples follows from the seed for any number of processes",
-    "reload_dataloaders_every_n_epochs": "loaders are made once, and draw a new order every epoch by themselves",
+    "use_distributed_sampler": "the seed determines the order of the samples for any number of processes",
+    "reload_dataloaders_every_n_epochs": "loaders are created once, and shuffle the samples in every epoch",
     "limit_test_batches": "every split is evaluated by the validation loop: set trainer.limit_val_batches",
     "limit_predict_batches": "no command predicts through Lightning's Trainer",
-    "barebones": "spine needs loggers and checkpoints, which it would switch off",
-    "plugins": "a configuration holds plain values, and a plugin is an object",
-    "enable_autolog_hparams": "spine logs the whole configuration itself",
+    "barebones": "it would turn off loggers and checkpoints, which spine needs",
+    "plugins": "a plugin is an object, and a configuration holds plain values only",
+    "enable_autolog_hparams": "spine logs the complete configuration itself",
     "model_registry": "checkpoints stay in the run folder",
 }
 
 LR = Allowed(AboveZero, "a learning rate above 0")
 WEIGHT_DECAY = Allowed(NotNegative, "a factor, 0 or more")
 LAYER_DECAY = Allowed(Annotated[float, Field(gt=0, le=1)], "a factor for each layer, above 0 and at most 1")
-PARTS: Mapping[str, Mapping[str, Schema]] = {  # of each place, the targets that it may name
+PARTS: Mapping[str, Mapping[str, Schema]] = {  # the targets that each place may name, with the schema of their options
     "optimizer": {
         "spine.training.optimizers.adamw": {
             "lr": LR,
@@ -144,7 +145,7 @@ PARTS: Mapping[str, Mapping[str, Schema]] = {  # of each place, the targets that
     "schedule": {
         "spine.training.schedules.cosine": {
             "warmup": WARMUP,
-            "min_lr_ratio": Allowed(Fraction, "a share of optimizer.lr, 0 to 1"),
+            "min_lr_ratio": Allowed(Fraction, "a fraction of optimizer.lr, 0 to 1"),
         },
         "spine.training.schedules.poly": {"warmup": WARMUP, "power": Allowed(AboveZero, "an exponent above 0")},
         "spine.training.schedules.constant": {"warmup": WARMUP},
@@ -153,47 +154,47 @@ PARTS: Mapping[str, Mapping[str, Schema]] = {  # of each place, the targets that
         "spine.training.loggers.tensorboard.tensorboard": {},
         "spine.training.loggers.wandb.wandb": {
             "project": Allowed(Text, "the name of a W&B project"),
-            "name": Allowed(Text | None, "the name of the run, or null for that of its folder"),
+            "name": Allowed(Text | None, "the name of the run, or null for the name of its folder"),
             "entity": Allowed(Text | None, "the name of a W&B user or team, or null"),
-            "group": Allowed(Text | None, "a word that runs share, or null"),
-            "tags": Allowed(list[str] | None, "a list of words, or null"),
+            "group": Allowed(Text | None, "the name of a group of runs, or null"),
+            "tags": Allowed(list[str] | None, "a list of tags, or null"),
             "online": SWITCH,
             "timeout": Allowed(Positive, "a whole number of seconds, 1 or more"),
         },
     },
 }
 
-LOADER: Schema = {  # what every data set has, whether its format reads it or not
+LOADER: Schema = {  # keys of every data set, even if its format does not use them
     "root": Allowed(Text | None, "the path of a folder, or null"),
     "image_size": IMAGE_SIZE,
     "batch_size": Allowed(Positive, "a whole number of samples, 1 or more"),
-    "num_workers": Allowed(Count | Literal[-1], "a whole number of processes, 0 or more, or -1 for one a core"),
-    "mean": Allowed(Channels | None, "three numbers, one a channel of pixels in 0..1, or null"),
+    "num_workers": Allowed(Count | Literal[-1], "a whole number of processes, 0 or more, or -1 for one per core"),
+    "mean": Allowed(Channels | None, "three numbers, one per channel of pixels in 0..1, or null"),
     "std": Allowed(
         Annotated[list[AboveZero], Field(min_length=3, max_length=3)] | None,
-        "three numbers above 0, one a channel of pixels in 0..1, or null",
+        "three numbers above 0, one per channel of pixels in 0..1, or null",
     ),
 }
-TASK: Schema = {  # what every task has, next to the options of its TaskSpec
+TASK: Schema = {  # keys of every task, in addition to the options of its TaskSpec
     "loss": Allowed(Config | None, "a loss with its _target_, or null for the loss of the task's paper"),
 }
 LOADER_KEYS = tuple(key for key in LOADER if key != "root")  # keys of `dataset` that are not arguments of its format
 CALLBACKS: Schema = {
-    "figure_every_n_epochs": Allowed(Count, "a whole number of epochs, and 0 draws only those of the best checkpoint"),
+    "figure_every_n_epochs": Allowed(Count, "a whole number of epochs, or 0 for figures of the best checkpoint only"),
     "more": Allowed(dict[str, Config] | None, "named callbacks, each with its _target_"),
 }
-# Ranges of options; their types are those of the signatures, which are checked once torch is imported.
+# Ranges of options. Their types are in the signatures, which are checked after torch is imported.
 OPTIONS: Mapping[str, Schema] = {
     "backbone": {
         "variant": Allowed(Text | None, "the name of a variant, or null"),
         "weights": Allowed(Text | None, "a weights file, a name of the weight table such as imagenet1k, or null"),
         "layout": Allowed(Text | None, "the name of a layout, such as timm_tf, or null"),
         "drop_path_rate": Allowed(BelowOne, "a probability, 0 or more and below 1"),
-        "dropout": Allowed(BelowOne | None, "a probability, 0 or more and below 1, or null where the variant has its own"),
+        "dropout": Allowed(BelowOne | None, "a probability, 0 or more and below 1, or null for the value of the variant"),
         "grad_checkpointing": SWITCH,
         "layer_scale": Allowed(AboveZero | None, "a number above 0, or null"),
         "norm_eps": Allowed(AboveZero, "a number above 0"),
-        "in_chans": Allowed(Literal[3], "3: data sets give color images"),
+        "in_chans": Allowed(Literal[3], "3: data sets provide color images"),
     },
     "head": {
         "levels": Allowed(Annotated[list[int], Field(min_length=1)] | None, "a list of feature levels (0 is the finest), or null"),
@@ -211,11 +212,11 @@ OPTIONS: Mapping[str, Schema] = {
         **LOADER,
         "seed": Allowed(Count, "a whole number, 0 or more"),
         "split_seed": Allowed(Count, "a whole number, 0 or more"),
-        "val_fraction": Allowed(Annotated[float, Field(gt=0, lt=1)], "a share of the images, above 0 and below 1"),
+        "val_fraction": Allowed(Annotated[float, Field(gt=0, lt=1)], "a fraction of the images, above 0 and below 1"),
         "length": Allowed(dict[str, Positive] | None, "a number of samples, 1 or more, for each split, such as {train: 400, val: 40}"),
         "sigmas": Allowed(
             AboveZero | Annotated[list[AboveZero], Field(min_length=1)] | None,
-            "a number above 0 for all keypoints, a list of one each, or null",
+            "a number above 0 for all keypoints, a list with one for each, or null",
         ),
     },
 }  # fmt: skip

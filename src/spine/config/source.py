@@ -1,31 +1,37 @@
-"""The configuration as it was written, with its interpolations, which a checkpoint carries beside the resolved one."""
+"""The configuration with its interpolations, which a checkpoint stores in addition to the resolved one."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 from omegaconf import OmegaConf
 
+from spine.option_types import Config
 
-def keep_interpolations(source: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """`source` with the values that were found out while building: where `after` differs from `before`.
 
-    `before` is `source` resolved. An interpolation stays as long as it still leads to the value in `after`, so that an
-    override of what it names reaches it.
+def keep_interpolations(source: Config, before: Config, after: Config) -> Config:
+    """Returns `source` with the values that were filled in while building, which are those that differ between `before` and `after`.
+
+    `before` is the resolved `source`, and `after` the complete configuration. An interpolation is kept if it resolves to the value
+    in `after`. A later override of the key that it refers to then still has an effect.
     """
-    kept = _merge(source, before, after, keep=True)
-    resolved = OmegaConf.to_container(OmegaConf.create(kept), resolve=True)
-    return _merge(kept, resolved, after, keep=False)
+    merged = _merge_dict(source, before, after, keep=True)
+    resolved: Config = OmegaConf.to_container(OmegaConf.create(merged), resolve=True)  # type: ignore[assignment]
+    return _merge_dict(merged, resolved, after, keep=False)
 
 
-def _merge(source: Any, before: Any, after: Any, keep: bool) -> Any:
+def _merge_dict(source: Config, before: Config, after: Config, keep: bool) -> Config:
+    """Merges dictionaries. `keep`: keep all interpolations; otherwise only those whose value did not change."""
+    return {
+        key: _merge(source[key], before[key], value, keep) if key in source and key in before else copy.deepcopy(value)
+        for key, value in after.items()
+    }
+
+
+def _merge(source: object, before: object, after: object, keep: bool) -> object:
     if isinstance(source, dict) and isinstance(before, dict) and isinstance(after, dict):
-        return {
-            key: _merge(source[key], before[key], value, keep) if key in source and key in before else copy.deepcopy(value)
-            for key, value in after.items()
-        }
+        return _merge_dict(source, before, after, keep)
     if isinstance(source, list) and isinstance(before, list) and isinstance(after, list) and len(source) == len(after):
         return [_merge(*items, keep) for items in zip(source, before, after, strict=True)]
-    interpolated = isinstance(source, str) and "${" in source
-    return copy.deepcopy(source if before == after or (keep and interpolated) else after)
+    is_interpolation = isinstance(source, str) and "${" in source
+    return copy.deepcopy(source if before == after or (keep and is_interpolation) else after)

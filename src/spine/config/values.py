@@ -1,4 +1,4 @@
-"""Checks the values of a plain configuration: one sentence names the key, the value and what is allowed."""
+"""Checks the values of a plain configuration. Messages name the key, the value and the allowed values."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from spine import components
 from spine.config import schemas
-from spine.config.schemas import Config
 from spine.errors import InputError, nearest
-from spine.option_types import Allowed, Schema
+from spine.option_types import Allowed, Config, Schema
 from spine.task_spec import TaskSpec
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
 def check_values(config: Config) -> None:
-    """Raises InputError for the first unknown key or value out of range that can be found without torch and Lightning."""
+    """Raises InputError for the first unknown key or invalid value that can be found without importing torch or Lightning."""
     sections = (*schemas.SECTIONS, *schemas.OPTIONAL_SECTIONS)
     check_keys(config, {**schemas.TOP, **dict.fromkeys(sections)}, "")
     check_schema({key: value for key, value in config.items() if key not in sections}, schemas.TOP, "")
@@ -43,7 +42,7 @@ def check_values(config: Config) -> None:
     for section, known in schemas.OPTIONS.items():
         check_schema({key: value for key, value in config[section].items() if key in known}, known, section)
     check_schema(config["task"], {**schemas.TASK, **_task_spec(config["task"]["_target_"]).options}, "task")
-    for path, node in _parts(config):
+    for path, node in _parts_with_schemas(config):
         place = path.split(".")[0]
         check_schema(node, schemas.PARTS[place][node["_target_"]], path)
 
@@ -52,8 +51,8 @@ def _task_spec(target: str) -> TaskSpec:
     return components.task_spec(components.component_name("task", target))
 
 
-def _parts(config: Config) -> Iterator[tuple[str, Config]]:
-    """Path and node of the parts whose targets have a schema each; `check_targets` has accepted the targets."""
+def _parts_with_schemas(config: Config) -> Iterator[tuple[str, Config]]:
+    """Yields path and node of the parts whose targets have a schema. `check_targets` has accepted the targets."""
     for place in ("optimizer", "schedule"):
         yield place, config[place]
     for name, node in (config.get("logger") or {}).items():
@@ -61,37 +60,37 @@ def _parts(config: Config) -> Iterator[tuple[str, Config]]:
 
 
 def _check_end(trainer: Config) -> None:
-    """Learning-rate schedules count steps, so that training must have an end."""
+    """Raises InputError if training has no end: learning rate schedules need the total number of steps."""
     epochs, steps = trainer.get("max_epochs", 1), trainer.get("max_steps", -1)
     if epochs in (None, -1) and steps == -1:
         raise InputError(
-            f"trainer.max_epochs is {format_value(epochs)}, which has no end, and the schedule needs one: give it a whole number of epochs, "
-            f"1 or more, or set +trainer.max_steps as well."
+            f"trainer.max_epochs is {format_value(epochs)}, which has no end, but the schedule needs one: set a whole number of "
+            f"epochs, 1 or more, or also set +trainer.max_steps."
         )
 
 
-def check_schema(node: Mapping[str, Any], schema: Schema, owner: str) -> None:
-    """InputError for the first key of `node` that `schema` does not know, or whose value it does not allow."""
+def check_schema(node: Mapping[str, object], schema: Schema, owner: str) -> None:
+    """Raises InputError for the first key of `node` that is not in `schema`, or whose value `schema` does not allow."""
     check_keys(node, schema, owner)
     for key, value in node.items():
         if key != "_target_" and not fits(value, schema[key].kind):
             raise InputError(f"{_joined(owner, key)} is {format_value(value)}; it must be {schema[key].description}.")
 
 
-def check_keys(node: Mapping[str, Any], allowed: Mapping[str, Allowed | None], owner: str) -> None:
-    """InputError for the first key of `node` that is not allowed there, with the nearest spelling."""
+def check_keys(node: Mapping[str, object], allowed: Mapping[str, Allowed | None], owner: str) -> None:
+    """Raises InputError for the first key of `node` that is not allowed, with the nearest spelling."""
     for key in node:
         if key not in allowed and key != "_target_":
             prefix = f"{owner}." if owner else ""
             choices = sorted(allowed)
             hint = nearest(str(key), choices, prefix)
-            raise InputError(f"Unknown key '{_joined(owner, key)}'.{hint} Keys there: {', '.join(choices) or 'none'}.")
+            raise InputError(f"Unknown key '{_joined(owner, key)}'.{hint} Allowed keys: {', '.join(choices) or 'none'}.")
 
 
-def check_finite(node: Any, path: str) -> None:
-    """InputError for the first number that is nan or infinite."""
+def check_finite(node: object, path: str) -> None:
+    """Raises InputError for the first number that is nan or infinite."""
     if isinstance(node, float) and not math.isfinite(node):
-        raise InputError(f"{path} is {node}; every number of a configuration is finite.")
+        raise InputError(f"{path} is {node}; it must be a finite number.")
     if isinstance(node, dict):
         for key, value in node.items():
             check_finite(value, _joined(path, key))
@@ -100,21 +99,19 @@ def check_finite(node: Any, path: str) -> None:
             check_finite(value, f"{path}[{i}]")
 
 
-def check_options(function: Callable, options: Mapping[str, Any], owner: str) -> None:
-    """InputError for the first option whose value is not of the type that `function` states for it.
+def check_options(function: Callable, options: Mapping[str, object], owner: str) -> None:
+    """Raises InputError for the first option whose value does not have the type in the signature of a function or class.
 
-    `function` is a function or a class. Options without an annotation, or with one that plain values cannot be checked against
-    (an object of torch), are left to the function.
+    Options without an annotation, or with one that plain values cannot have (an object of torch), are not checked.
     """
-    made = function.__init__ if inspect.isclass(function) else function
-    hints = typing.get_type_hints(made)
+    hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     for key, value in options.items():
         if key in hints and not fits(value, hints[key]):
             raise InputError(f"{owner}.{key} is {format_value(value)}; it must be {describe_type(hints[key])}.")
 
 
-def fits(value: Any, kind: Any) -> bool:
-    """Whether a plain value is of a type, taken strictly: no number in quotes, no 1 for true. A list stands for a tuple too."""
+def fits(value: object, kind: Any) -> bool:
+    """Returns whether a plain value has a type, strictly: a number in quotes is text, and 1 is not true. A list may be a tuple."""
     try:
         TypeAdapter(kind, config=STRICT).validate_json(json.dumps(value, default=str))
     except ValidationError:
@@ -124,11 +121,11 @@ def fits(value: Any, kind: Any) -> bool:
     return True
 
 
-def describe_type(kind: Any) -> str:
-    """A type as users read it: `int | None` is "a whole number or null"."""
-    plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
-    if kind in plain:
-        return plain[kind]
+def describe_type(kind: object) -> str:
+    """Returns a description of a type for messages: `int | None` is "a whole number or null"."""
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    if kind in names:
+        return names[kind]
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return "one of " + ", ".join(map(str, arguments))
@@ -139,14 +136,14 @@ def describe_type(kind: Any) -> str:
     if origin in (list, tuple, Sequence):
         return f"a list, each item {describe_type(arguments[0])}"
     if origin in (dict, Mapping):
-        return f"a dictionary of which each key is {describe_type(arguments[0])}, and each value {describe_type(arguments[1])}"
+        return f"a dictionary: each key is {describe_type(arguments[0])}, each value is {describe_type(arguments[1])}"
     return getattr(kind, "__name__", str(kind))
 
 
-def format_value(value: Any) -> str:
-    """A value as it is typed: null, true, 'text', [1, 2]."""
+def format_value(value: object) -> str:
+    """Formats a value as in yaml: null, true, 'text', [1, 2]."""
     return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
-def _joined(owner: str, key: Any) -> str:
+def _joined(owner: str, key: object) -> str:
     return f"{owner}.{key}" if owner else str(key)

@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint on a split. Training and eval.py both end in this function."""
+"""Evaluates a checkpoint on a split. Used by train.py at the end of a run, and by eval.py."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from spine.tasks.base import Task
 
 
 def evaluate_checkpoint(trainer: pl.Trainer, task: Task, data: DataModule, split: str, checkpoint: str) -> dict[str, float]:
-    """Loads a checkpoint into a task and evaluates it on a split: metric values by name."""
+    """Loads the weights of a checkpoint into a task and evaluates it on a split. Returns metric values by name."""
     task.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
     task.split = split
-    data.trainer = trainer  # its number of processes
+    data.trainer = trainer  # the loader needs the number of processes
     values = trainer.validate(task, dataloaders=data.loader(split), verbose=False)[0]
     return {key: float(value) for key, value in values.items()}

@@ -1,1 +1,1 @@
-"""What a run leaves for its user: figures, tables, provenance."""
+"""Reports about runs and backbones: figures, tables, provenance."""

@@ -1,21 +1,22 @@
-"""Figures of training curves."""
+"""Training curves."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 NOT_DRAWN = ("epoch", "step", "train/images_per_s", "train/data_wait")
+LOGGED_PER_STEP = ("train/loss_step", "train/lr", "train/grad_norm")  # the other metrics are logged once per epoch
+
+Points = Sequence[tuple[float, float]]  # (epoch, value)
 
 
-OF_STEPS = ("train/loss_step", "train/lr", "train/grad_norm")
-
-
-def curves(history: dict[str, list[tuple[float, float]]]) -> Figure:
-    """One panel a metric name behind the slash, one line a split before it; points are (epoch, value)."""
-    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
+def curves(history: Mapping[str, Points]) -> Figure:
+    """Draws one panel for each metric and one line for each split. The keys of `history` are <split>/<metric>."""
+    panels: dict[str, dict[str, Points]] = {}
     for name, points in history.items():
         split, _, metric = name.partition("/")
         panels.setdefault(metric or split, {})[split] = points
@@ -23,9 +24,9 @@ def curves(history: dict[str, list[tuple[float, float]]]) -> Figure:
     rows = -(-len(panels) // columns) or 1
     figure = Figure(figsize=(4.2 * columns, 2.8 * rows), dpi=100, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
-    # loss first, then metrics of evaluation, then what is logged of training alone
+    # the loss first, then metrics of evaluation, then metrics of training only
     ordered = sorted(panels.items(), key=lambda panel: (panel[0] != "loss", panel[1].keys() == {"train"}))
-    for (metric, lines), axis in zip(ordered, axes, strict=False):  # panels first: zip must not eat an axis
+    for (metric, lines), axis in zip(ordered, axes, strict=False):  # panels first, so that zip does not consume an extra axis
         for split, points in lines.items():
             x, y = zip(*points, strict=True)
             axis.plot(x, y, marker="." if len(x) < 40 else None, label=split)
@@ -38,10 +39,14 @@ def curves(history: dict[str, list[tuple[float, float]]]) -> Figure:
 
 
 def draw_curves(folder: Path) -> None:
-    """Draws curves.png from metrics.csv, over the number of finished epochs."""
+    """Draws curves.png from metrics.csv in a run folder. The x axis is the number of finished epochs."""
     path = folder / "metrics.csv"
-    if not path.is_file():
-        return
+    if path.is_file() and (history := _read_history(path)):
+        curves(history).savefig(folder / "curves.png")
+
+
+def _read_history(path: Path) -> dict[str, Points]:
+    """Reads the points of each metric from metrics.csv, in the order of the epochs."""
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get("epoch")]
     epochs = max((float(row["epoch"]) for row in rows), default=0.0) + 1
@@ -50,8 +55,6 @@ def draw_curves(folder: Path) -> None:
     for row in rows:
         for name, value in row.items():
             if value and name not in NOT_DRAWN and name.count("/") < 2:
-                x = (float(row["step"]) + 1) * epochs / steps if name in OF_STEPS else float(row["epoch"]) + 1
+                x = (float(row["step"]) + 1) * epochs / steps if name in LOGGED_PER_STEP else float(row["epoch"]) + 1
                 history.setdefault(name, {})[x] = float(value)
-    if history:
-        figure = curves({name: sorted(points.items()) for name, points in history.items()})
-        figure.savefig(folder / "curves.png")
+    return {name: sorted(points.items()) for name, points in history.items()}

@@ -13,16 +13,10 @@ from matplotlib.figure import Figure
 
 from spine.interfaces import IGNORE_INDEX
 
-MAX_IMAGES = 6  # images in a picture
-
-
-TRUTH_COLOR, PREDICTION_COLOR = "#2ca02c", "#d62728"
-
-
-MAX_LABELS = 30  # labels beyond which they are left out
-
-
-FALLBACK_FONTS = (  # for characters that matplotlib's own font lacks, such as Chinese, Japanese and Korean class names
+MAX_IMAGES = 6  # in one row of a figure
+MAX_LABELS = 30  # with more classes, their names are left out
+GROUND_TRUTH_COLOR, PREDICTION_COLOR = "#2ca02c", "#d62728"
+FALLBACK_FONTS = (  # for characters that matplotlib's default font lacks, such as Chinese, Japanese and Korean class names
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Source Han Sans", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
     "Droid Sans Fallback", "IPAGothic", "IPAexGothic", "TakaoGothic", "NanumGothic", "Microsoft YaHei", "SimHei", "Yu Gothic",
     "MS Gothic", "Malgun Gothic", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS", "Unifont",
@@ -30,8 +24,10 @@ FALLBACK_FONTS = (  # for characters that matplotlib's own font lacks, such as C
 
 
 def use_fallback_fonts() -> None:
-    """Adds the installed fonts of FALLBACK_FONTS behind matplotlib's own. Characters that no font has are drawn as boxes, and matplotlib's
-    warning for each of them at each drawing is silenced.
+    """Adds the installed fonts of FALLBACK_FONTS after matplotlib's default font.
+
+    Characters that no font has are drawn as boxes. Matplotlib would warn about each of them at each drawing; these warnings are
+    hidden.
     """
     installed = set(font_manager.get_font_names())
     family = list(matplotlib.rcParams["font.family"])
@@ -43,9 +39,9 @@ use_fallback_fonts()
 
 
 def palette(count: int) -> np.ndarray:
-    """(256, 3) colors in 0..1: `count` that differ, the first one dark, black for the rest and white for ignored pixels."""
+    """Returns colors (256, 3) in 0..1: `count` distinct ones, the first one dark; white for ignored pixels; black for the rest."""
     colors = np.zeros((256, 3))
-    hues = np.arange(count) * 0.61803398875 % 1.0  # golden ratio: neighbours lie far apart
+    hues = np.arange(count) * 0.61803398875 % 1.0  # golden ratio: hues of consecutive classes differ strongly
     colors[:count] = hsv_to_rgb(np.stack([hues, np.where(np.arange(count) % 2, 0.55, 0.85), np.full(count, 0.9)], 1))
     colors[0] = (0.2, 0.2, 0.25)
     colors[IGNORE_INDEX] = 1.0
@@ -53,25 +49,25 @@ def palette(count: int) -> np.ndarray:
 
 
 def grid(rows: int, columns: int, aspect: float = 1.0, legend: float = 0.0) -> tuple[Figure, np.ndarray]:
-    """A figure of `rows` x `columns` axes without ticks; `aspect` is height over width, `legend` inches below."""
+    """Creates a figure with `rows` x `columns` axes without ticks. `aspect`: height / width. `legend`: inches below the axes."""
     side = 2.0
     figure = Figure(figsize=(side * columns, side * aspect * rows + 0.35 + legend), dpi=100, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
-        for spine in axis.spines.values():
-            spine.set_visible(False)
+        for border in axis.spines.values():
+            border.set_visible(False)
     return figure, axes
 
 
 def image_rows(rows: Mapping[str, Sequence[np.ndarray] | np.ndarray]) -> Figure:
-    """One named row of images (H, W, 3) a key."""
+    """Draws one labeled row of images (H, W, 3) for each key."""
     first = next(iter(rows.values()))
     count = min(MAX_IMAGES, len(first))
     figure, axes = grid(len(rows), count, first[0].shape[0] / first[0].shape[1])
-    for line, (name, images) in zip(axes, rows.items(), strict=True):
-        line[0].set_ylabel(name)
-        for axis, image in zip(line, images, strict=False):
+    for row, (name, images) in zip(axes, rows.items(), strict=True):
+        row[0].set_ylabel(name)
+        for axis, image in zip(row, images, strict=False):
             axis.imshow(image)
     return figure

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:
-    pass
+MAX_ROWS = 24  # of a table of results; with more metrics, those of single classes (val/IoU/road) are left out
 
 log = logging.getLogger(__name__)
 
 
-def print_results(folder: Path, monitor: str, values: dict[str, float], seconds: float) -> None:
-    """Prints the table of results and the folder."""
+def print_results(folder: Path, monitor: str, values: Mapping[str, float], seconds: float) -> None:
+    """Prints the results of a run as a table, and its folder. The row of the metric `monitor` is bold."""
     table = Table(title=f"Results after {seconds:.0f} s", title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in values.items():
-        if name.count("/") < 2 or len(values) <= 24:
+        if name.count("/") < 2 or len(values) <= MAX_ROWS:
             table.add_row(name, f"{value:.4f}", style="bold" if name == monitor else None)
     console = Console()
     with console.capture() as capture:
@@ -31,7 +30,7 @@ def print_results(folder: Path, monitor: str, values: dict[str, float], seconds:
 
 
 def sweep_table(folder: Path) -> None:
-    """Prints a line for every run under the folder of a sweep: its metric and seconds, or why it failed."""
+    """Prints a table of the runs in the folder of a sweep: metric and seconds, or the reason of a failure."""
     table = Table(title=f"Sweep {folder}", title_justify="left")
     for column in ("run", "metric", "value", "seconds"):
         table.add_column(column, justify="right" if column == "seconds" else "left")

@@ -1,1 +1,1 @@
-"""One file a task: its loss, its metrics, its pictures."""
+"""Tasks. Each folder has a specification (spec.py), the training and evaluation steps (task.py), losses, metrics and figures."""

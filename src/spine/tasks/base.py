@@ -9,8 +9,8 @@ from typing import ClassVar, Self, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from matplotlib.figure import Figure
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler

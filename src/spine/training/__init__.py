@@ -1,1 +1,1 @@
-"""The trainer and what it needs: checkpoints, resuming, stops, progress."""
+"""Training: the trainer, its callbacks, optimizers, schedules and loggers, and the run folder."""

@@ -1,4 +1,4 @@
-"""When checkpoints are written, and how: the last state of a run, and its best one."""
+"""Callbacks that save the last and the best checkpoint of a run, and the writer of the files."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from spine.errors import InputError
 from spine.training.divergence import require_finite_weights
 from spine.training.loggers.metrics_file import MetricsFile
 
+CheckpointContent = dict[str, Any]  # tensors, numbers and text in nested dictionaries and lists
+
 
 class BestCheckpoint(ModelCheckpoint):
-    """Writes best.ckpt whenever the watched metric improves. A value that is not finite is never the best."""
+    """Writes best.ckpt whenever the monitored metric improves. Values that are not finite are ignored."""
 
     def __init__(self, folder: Path, monitor: str, mode: str):
         super().__init__(folder, "best", monitor=monitor, mode=mode, enable_version_counter=False)
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
-        """Whether `current` is better than what was kept."""
+        """Returns whether `current` is better than the best value so far."""
         if current is None or not torch.isfinite(torch.as_tensor(current)):
             return False
         return super().check_monitor_top_k(trainer, current)
@@ -36,53 +38,53 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes last.ckpt: at the end of every epoch, and where max_steps or max_time ends a run within an epoch.
+    """Writes last.ckpt at the end of every epoch, and when max_steps or max_time ends a run within an epoch.
 
-    In the second case the state is that behind the last step, so that a resumed run goes on in the same epoch.
+    Within an epoch, it saves the state after the last step, so that a resumed run continues in the same epoch.
     """
 
     def __init__(self, path: Path, metrics: MetricsFile):
-        """`metrics` is written to disk with every state, and each state holds how many of its rows belong to it."""
+        """`metrics`: written to disk with every checkpoint, which stores the number of its rows."""
         self.path, self.metrics = path, metrics
-        self.saved_step: int | None = None  # the step of a state saved within an epoch
-        self.stop_waits = False  # training is to stop, behind the step that gradients are accumulated for
+        self.saved_step: int | None = None  # the step of a checkpoint that was saved within an epoch
+        self.stop_pending = False  # stop after the current optimizer step, whose gradients are still accumulated
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Saves if the run ends here, and not at the end of its epoch."""
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
+        """Saves if the run ends within an epoch."""
         loop = trainer.fit_loop.epoch_loop
         if loop.batch_progress.is_last_batch or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        if loop._should_accumulate():  # accumulated gradients are in no checkpoint: the step is finished first
-            self.stop_waits = self.stop_waits or trainer.should_stop
+        if loop._should_accumulate():  # accumulated gradients are not saved in checkpoints: finish the step first
+            self.stop_pending = self.stop_pending or trainer.should_stop
             trainer.should_stop = False
             return
-        trainer.should_stop = trainer.should_stop or self.stop_waits
+        trainer.should_stop = trainer.should_stop or self.stop_pending
         limit = trainer.max_steps
         if trainer.should_stop or (limit is not None and 0 <= limit <= trainer.global_step):
             self.save(trainer)
             self.saved_step = trainer.global_step
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves the finished epoch."""
+        """Saves at the end of an epoch."""
         if self.saved_step != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.save(trainer)
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the number of rows of metrics.csv: a resumed run drops what was logged after this state."""
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: CheckpointContent) -> None:
+        """Adds the number of rows of metrics.csv. A resumed run drops later rows."""
         checkpoint["metrics_rows"] = self.metrics.rows
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Writes the state of this moment. Raises InputError where a weight is not finite: the file that is there stays."""
+        """Saves the current state. Raises InputError if a weight is not finite; the existing file is then kept."""
         require_finite_weights(trainer.lightning_module)
         self.metrics.save()
         trainer.save_checkpoint(self.path)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the final path and renames, on one file system: a checkpoint is whole or it is not there."""
+    """Writes a temporary file in the same folder and renames it, so that an incomplete checkpoint never exists."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Writes `checkpoint` to `path`. Raises InputError where the disk is full; what was at `path` stays as it was."""
+    def save_checkpoint(self, checkpoint: CheckpointContent, path: str | Path, storage_options: object = None) -> None:
+        """Writes `checkpoint` to `path`. Raises InputError if that fails, for example if the disk is full; an existing file is kept."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
@@ -92,14 +94,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
-        except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             part.unlink(missing_ok=True)
-            kept = " The previous one is kept." if path.is_file() else ""
+            previous = " The previous one is kept." if path.is_file() else ""
             raise InputError(
-                f"The checkpoint '{path}' could not be written ({error}).{kept} Free some space on the disk, then run the "
+                f"The checkpoint '{path}' could not be written ({error}).{previous} Free some space on the disk, then run the "
                 f"same command again."
             ) from error
 
-    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Reads a checkpoint; names of older versions are translated."""
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> CheckpointContent:
+        """Reads a checkpoint and translates the names of older versions."""
         return upgrade_checkpoint(super().load_checkpoint(path, *args, **kwargs))

@@ -1,10 +1,9 @@
-"""Draws samples of what is evaluated."""
+"""Callback that draws predictions during evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -12,56 +11,66 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from spine.reporting.figures import MAX_IMAGES
+from spine.tasks.base import Batch, Task
 from spine.training.loggers.media import log_image
 
 
 class PredictionFigures(pl.Callback):
-    """Draws predictions for samples from the whole evaluated split, into `folder` and the loggers.
+    """Draws predictions for samples of the evaluated split, and writes the figures to a folder and to the loggers.
 
-    Draws at every evaluation, and during training every `every_n_epochs`.
+    The figures are drawn in every evaluation outside of training, and every `every_n_epochs` epochs in training.
     """
 
     def __init__(
         self, folder: str, mean: Sequence[float], std: Sequence[float], loggers: Sequence[Logger] = (), every_n_epochs: int = 0
     ):
-        """`mean`, `std`: of the transforms. `every_n_epochs` 0 draws nothing during training."""
+        """`mean`, `std`: of the normalization, per channel. `every_n_epochs`: 0 draws no figures during training."""
         self.folder, self.loggers, self.every_n_epochs = Path(folder), loggers, every_n_epochs
         self.mean, self.std = (torch.tensor(list(values)).view(1, -1, 1, 1) for values in (mean, std))
-        self.kept: list[tuple[dict[str, Tensor], Tensor]] = []
+        self.samples: list[tuple[Batch, Tensor]] = []  # inputs and outputs
 
     def to_pixels(self, image: Tensor) -> np.ndarray:
-        """Normalized images (B, 3, H, W) -> (B, H, W, 3) uint8."""
+        """Converts normalized images (B, 3, H, W) to pixels (B, H, W, 3) uint8."""
         pixels = image.detach().float().cpu() * self.std + self.mean
         return (pixels.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        """Keeps a few samples of this batch, so that the figure has MAX_IMAGES samples from evenly spaced batches."""
+        """Collects samples from evenly spaced batches, about MAX_IMAGES in total."""
         if not self._due(trainer):
             return
+        assert isinstance(outputs, Tensor)
         batches = int(trainer.num_val_batches[0])
-        spaced = min(MAX_IMAGES, batches)
-        if batch_idx in {i * batches // spaced for i in range(spaced)}:
-            each = -(-MAX_IMAGES // spaced)
-            # copies on the CPU: a view would keep the whole batch in the accelerator's memory
-            samples = {key: value[:each].detach().cpu().clone() for key, value in batch.items()}
-            self.kept.append((samples, outputs[:each].detach().cpu().clone()))
+        num_selected = min(MAX_IMAGES, batches)
+        if batch_idx in {i * batches // num_selected for i in range(num_selected)}:
+            count = -(-MAX_IMAGES // num_selected)
+            # copies on the CPU: a view would keep the whole batch in the memory of the accelerator
+            inputs = {key: value[:count].detach().cpu().clone() for key, value in batch.items()}
+            self.samples.append((inputs, outputs[:count].detach().cpu().clone()))
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws the figures before the metrics are reset."""
         if not self._due(trainer):
             return
-        summary = pl_module.draw_summary()  # on every process: it gathers
-        if trainer.is_global_zero and self.kept:
-            batch = {key: torch.cat([kept[key] for kept, _ in self.kept]) for key in self.kept[0][0]}
-            outputs = torch.cat([kept for _, kept in self.kept])
-            for name, figure in {**pl_module.draw(batch, outputs, self.to_pixels), **summary}.items():
+        assert isinstance(pl_module, Task)
+        figures = pl_module.draw_summary()  # on every process: it gathers the metrics
+        if trainer.is_global_zero and self.samples:
+            batch = {key: torch.cat([inputs[key] for inputs, _ in self.samples]) for key in self.samples[0][0]}
+            outputs = torch.cat([output for _, output in self.samples])
+            for name, figure in {**pl_module.draw(batch, outputs, self.to_pixels), **figures}.items():
                 self._write(f"{pl_module.split}_{name}", figure, trainer.global_step)
-        self.kept = []
+        self.samples = []
 
     def _due(self, trainer: pl.Trainer) -> bool:
         if trainer.state.fn != "fit":
@@ -78,7 +87,7 @@ class PredictionFigures(pl.Callback):
 
 
 def render(figure: Figure) -> np.ndarray:
-    """A figure as (H, W, 3) uint8."""
+    """Renders a figure to an image (H, W, 3) uint8."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

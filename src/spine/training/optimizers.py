@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from spine.errors import InputError
+from spine.interfaces import Backbone
 
-# never decayed, whatever their shape
-UNDECAYED = ("cls_token", "mask_token", "pos_embed", "relative_position_bias_table", "mask_pixel", "scale")
+# last parts of parameter names that get no weight decay, whatever the shape
+NO_WEIGHT_DECAY = ("cls_token", "mask_token", "pos_embed", "relative_position_bias_table", "mask_pixel", "scale")
 
 
 def parameter_groups(model: nn.Module, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict]:
-    """Groups for an optimizer: vectors, biases, scales, tokens and positions do not decay, lower layers learn slower.
+    """Returns the parameter groups of a network for an optimizer.
 
-    The head and the backbone's last norm learn at `lr`; the groups below, from top to stem, at lr * layer_decay,
-    lr * layer_decay^2, ... (BEiT's code, `optim_factory.py`). Frozen parameters are left out.
+    Vectors, biases, scales, tokens and position embeddings get no weight decay. With `layer_decay` < 1, lower layers get lower
+    learning rates: `lr` for the head and the last norm of the backbone, then lr * layer_decay, lr * layer_decay^2, ... for the layer
+    groups of the backbone from the last one to the stem (BEiT's code, `optim_factory.py`). Frozen parameters are left out.
+    Raises InputError if `layer_decay` is not in (0, 1].
     """
     if not 0 < layer_decay <= 1:
-        raise InputError(f"optimizer.layer_decay is {layer_decay}; it lies in (0, 1], and 1 means the same rate for every layer.")
-    prefixes = model.backbone.layer_groups()  # type: ignore[union-attr,operator]
-    groups: dict[tuple[int, bool], dict] = {}
+        raise InputError(
+            f"optimizer.layer_decay is {layer_decay}; it must be above 0 and at most 1. 1 gives all layers the same learning rate."
+        )
+    layer_groups = cast(Backbone, model.backbone).layer_groups()
+    groups: dict[tuple[int, bool], dict] = {}  # by depth below the top and whether weight decay applies
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        below_top = 0
+        depth = 0
         if layer_decay < 1 and name.startswith("backbone."):
-            own = name.removeprefix("backbone.")
-            level = next(i for i, group in enumerate(prefixes) if own.startswith(group))
-            below_top = len(prefixes) - 1 - level
-        is_vector = parameter.ndim < 2 or parameter[0].numel() == 1  # (C, 1, 1) scales the channels of a map
-        decayed = not is_vector and name.rsplit(".", 1)[-1] not in UNDECAYED
+            own_name = name.removeprefix("backbone.")
+            level = next(i for i, prefixes in enumerate(layer_groups) if own_name.startswith(prefixes))
+            depth = len(layer_groups) - 1 - level
+        is_vector = parameter.ndim < 2 or parameter[0].numel() == 1  # (C, 1, 1) scales the channels of a feature map
+        decayed = not is_vector and name.rsplit(".", 1)[-1] not in NO_WEIGHT_DECAY
         group = groups.setdefault(
-            (below_top, decayed),
-            {"params": [], "lr": lr * layer_decay**below_top, "weight_decay": weight_decay if decayed else 0.0},
+            (depth, decayed),
+            {"params": [], "lr": lr * layer_decay**depth, "weight_decay": weight_decay if decayed else 0.0},
         )
         group["params"].append(parameter)
     return list(groups.values())

@@ -1,51 +1,56 @@
-"""What is seen of a training while it runs: statistics of steps, a progress bar, and lines in a log."""
+"""Reports the progress of training: statistics of steps, a progress bar, and lines in the log."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import STEP_OUTPUT
 from rich.progress import BarColumn, Progress, TextColumn
+from torch import Tensor
 from torch.optim import Optimizer
 
-from spine.tasks.base import Task
+from spine.tasks.base import Batch, Task
+from spine.training.step_output import step_loss
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 60.0
+SECONDS_BETWEEN_BAR_UPDATES = 0.5
 
 
 class StepStatistics(pl.Callback):
-    """Logs, every `log_every_n_steps`: train/loss_step, train/lr (the highest of the groups), train/grad_norm (before
-    clipping), train/images_per_s and train/data_wait (the share of the time in which the process waited for batches).
+    """Logs statistics every `log_every_n_steps` steps.
+
+    train/loss_step; train/lr, the highest of the parameter groups; train/grad_norm, before clipping; train/images_per_s, of all
+    processes; and train/data_wait, the fraction of time in which the process waited for batches.
     """
 
     def __init__(self) -> None:
-        self.start, self.waited, self.images = 0.0, 0.0, 0
-        self.norm: torch.Tensor | None = None
-        self.rate = 0.0
-        self.latest = ""  # the last values that were logged, for the bar
+        self.start, self.waited, self.images = 0.0, 0.0, 0  # since the last logged step
+        self.grad_norm: Tensor | None = None
+        self.lr = 0.0
+        self.latest = ""  # the last logged values, for the progress bar
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock."""
+        self._restart_clock(trainer)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Restarts the clock: the time between epochs does not count."""
         self._restart_clock(trainer)
 
     def _restart_clock(self, trainer: pl.Trainer) -> None:
         self.start, self.images = time.perf_counter(), 0
         self.waited = getattr(trainer.train_dataloader, "seconds_waited", 0.0)
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leaves the time between epochs out."""
-        self._restart_clock(trainer)
-
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
-        """Measures the gradients of a step that will be logged: they are unscaled, not clipped yet."""
+        """Measures the gradients if the step will be logged. They are unscaled and not yet clipped."""
         if self._due(trainer.global_step + 1, trainer):
-            self.rate = max(group["lr"] for group in optimizer.param_groups)
+            self.lr = max(group["lr"] for group in optimizer.param_groups)
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-            self.norm = torch.nn.utils.get_total_norm(gradients)
+            self.grad_norm = torch.nn.utils.get_total_norm(gradients)
 
     @staticmethod
     def _due(step: int, trainer: pl.Trainer) -> bool:
@@ -53,9 +58,9 @@ class StepStatistics(pl.Callback):
         return every > 0 and step % every == 0
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int
     ) -> None:
-        """Logs a due step."""
+        """Logs the step if it is due."""
         self.images += len(batch["image"]) * trainer.world_size
         loop = trainer.fit_loop.epoch_loop
         if loop._should_accumulate() or not self._due(trainer.global_step, trainer):
@@ -63,16 +68,16 @@ class StepStatistics(pl.Callback):
         seconds = max(time.perf_counter() - self.start, 1e-9)
         waited = getattr(trainer.train_dataloader, "seconds_waited", 0.0) - self.waited
         values = {
-            "train/loss_step": float(outputs["loss"].detach()),
-            "train/lr": self.rate,
+            "train/loss_step": float(step_loss(outputs)),
+            "train/lr": self.lr,
             "train/images_per_s": self.images / seconds,
             "train/data_wait": min(1.0, waited / seconds),
         }
-        if self.norm is not None:
-            values["train/grad_norm"] = float(self.norm)
+        if self.grad_norm is not None:
+            values["train/grad_norm"] = float(self.grad_norm)
         for logger in trainer.loggers:
             logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=trainer.global_step - 1)
-        norm = f"  grad norm {values['train/grad_norm']:.3g}" if self.norm is not None else ""
+        norm = f"  grad norm {values['train/grad_norm']:.3g}" if self.grad_norm is not None else ""
         self.latest = (
             f"  lr {values['train/lr']:.3g}{norm}  {values['train/images_per_s']:.3g} images/s"
             f"  data wait {values['train/data_wait']:.0%}"
@@ -81,20 +86,20 @@ class StepStatistics(pl.Callback):
 
 
 class RunProgress(pl.Callback):
-    """A bar for the run on a terminal, one line a minute in a pipe or file; and in both one line for every finished epoch."""
+    """Shows the progress of a run: a progress bar on a terminal, otherwise one line per minute; and one line for each epoch."""
 
     def __init__(self, bar: bool, statistics: StepStatistics):
-        """`bar`: draw a bar; false prints lines only. What `statistics` logged last is shown beside the loss."""
+        """`bar`: draw a progress bar; otherwise print lines only. The last values of `statistics` are shown after the loss."""
         self.statistics = statistics
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"), transient=True
         ) if bar else None  # fmt: skip
-        self.start = self.epoch_start = self.last_line = 0.0
-        self.first_batch = 0  # of the run, counted over epochs, that this process trained
+        self.start = self.epoch_start = self.last_update = 0.0
+        self.first_batch = 0  # number of batches of the run before this process continued it
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts clock and bar."""
-        self.start = self.epoch_start = self.last_line = time.perf_counter()
+        """Starts the clock and the bar."""
+        self.start = self.epoch_start = self.last_update = time.perf_counter()
         self.first_batch = self._batches_done(trainer)
         if self.bar is not None and trainer.is_global_zero:
             self.bar.add_task("", total=None, status="")
@@ -105,62 +110,59 @@ class RunProgress(pl.Callback):
         self.epoch_start = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int
     ) -> None:
-        """Moves the bar; in a pipe prints a line when a minute has passed."""
+        """Updates the bar, or prints a line once a minute."""
         if not trainer.is_global_zero:
             return
         now = time.perf_counter()
-        wait = 0.5 if self.bar is not None else SECONDS_BETWEEN_LINES
-        if now - self.last_line < wait:
+        interval = SECONDS_BETWEEN_BAR_UPDATES if self.bar is not None else SECONDS_BETWEEN_LINES
+        if now - self.last_update < interval:
             return
-        self.last_line = now
-        loss = float(outputs["loss"].detach())
-        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
-        where = f"epoch {trainer.current_epoch + 1}/{epochs}"
-        step = f"step {batch_idx + 1}/{trainer.num_training_batches}"
-        status = f"{step}  loss {loss:.4f}{self.statistics.latest}{self._left(trainer, now)}"
+        self.last_update = now
+        total = trainer.num_training_batches
+        step, loss = f"step {batch_idx + 1}/{total}", float(step_loss(outputs))
+        status = f"{step}  loss {loss:.4f}{self.statistics.latest}{self._time_left(trainer, now)}"
         if self.bar is None:
-            log.info("%s  %s", where, status)
+            log.info("%s  %s", _epoch(trainer), status)
         else:
-            total = trainer.num_training_batches
-            self.bar.update(self.bar.task_ids[0], description=where, completed=batch_idx + 1, total=total, status=status)
+            task_id = self.bar.task_ids[0]
+            self.bar.update(task_id, description=_epoch(trainer), completed=batch_idx + 1, total=total, status=status)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Says that the epoch is being validated."""
+        """Shows in the bar that a validation runs."""
         if self.bar is not None and self.bar.live.is_started:
             total = trainer.num_training_batches
             self.bar.update(self.bar.task_ids[0], completed=total, total=total, status="validating")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Prints the line of the epoch."""
+        """Prints one line with the results of the epoch."""
         assert isinstance(pl_module, Task)
-        values: dict[str, Any] = {"train/loss": pl_module.train_loss.compute()}  # on every process: it gathers
+        values: dict[str, Tensor | None] = {"train/loss": pl_module.train_loss.compute()}  # on every process: it gathers
         if not trainer.is_global_zero:
             return
         if trainer.fit_loop.epoch_loop._should_check_val_epoch():
             values |= {key: trainer.callback_metrics.get(key) for key in ("val/loss", pl_module.monitor)}
-        shown = "  ".join(f"{key} {float(value):.4f}" for key, value in values.items() if value is not None)
+        metrics = "  ".join(f"{key} {float(value):.4f}" for key, value in values.items() if value is not None)
         now = time.perf_counter()
-        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
-        log.info("epoch %d/%s  %s  %.1f s", trainer.current_epoch + 1, epochs, shown, now - self.epoch_start)
-        self.last_line = now
+        log.info("%s  %s  %.1f s", _epoch(trainer), metrics, now - self.epoch_start)
+        self.last_update = now
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes the bar off the screen."""
+        """Removes the bar."""
         if self.bar is not None:
             self.bar.stop()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Takes the bar off the screen."""
+        """Removes the bar."""
         self.on_train_end(trainer, pl_module)
 
     @staticmethod
     def _batches_done(trainer: pl.Trainer) -> int:
         return trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
-    def _left(self, trainer: pl.Trainer, now: float) -> str:
-        """The time left for the run, from the speed of this process so far, validation included."""
+    def _time_left(self, trainer: pl.Trainer, now: float) -> str:
+        """Returns the estimated time to the end of the run, from the average speed of this process including validation."""
         if not trainer.max_epochs or trainer.max_epochs < 0:
             return ""
         done = self._batches_done(trainer) - self.first_batch
@@ -171,3 +173,8 @@ class RunProgress(pl.Callback):
         seconds = int((now - self.start) / max(1, done) * max(0, left))
         hours, minutes = divmod(seconds // 60, 60)
         return f"  {hours}:{minutes:02}:{seconds % 60:02} left"
+
+
+def _epoch(trainer: pl.Trainer) -> str:
+    epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
+    return f"epoch {trainer.current_epoch + 1}/{epochs}"

@@ -1,80 +1,95 @@
-"""The random state of every process travels in the checkpoint: dropout, drop path and random bases go on where they were."""
+"""Saves the states of the random generators in checkpoints.
+
+In a resumed run, dropout, drop path and random bases continue with the same random numbers.
+"""
 
 from __future__ import annotations
 
 import logging
 import random
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
+
+from spine.training.checkpoints import CheckpointContent
 
 log = logging.getLogger(__name__)
-KEY = "random_states"
+KEY = "random_states"  # in checkpoints: a list with the state of each process
 
 
-def capture() -> dict[str, Any]:
-    """The states of the generators of torch (CPU and the current GPU), NumPy and Python, as weights_only loading takes them."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
+class GeneratorStates(TypedDict):
+    """States of the global random generators of a process. All values can be loaded with weights_only."""
+
+    torch: Tensor
+    numpy: tuple[str, list[int], int, int, float]  # algorithm, keys, position, has_gauss, cached Gaussian
+    python: tuple[int, list[int], float | None]  # version, internal state, next Gaussian
+    cuda: NotRequired[Tensor]  # of the current GPU
+
+
+def capture() -> GeneratorStates:
+    """Returns the states of the generators of torch (CPU and current GPU), NumPy and Python."""
+    algorithm, keys, position, has_gauss, cached = np.random.get_state()
     version, internal, gauss = random.getstate()
-    state: dict[str, Any] = {
+    states: GeneratorStates = {
         "torch": torch.get_rng_state(),
-        "numpy": [str(name), np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)],
-        "python": [version, list(internal), gauss],
+        "numpy": (str(algorithm), np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)),
+        "python": (version, list(internal), gauss),
     }
     if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
 
 
-def restore(state: dict[str, Any]) -> None:
-    """Sets what `capture` returned."""
-    torch.set_rng_state(state["torch"])
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, np.array(keys, np.uint32), position, has_gauss, cached))
-    version, internal, gauss = state["python"]
+def restore(states: GeneratorStates) -> None:
+    """Sets the states that `capture` returned."""
+    torch.set_rng_state(states["torch"])
+    algorithm, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((algorithm, np.array(keys, np.uint32), position, has_gauss, cached))
+    version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 class RandomState(pl.Callback):
-    """Saves and restores the random state of each process, and gives each process a stream of its own."""
+    """Saves and restores the random state of each process, and gives each process a different random sequence."""
 
     def __init__(self, seed: int):
         self.seed = seed
-        self.loaded: list[dict[str, Any]] | None = None
-        self.before_validation: dict[str, Any] | None = None  # set while a validation runs within a training
+        self.loaded: list[GeneratorStates] | None = None
+        self.before_validation: GeneratorStates | None = None  # set during a validation within training
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the state of every process to the checkpoint; Lightning calls this on all of them."""
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: CheckpointContent) -> None:
+        """Adds the states of all processes to the checkpoint. Lightning calls this on every process."""
         own = self.before_validation or capture()
-        states: list[Any] = [own]
+        states: list[GeneratorStates | None] = [own]
         if trainer.world_size > 1:
             states = [None] * trainer.world_size
             torch.distributed.all_gather_object(states, own)
         checkpoint[KEY] = states
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keeps the states until training starts."""
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: CheckpointContent) -> None:
+        """Stores the states of the checkpoint until training starts."""
         self.loaded = checkpoint.get(KEY)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Sets this process's state: the saved one, or a fresh one that differs between processes."""
+        """Sets the random state of this process: the saved one, or a new one that differs between processes."""
         if self.loaded is not None and len(self.loaded) == trainer.world_size:
             restore(self.loaded[trainer.global_rank])
         elif self.loaded is not None:
             log.warning(
-                "The checkpoint holds the random state of %d processes and this run has %d: dropout draws anew.",
+                "The checkpoint holds the random states of %d processes, but this run has %d: dropout uses new random numbers.",
                 len(self.loaded),
                 trainer.world_size,
             )
             self._reseed(trainer)
-        elif trainer.global_rank > 0:  # process 0 goes on with the stream of the seed, as a single process does
+        elif trainer.global_rank > 0:  # process 0 keeps the state of the seed, as a run on a single process does
             self._reseed(trainer)
         self.loaded = None
 
     def _reseed(self, trainer: pl.Trainer) -> None:
-        numbers = np.random.SeedSequence((self.seed, trainer.global_rank, trainer.global_step)).generate_state(1)
-        pl.seed_everything(int(numbers[0]), verbose=False)
+        seeds = np.random.SeedSequence((self.seed, trainer.global_rank, trainer.global_step)).generate_state(1)
+        pl.seed_everything(int(seeds[0]), verbose=False)

@@ -1,36 +1,37 @@
-"""SIGTERM and Ctrl-C end a run in order: the step is finished, the state is saved, and it is said where the run stands."""
+"""Callback that stops training on SIGTERM and Ctrl-C: it finishes the step and saves the state."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 import pytorch_lightning as pl
 
 from spine.errors import RunStopped
-from spine.training.checkpoints import LastCheckpoint
+from spine.training.checkpoints import CheckpointContent, LastCheckpoint
 from spine.training.random_state import RandomState, capture
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SignalHandler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 
 
 class StopOnSignal(pl.Callback):
-    """Ends training behind the step in which a signal came, or before the next batch of a validation.
+    """Stops training after the step in which a signal arrived, or before the next batch of a validation.
 
-    A handler only sets a flag: Lightning's own would start a collective operation inside the signal handler, which blocks
-    when other processes wait in another one. A second Ctrl-C ends the process at once.
+    The signal handler only sets a flag. Lightning's handler would start a collective operation inside the signal handler, which
+    blocks if other processes wait in a different one. A second Ctrl-C ends the process at once.
     """
 
     def __init__(self, last: LastCheckpoint, random_state: RandomState):
-        """`last` writes the state; `random_state` is told the state before a validation that is interrupted."""
+        """`last`: saves the state. `random_state`: gets the state before a validation, in case that is interrupted."""
         self.last, self.random_state = last, random_state
-        self.received: int | None = None
-        self.previous: dict[int, Any] = {}
+        self.received: int | None = None  # signal number
+        self.previous: dict[int, SignalHandler] = {}  # handlers before training
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes the signals over from Lightning. Python allows that in the main thread only."""
+        """Replaces Lightning's signal handlers. Python allows this in the main thread only."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:
@@ -42,58 +43,59 @@ class StopOnSignal(pl.Callback):
         self.received = number
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gives the signals back."""
+        """Restores the previous signal handlers."""
         for number, handler in self.previous.items():
             signal.signal(number, handler)
         self.previous = {}
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Gives the signals back after an error too. An error in a validation, such as a broken image, loses no trained epoch.
+        """Restores the signal handlers, and saves the trained epoch if the error is in a validation, such as a broken image.
 
-        Several processes need not meet the same error, and saving would wait for the others.
+        With several processes nothing is saved: they may not all have the error, and saving would wait for the others.
         """
         self.on_train_end(trainer, pl_module)
         if self.random_state.before_validation is not None and trainer.world_size == 1 and not isinstance(exception, RunStopped):
             self.last.save(trainer)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stops behind an optimizer step within an epoch."""
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
+        """Stops after an optimizer step within an epoch."""
         loop = trainer.fit_loop.epoch_loop
-        if not loop.batch_progress.is_last_batch and not loop._should_accumulate() and self._agreed(trainer):
+        if not loop.batch_progress.is_last_batch and not loop._should_accumulate() and self._any_received(trainer):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lets the epoch end and be saved as always, and training end with it; the command then raises RunStopped."""
-        if self._agreed(trainer):
-            self.received = self.received or signal.SIGTERM  # another process was signalled
+        """Ends training after this epoch, which is saved as usual. The command then raises RunStopped."""
+        if self._any_received(trainer):
+            self.received = self.received or signal.SIGTERM  # another process got the signal
             trainer.should_stop = True
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remembers the random state, to which a resumed run returns before it validates anew."""
+        """Stores the random state, which a resumed run restores before it repeats the validation."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self.random_state.before_validation = capture()
-        if self._agreed(trainer):
+        if self._any_received(trainer):
             self._stop(trainer)
 
-    def on_validation_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stops within a validation, on a single process: several need not be at the same batch."""
-        inside = trainer.state.fn == "fit" and not trainer.sanity_checking
-        if inside and trainer.world_size == 1 and self.received is not None:
+    def on_validation_batch_start(self, trainer: pl.Trainer, *args: object) -> None:
+        """Stops within a validation, on a single process only: several may not be at the same batch."""
+        in_training = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if in_training and trainer.world_size == 1 and self.received is not None:
             self._stop(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What is saved from here on goes on behind the validation."""
+        """Later checkpoints hold the current random state again."""
         self.random_state.before_validation = None
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Marks a validation that was interrupted as one that has not begun; Lightning then runs it whole on resume."""
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: CheckpointContent) -> None:
+        """Marks an interrupted validation as not begun. Lightning then runs the whole validation on resume."""
         if self.random_state.before_validation is not None:
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
-            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
-            progress.update(total=begun, current=dict(begun), is_last_batch=False)
+            counts = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+            progress.update(total=counts, current=dict(counts), is_last_batch=False)
 
-    def _agreed(self, trainer: pl.Trainer) -> bool:
+    def _any_received(self, trainer: pl.Trainer) -> bool:
+        """Returns whether any process received a signal."""
         received = self.received is not None
         if trainer.world_size == 1:
             return received
@@ -101,5 +103,4 @@ class StopOnSignal(pl.Callback):
 
     def _stop(self, trainer: pl.Trainer) -> None:
         self.last.save(trainer)
-        number = self.received or signal.SIGTERM
-        raise RunStopped(number)
+        raise RunStopped(self.received or signal.SIGTERM)

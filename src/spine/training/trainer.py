@@ -7,13 +7,13 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from spine.components import check_arguments
+from spine.option_types import Config
 from spine.tasks.base import Task
 from spine.training.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from spine.training.divergence import FiniteLoss
@@ -23,47 +23,39 @@ from spine.training.progress import RunProgress, StepStatistics
 from spine.training.random_state import RandomState
 from spine.training.stopping import StopOnSignal
 
+HIDDEN_WARNINGS = (  # patterns
+    ".*LeafSpec.*",
+    ".*does not have many workers.*",
+    ".*It is recommended to use .*sync_dist=True.*",  # the metrics are gathered already
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*Experiment logs directory .* exists and is not empty.*",
+    ".*dirpath has changed.*",  # the command reports this itself
+    ".*callbacks used to create the checkpoint need to be provided.*",  # the timer of max_time
+    ".*number of training batches .* is smaller than the logging interval.*",
+)
+
 
 def make_trainer(
-    config: dict[str, Any],
+    config: Config,
     folder: Path,
     task: Task,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[Callback] = (),
     kept_rows: int = 0,
 ) -> pl.Trainer:
-    """Lightning's Trainer for a plain configuration; metrics.csv is always written.
+    """Creates Lightning's Trainer for a plain configuration. It always writes metrics.csv to `folder`.
 
-    `loggers` and `callbacks` are used beside spine's own. `kept_rows` of an existing metrics.csv stay: a run is resumed.
+    `loggers`, `callbacks`: used in addition to those of spine. `kept_rows`: number of rows of an existing metrics.csv that are kept,
+    if a run is resumed. Raises InputError if the trainer does not take a key of `config["trainer"]`.
     """
     check_arguments(pl.Trainer.__init__, config["trainer"], "trainer")
     for logger in loggers:
         logger.log_hyperparams(config)
     metrics = MetricsFile(folder / "metrics.csv", kept_rows)
-    figures = PredictionFigures(
-        str(folder / "figures"),
-        config["dataset"]["mean"],
-        config["dataset"]["std"],
-        loggers,
-        config["callbacks"]["figure_every_n_epochs"],
-    )
-    statistics, random_state = StepStatistics(), RandomState(config["seed"])
-    last = LastCheckpoint(folder / "checkpoints" / "last.ckpt", metrics)
-    own: list[Callback] = [
-        figures,
-        FiniteLoss(config["trainer"]["log_every_n_steps"]),
-        statistics,
-        RunProgress(sys.stdout.isatty(), statistics),
-        random_state,
-        StopOnSignal(last, random_state),
-    ]
-    if config["trainer"]["limit_val_batches"] != 0:
-        own.append(BestCheckpoint(folder / "checkpoints", task.monitor, task.mode))
-    own.append(last)  # behind the best: last.ckpt holds what was the best when it was written
     return pl.Trainer(
         default_root_dir=str(folder),
         logger=[metrics, *loggers],
-        callbacks=[*own, *callbacks],
+        callbacks=[*_standard_callbacks(config, folder, task, loggers, metrics), *callbacks],
         enable_progress_bar=False,  # RunProgress draws it
         plugins=[AtomicCheckpointIO()],
         enable_model_summary=False,
@@ -72,15 +64,30 @@ def make_trainer(
     )
 
 
+def _standard_callbacks(
+    config: Config, folder: Path, task: Task, loggers: Sequence[Logger], metrics: MetricsFile
+) -> list[Callback]:
+    """Returns the callbacks that every run has."""
+    normalization = config["dataset"]["mean"], config["dataset"]["std"]
+    statistics, random_state = StepStatistics(), RandomState(config["seed"])
+    last = LastCheckpoint(folder / "checkpoints" / "last.ckpt", metrics)
+    callbacks: list[Callback] = [
+        PredictionFigures(str(folder / "figures"), *normalization, loggers, config["callbacks"]["figure_every_n_epochs"]),
+        FiniteLoss(config["trainer"]["log_every_n_steps"]),
+        statistics,
+        RunProgress(sys.stdout.isatty(), statistics),
+        random_state,
+        StopOnSignal(last, random_state),
+    ]
+    if config["trainer"]["limit_val_batches"] != 0:
+        callbacks.append(BestCheckpoint(folder / "checkpoints", task.monitor, task.mode))
+    callbacks.append(last)  # after BestCheckpoint, because last.ckpt stores the best metric so far
+    return callbacks
+
+
 def silence_libraries() -> None:
-    """Hides messages of Lightning that say nothing to a user: advice on workers, tips, device lists, pending deprecations."""
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*It is recommended to use .*sync_dist=True.*")  # metrics are gathered already
-    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", ".*Experiment logs directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", ".*dirpath has changed.*")  # reported in spine's words
-    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided.*")  # the timer of max_time
-    warnings.filterwarnings("ignore", ".*number of training batches .* is smaller than the logging interval.*")
+    """Hides messages of Lightning that do not help the user: advice on workers, tips, device lists, pending deprecations."""
+    for pattern in HIDDEN_WARNINGS:
+        warnings.filterwarnings("ignore", pattern)
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Losses of masked autoencoding."""
+"""Loss of masked autoencoding."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from spine.layers.precision import at_least_float32
 
 
 def masked_pixel_loss(prediction: Tensor, target: Tensor, patch_mask: Tensor) -> Tensor:
-    """Mean squared error over a patch, then over the hidden patches: (B, N, M) twice, (B, N) True = hidden -> () (MAE, section 3)."""
+    """Mean squared error over the masked patches (MAE, section 3).
+
+    `prediction`, `target`: (B, N, M). `patch_mask`: (B, N), True = masked. Returns the loss ().
+    """
     error = (at_least_float32(prediction) - target).square().mean(-1)  # (B, N)
     return (error * patch_mask).sum() / patch_mask.sum()
 
 
 def normalize_patches(patches: Tensor) -> Tensor:
-    """Each patch of (B, N, M) with its own mean and UNBIASED variance, eps 1e-6 (MAE's norm_pix_loss)."""
+    """Normalizes each patch of (B, N, M) by its mean and unbiased variance, eps 1e-6 (MAE's norm_pix_loss)."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True, correction=1)
     return (patches - mean) / (variance + 1e-6).sqrt()

@@ -1,4 +1,4 @@
-"""Losses of keypoint heatmaps."""
+"""Loss of keypoint heatmaps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from spine.layers.precision import at_least_float32
 
 
 def heatmap_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Half the mean squared error, the weight multiplied into both: (B, K, h, w) twice, (B, K) -> () (HRNet's JointsMSELoss)."""
+    """Half the mean squared error of weighted heatmaps (HRNet's JointsMSELoss).
+
+    `prediction`, `target`: (B, K, h, w). `weight`: (B, K), multiplied with both. Returns the loss ().
+    """
     difference = (at_least_float32(prediction) - target) * weight[..., None, None]
     return 0.5 * difference.square().mean()

@@ -1,1 +1,1 @@
-"""Experiment loggers."""
+"""Loggers of metrics, images and results."""

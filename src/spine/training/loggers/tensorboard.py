@@ -1,4 +1,4 @@
-"""TensorBoard."""
+"""TensorBoard logger."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 
 def tensorboard(folder: str) -> TensorBoardLogger:
-    """TensorBoard's event files, in <folder>/tensorboard."""
+    """Creates a logger that writes event files to <folder>/tensorboard."""
     return TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
