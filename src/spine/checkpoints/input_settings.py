@@ -131,7 +131,14 @@ def _steps(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
     """Dotted key and node of every augmentation step."""
     for mode in ("train", "eval"):
         for i, step in enumerate(config["augment"].get(mode) or ()):
-            yield f"augment.{mode}.{i}", step
+            yield from _with_children(f"augment.{mode}.{i}", step)
+
+
+def _with_children(key: str, step: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Dotted key and node of a step, and of the transforms in it if it is a composite such as OneOf."""
+    yield key, step
+    for i, child in enumerate(step.get("transforms") or ()):
+        yield from _with_children(f"{key}.transforms.{i}", child)
 
 
 def _is_classification(config: Mapping[str, Any]) -> bool:
