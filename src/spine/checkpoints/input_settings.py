@@ -137,8 +137,10 @@ def _steps(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
 def _with_children(key: str, step: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Dotted key and node of a step, and of the transforms in it if it is a composite such as OneOf."""
     yield key, step
-    for i, child in enumerate(step.get("transforms") or ()):
-        yield from _with_children(f"{key}.transforms.{i}", child)
+    children = step.get("transforms")
+    for i, child in enumerate(children if isinstance(children, list) else ()):
+        if isinstance(child, dict):
+            yield from _with_children(f"{key}.transforms.{i}", child)
 
 
 def _is_classification(config: Mapping[str, Any]) -> bool:

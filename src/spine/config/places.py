@@ -195,6 +195,8 @@ def check_children(node: Config, path: str) -> None:
     if not is_composite(node["_target_"]) or _is_interpolation(node.get("transforms")):
         return
     name, children = node["_target_"].rpartition(".")[2], node.get("transforms")
+    if "transforms" not in node:
+        raise InputError(f"{path} has no key 'transforms': {name} needs a list of transforms of albumentations.")
     if not isinstance(children, list) or not children:
         raise InputError(
             f"{path}.transforms is {children!r}; it is a list of transforms of albumentations, each with its _target_."
