@@ -131,7 +131,7 @@ class Sample(TypedDict, total=False):
 
 
 class RawSample(TypedDict, total=False):
-    """A sample before it is converted to tensors, as `DataSet.load` returns it and as transforms change it."""
+    """A sample before it is converted to tensors: the input and the output of transforms."""
 
     image: np.ndarray  # (H, W, 3) uint8, RGB
     label: int
@@ -146,26 +146,32 @@ class RawSample(TypedDict, total=False):
 class SampleTransform(ABC):
     """One step of a transform pipeline.
 
-    A geometric step moves pixels of the image. The pipeline refuses it if the task needs masks or keypoints that the step does not
-    move with the image, so a subclass declares what it moves:
+    A geometric step moves pixels of the image. The pipeline refuses it if the task needs masks or
+    keypoints that the step does not move with the image, so a subclass declares what it moves:
 
         class Shear(SampleTransform):
             targets = frozenset({"image", "mask", "keypoints"})
             geometric = True
 
-    A step that changes colors only sets `geometric = False`. Most steps declare both as class attributes; a step that wraps other
-    steps may set them on the instance.
+    A step that changes colors only sets `geometric = False`. Most steps declare both as class
+    attributes; a step that wraps other steps may set them on the instance.
     """
 
     targets: frozenset[str] = frozenset({"image"})  # of image, mask, keypoints: those that the step transforms consistently
     geometric: bool = True  # whether it moves pixels
 
     def prepare(self, labels: Labels, needs: frozenset[str]) -> None:  # noqa: B027
-        """Called once before the first sample, with the labels of the data set and the sample keys that the task needs."""
+        """Called once before the first sample.
+
+        `labels`: of the data set; `needs`: sample keys that the task needs.
+        """
 
     @abstractmethod
     def __call__(self, sample: RawSample, rng: np.random.Generator) -> RawSample:
-        """Returns the transformed sample. Every random number comes from `rng`, the sample's generator."""
+        """Returns the transformed sample.
+
+        Every random number comes from `rng`, the sample's generator.
+        """
 
 
 SampleExtra = Callable[[np.random.Generator], Tensor]  # what a task adds to every sample, drawn from the sample's generator

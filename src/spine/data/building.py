@@ -15,10 +15,10 @@ from spine.models.assembly import NetworkConfig
 
 
 def build_data(config: Config, labels: Labels | None = None) -> DataModule:
-    """Returns the DataModule of a plain configuration; `.loader(split)` gives the batches of a split.
+    """Returns the DataModule of a plain configuration.
 
-    `labels`: names that a checkpoint was trained for; annotations get the indices of these names. Raises InputError if a transform does
-    not take its options.
+    `labels`: names that a checkpoint was trained for; annotations get the indices of these names.
+    Raises InputError if a transform does not take its options.
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise its import looks for a newer version on the network
     config = complete_input(config)

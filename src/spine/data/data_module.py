@@ -24,7 +24,10 @@ WITH_KEYPOINTS = frozenset({"box", "area", "image_id", "affine"})  # sample keys
 
 
 class Samples(Dataset):
-    """Transformed samples of a split, by Draw. Randomness is a function of (seed, epoch, index, copy) only."""
+    """Transformed samples of a split, by Draw.
+
+    Randomness is a function of (seed, epoch, index, copy) only.
+    """
 
     def __init__(
         self,
@@ -34,9 +37,11 @@ class Samples(Dataset):
         needs: frozenset[str],
         extras: Mapping[str, SampleExtra] | None = None,
     ):
-        """`needs`: sample keys of the data set that are used. `extras`: functions of the sample's generator that give further keys.
+        """`needs`: sample keys of the data set that are used. `extras`: functions of the sample's
+        generator that give further keys.
 
-        Raises InputError if the data set does not provide a key, or if the data or the transform do not fit.
+        Raises InputError if the data set does not provide a key, or if the data or the transform do
+        not fit.
         """
         if missing := sorted(needs - data.provides):
             raise InputError(
@@ -93,7 +98,9 @@ class DataModule(pl.LightningDataModule):
         )
         pl.Trainer(max_epochs=5).fit(task, data)
 
-    A split is opened when it is first used. The batches depend on the seed only, not on the number of workers.
+    A split is opened when it is first used. The batches depend on the seed only, not on the number
+    of workers. For several processes, pass `use_distributed_sampler=False` to the Trainer: the
+    loaders divide the samples themselves.
     """
 
     def __init__(
@@ -110,17 +117,20 @@ class DataModule(pl.LightningDataModule):
         std: Sequence[float] = IMAGENET_STD,
         pad_multiple: int = 1,
     ):
-        """`open_split`: the data set of split "train", "val" or "test", for example `partial(ImageFolder, root="photos")`.
-        `train_steps`, `eval_steps`: transforms of `spine.data.transforms` and of albumentations, before normalization.
+        """`open_split`: the data set of split "train", "val" or "test", for example
+        `partial(ImageFolder, root="photos")`.
+        `train_steps`, `eval_steps`: transforms of `spine.data.transforms` and of albumentations,
+        before normalization.
         `needs`: sample keys of the data set that the task needs, such as {"image", "mask"}.
         `num_workers`: processes per loader, at most the number of cores; -1 for one per core.
-        `mean`, `std`: per channel, of pixels in 0..1. `pad_multiple`: images are padded to a multiple of it, see `Transform`.
+        `mean`, `std`: per channel, of pixels in 0..1. `pad_multiple`: images are padded to a
+        multiple of it, see `Transform`.
         """
         super().__init__()
         if batch_size < 1:
             raise InputError(f"dataset.batch_size is {batch_size}; it must be at least 1.")
         self.open_split, self.needs = open_split, frozenset(needs)
-        self.steps = {True: list(train_steps), False: list(eval_steps)}  # by `training`
+        self.train_steps, self.eval_steps = list(train_steps), list(eval_steps)
         self.mean, self.std, self.pad_multiple = mean, std, pad_multiple
         self.batch_size, self.seed = batch_size, seed
         cores = os.cpu_count() or 1
@@ -133,7 +143,7 @@ class DataModule(pl.LightningDataModule):
 
     @property
     def labels(self) -> Labels:
-        """Names of the classes and keypoints, from a split that is open, otherwise from the training split."""
+        """Labels of a split that is open, otherwise of the training split."""
         data = next(iter(self.opened.values())) if self.opened else self.split("train")
         return data.labels
 
@@ -147,7 +157,7 @@ class DataModule(pl.LightningDataModule):
         """Returns the samples of a split, with the training steps or the evaluation steps."""
         if (name, training) not in self.samples:
             data = self.split(name)
-            steps = copy.deepcopy(self.steps[training])  # steps keep the labels of their data set
+            steps = copy.deepcopy(self.train_steps if training else self.eval_steps)  # `prepare` changes them
             transform = Transform(steps, self.mean, self.std, self.pad_multiple)
             self.samples[name, training] = Samples(data, transform, self.seed, self.needs, self.extras)
         return self.samples[name, training]
@@ -155,22 +165,26 @@ class DataModule(pl.LightningDataModule):
     def add_extras(self, extras: Mapping[str, SampleExtra]) -> None:
         """Adds keys to every sample: functions of the sample's random generator, by sample key.
 
-        A Trainer does this for the `sample_extras` of its task. Call it to use `loader` without a Trainer.
+        A Trainer does this for the `sample_extras` of its task. Call it to use `loader` without a
+        Trainer.
         """
         self.extras.update(extras)
 
     def setup(self, stage: str) -> None:
-        """Adds the `sample_extras` of the Trainer's task, such as patch masks. Lightning calls this before it requests loaders."""
-        if self.trainer is None:
-            return
-        sample_extras = getattr(self.trainer.lightning_module, "sample_extras", dict)
-        self.add_extras(sample_extras())
+        """Adds the `sample_extras` of the Trainer's task, such as patch masks.
+
+        Lightning calls this before it requests loaders.
+        """
+        task = self.trainer.lightning_module if self.trainer is not None else None
+        if hasattr(task, "sample_extras"):
+            self.add_extras(task.sample_extras())
 
     def loader(self, name: str, training: bool = False) -> ResumableLoader:
         """Returns the loader of a split.
 
-        By default it evaluates: in order, complete, with the evaluation steps. With `training`: shuffled, with the training steps, and
-        without an incomplete last batch. Raises InputError if the training split is smaller than one batch per process.
+        By default it evaluates: in order, complete, with the evaluation steps. With `training`:
+        shuffled, with the training steps, and without an incomplete last batch. Raises InputError
+        if the training split is smaller than one batch per process.
         """
         samples = self.transformed(name, training)
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -196,7 +210,10 @@ class DataModule(pl.LightningDataModule):
         )
 
     def train_dataloader(self) -> ResumableLoader:
-        """Returns the batches of the training split. In a resumed run, they start after the last batch that was trained on."""
+        """Returns the batches of the training split.
+
+        In a resumed run, they start after the last batch that was trained on.
+        """
         self.training_loader = self.loader("train", training=True)
         if self.position is not None:
             self.training_loader.load_state_dict(self.position)
@@ -214,8 +231,9 @@ class DataModule(pl.LightningDataModule):
     def state_dict(self) -> dict[str, int]:
         """Returns the position of training in its epoch, for the checkpoint.
 
-        Lightning saves the states of loaders as well, but restores them only if the loaders are made after the checkpoint is read. A
-        schedule that needs the number of steps has them made before.
+        Lightning saves the states of loaders as well, but restores them only if the loaders are
+        made after the checkpoint is read. A schedule that needs the number of steps has them made
+        before.
         """
         return self.training_loader.state_dict() if self.training_loader is not None else {}
 

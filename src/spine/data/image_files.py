@@ -29,7 +29,10 @@ Size = tuple[int, int]  # height, width
 
 
 def log_warning(message: str) -> None:
-    """Logs a warning about a data set in the first process only, because every process opens the same files."""
+    """Logs a warning about a data set.
+
+    Only the first process logs: every process opens the same files.
+    """
     if os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0":
         logging.getLogger("spine.data").warning(message)
 
@@ -44,7 +47,10 @@ def format_names(names: Iterable[object], limit: int = 8) -> str:
 
 
 def read_bytes(path: str | Path, what: str) -> np.ndarray:
-    """Returns the bytes (N,) uint8 of a file. Raises InputError if it is missing. `what`: "an image", for messages."""
+    """Returns the bytes (N,) uint8 of a file.
+
+    Raises InputError if it is missing. `what`: "an image", for messages.
+    """
     try:
         return np.fromfile(path, np.uint8)
     except FileNotFoundError:
@@ -52,11 +58,13 @@ def read_bytes(path: str | Path, what: str) -> np.ndarray:
 
 
 def read_image(path: str | Path, size: Size | None = None, upright: bool = True) -> np.ndarray:
-    """Returns an image (H, W, 3) uint8 RGB. Gray images get three equal channels, and transparent pixels become white.
+    """Returns an image (H, W, 3) uint8 RGB.
 
-    `upright` applies the EXIF orientation. For annotations in pixels, pass the `size` (height, width) that they were made for instead:
-    the stored pixels are returned if they have this size, otherwise the upright ones. Raises InputError if neither has it, or if the file
-    cannot be read.
+    Gray images get three equal channels, and transparent pixels become white.
+
+    `upright` applies the EXIF orientation. For annotations in pixels, pass the `size` (height,
+    width) that they were made for instead: the stored pixels are returned if they have this size,
+    otherwise the upright ones. Raises InputError if neither has it, or if the file cannot be read.
     """
     data = read_bytes(path, "an image")
     if size is None:
@@ -85,7 +93,10 @@ def _decode(path: str | Path, data: np.ndarray, upright: bool) -> np.ndarray:
 
 
 def open_with_pillow(data: np.ndarray) -> Image.Image | None:
-    """Returns Pillow's image of a file's bytes, not decoded yet. None if Pillow does not know the format."""
+    """Returns Pillow's image of a file's bytes, not decoded yet.
+
+    None if Pillow does not know the format.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # aerial images are that large
         try:
@@ -95,7 +106,7 @@ def open_with_pillow(data: np.ndarray) -> Image.Image | None:
 
 
 def _may_be_transparent(data: np.ndarray) -> bool:
-    """False if the first bytes exclude transparency, which is faster than opening the file with Pillow."""
+    """False if the header excludes transparency. Faster than opening the file with Pillow."""
     if data[:2].tobytes() == b"\xff\xd8":  # JPEG
         return False
     header = read_png_header(data)
@@ -103,7 +114,10 @@ def _may_be_transparent(data: np.ndarray) -> bool:
 
 
 def _blend_on_white(data: np.ndarray, upright: bool) -> np.ndarray | None:
-    """Returns an image with transparency on a white background, as viewers show it; None for every other image."""
+    """Returns an image with transparency on a white background, as viewers show it.
+
+    None for every other image.
+    """
     image = open_with_pillow(data)
     if image is None or not image.has_transparency_data:
         return None
@@ -115,7 +129,7 @@ def _blend_on_white(data: np.ndarray, upright: bool) -> np.ndarray | None:
 
 
 def undecodable_message(path: str | Path, data: np.ndarray, what: str) -> str:
-    """Message for a file that cannot be decoded: the reason, as far as its bytes show it, and what to do."""
+    """Message for a file that cannot be decoded, with the reason if its bytes show it."""
     raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
     if raw is not None:
         return (
@@ -133,7 +147,8 @@ def evenly_spaced(count: int, limit: int) -> list[int]:
 def check_images(files: Sequence[tuple[str | Path, Size | None]]) -> None:
     """Reads a few files before training. `files`: path, and size as in `read_image`.
 
-    Raises InputError if one of them is broken. Logs a warning if 16-bit images use a small part of their range.
+    Raises InputError if one of them is broken. Logs a warning if 16-bit images use a small part of
+    their range.
     """
     peaks = [0]
     for i in evenly_spaced(len(files), NUM_CHECKED):
@@ -154,7 +169,7 @@ def check_images(files: Sequence[tuple[str | Path, Size | None]]) -> None:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is not one of the user's files: .git, .ipynb_checkpoints, and the ._ files and __MACOSX of macOS."""
+    """Whether a file or folder is hidden: .git, .ipynb_checkpoints, and ._* and __MACOSX of macOS."""
     return name.startswith(".") or name == "__MACOSX"
 
 
@@ -180,7 +195,10 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def subfolders(folder: str | Path) -> list[str]:
-    """Returns the names of the subfolders that are not hidden, sorted. Empty if the folder does not exist."""
+    """Returns the names of the subfolders that are not hidden, sorted.
+
+    Empty if the folder does not exist.
+    """
     if not os.path.isdir(folder):
         return []
     with os.scandir(folder) as entries:
@@ -188,7 +206,10 @@ def subfolders(folder: str | Path) -> list[str]:
 
 
 def warn_of_unreadable_files(folders: Iterable[str | Path], root: str | Path) -> None:
-    """Logs a warning if there are images of a format that is not read directly in `folders`. `root`: name of the folders together."""
+    """Logs a warning if there are images of a format that is not read directly in `folders`.
+
+    `root`: name of the folders together.
+    """
     suffixes: list[str] = []
     for folder in folders:
         with os.scandir(folder) as entries:
@@ -201,7 +222,10 @@ def warn_of_unreadable_files(folders: Iterable[str | Path], root: str | Path) ->
 
 
 class PackedNames:
-    """A list of file names in one block of bytes. It takes a fifth of the memory of strings, and worker processes share it."""
+    """A list of file names in one block of bytes.
+
+    It takes a fifth of the memory of strings, and worker processes share it.
+    """
 
     def __init__(self, names: Iterable[str]):
         encoded = [os.fsencode(name) for name in names]
@@ -220,7 +244,10 @@ class PackedNames:
 
 
 def need_folder(path: str | Path, what: str) -> Path:
-    """Returns the path of a folder. Raises InputError if it does not exist. `what` it should contain, for the message."""
+    """Returns the path of a folder.
+
+    Raises InputError if it does not exist. `what` it should contain, for the message.
+    """
     path = Path(path)
     if not path.is_dir():
         siblings = subfolders(path.parent)
@@ -230,7 +257,10 @@ def need_folder(path: str | Path, what: str) -> Path:
 
 
 def need_file(path: str | Path, what: str) -> Path:
-    """Returns the path of a file. Raises InputError if it does not exist. `what` it should contain, for the message."""
+    """Returns the path of a file.
+
+    Raises InputError if it does not exist. `what` it should contain, for the message.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"There is no file '{path}', where {what} should be.")
@@ -238,7 +268,10 @@ def need_file(path: str | Path, what: str) -> Path:
 
 
 def need_root(root: str | None, name: str) -> Path:
-    """Returns dataset.root as a path. Raises InputError if it is not set or does not exist. `name`: of the data set format."""
+    """Returns dataset.root as a path.
+
+    Raises InputError if it is not set or does not exist. `name`: of the data set format.
+    """
     if root is None:
         raise InputError(f"Data set '{name}' is on disk: set its folder with dataset.root=<path>.")
     return need_folder(root, f"data set '{name}'")

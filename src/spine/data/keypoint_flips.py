@@ -12,11 +12,15 @@ NUMBER = re.compile(r"\d+")
 
 
 def find_flip_pairs(names: Sequence[str]) -> tuple[tuple[tuple[int, int], ...], tuple[str, ...]]:
-    """Returns pairs of keypoint indices by the sides in their names, and the names for which the partner is not known.
+    """Finds flip pairs by the sides in the names of keypoints.
 
-    A side is one of the words left and right, l and r, lt and rt, in any case and at any position (`left_eye`, `eyeLeft`, `LEye`,
-    `l_eye`, `eye_r`), or a first letter (`lhip`, `rhip`). The partner is not known if a name has a side but no counterpart, and if names
-    differ in a number only (`right_brow_0`, `right_brow_1`: the counterpart among `left_brow_*` depends on the direction of counting).
+    Returns pairs of indices, and the names for which the partner is not known.
+
+    A side is one of the words left and right, l and r, lt and rt, in any case and at any position
+    (`left_eye`, `eyeLeft`, `LEye`, `l_eye`, `eye_r`), or a first letter (`lhip`, `rhip`). The
+    partner is not known if a name has a side but no counterpart, and if names differ in a number
+    only (`right_brow_0`, `right_brow_1`: the counterpart among `left_brow_*` depends on the
+    direction of counting).
     """
     patterns = Counter(NUMBER.sub("#", name) for name in names)
     pairs, unknown = set(), []
@@ -30,7 +34,7 @@ def find_flip_pairs(names: Sequence[str]) -> tuple[tuple[tuple[int, int], ...], 
 
 
 def _partner(name: str, names: Sequence[str]) -> str | None:
-    """Returns the name with its sides swapped, "" if `names` does not have it, None if the name has no side."""
+    """Returns the name with its sides swapped, "" if it does not exist, None if it has no side."""
     swapped = WORD.sub(lambda word: _swap_side(word[0]), name)
     if swapped != name:
         return swapped if swapped in names else ""
@@ -40,7 +44,10 @@ def _partner(name: str, names: Sequence[str]) -> str | None:
 
 
 def _swap_side(word: str) -> str:
-    """Returns a word with left and right swapped, in the same case. Also for words that start with a side, such as `lefteye`."""
+    """Returns a word with left and right swapped, in the same case.
+
+    Also for words that start with a side, such as `lefteye`.
+    """
     lower = word.lower()
     side = lower if lower in OTHER_SIDE else next((s for s in ("left", "right") if lower.startswith(s)), None)
     if side is None:

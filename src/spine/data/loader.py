@@ -15,8 +15,9 @@ from spine.data.sampler import EpochBatches
 class ResumableLoader(DataLoader):
     """A DataLoader over the batches of an EpochBatches sampler.
 
-    An epoch starts when its first batch is requested, not when `iter` is called. Lightning creates the iterator of a resumed run before
-    it sets the epoch of the sampler, and workers would prefetch batches of the wrong epoch.
+    An epoch starts when its first batch is requested, not when `iter` is called. Lightning creates
+    the iterator of a resumed run before it sets the epoch of the sampler, and workers would
+    prefetch batches of the wrong epoch.
     """
 
     batch_sampler: EpochBatches
@@ -41,9 +42,12 @@ class ResumableLoader(DataLoader):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Returns the epoch and the number of its batches that were returned. Lightning saves it in every checkpoint."""
+        """Returns the epoch and the number of its batches that were returned.
+
+        Lightning saves it in every checkpoint.
+        """
         return {"epoch": self.batch_sampler.epoch, "batches_done": self.batches_done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Makes the next pass, if it is of the same epoch, start after the batches that were returned."""
+        """Makes the next pass start after the returned batches, if it is of the same epoch."""
         self.batch_sampler.epoch, self.batch_sampler.skip = state["epoch"], state["batches_done"]

@@ -18,9 +18,12 @@ ValueMap = Mapping[int, int | None]
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """Returns the stored values of a mask, (H, W) uint8 or uint16: the indices of a palette image, 0 and 1 of a 1-bit image.
+    """Returns the stored values of a mask, (H, W) uint8 or uint16.
 
-    Raises InputError for a JPEG, for colors, and for every other file that does not store one integer per pixel.
+    These are the indices of a palette image, and 0 and 1 of a 1-bit image.
+
+    Raises InputError for a JPEG, for colors, and for every other file that does not store one
+    integer per pixel.
     """
     data = read_bytes(path, "a mask")
     if data[:2].tobytes() == b"\xff\xd8":
@@ -59,7 +62,10 @@ def _stores_indices(header: png.PngHeader) -> bool:
 
 
 def _read_indices(data: np.ndarray) -> np.ndarray | None:
-    """Returns the indices of a palette image or the bits of a 1-bit image, (H, W) uint8. None for every other image."""
+    """Returns the indices of a palette image or the bits of a 1-bit image, (H, W) uint8.
+
+    None for every other image.
+    """
     image = open_with_pillow(data)
     if image is None or image.mode not in ("P", "1"):
         return None
@@ -90,10 +96,13 @@ def value_table(
     reduce_zero_label: bool = False,
     value_map: ValueMap | None = None,
 ) -> np.ndarray:
-    """Returns a table (65536,) int16 from stored values to classes 0..count-1, IGNORE_INDEX for ignored values, and NO_CLASS.
+    """Returns a table (65536,) int16 from stored values to classes.
 
-    Values are ignored by `ignore_index`, by None in `value_map`, and 0 by `reduce_zero_label`. 255 has no special meaning. Raises
-    InputError for a value or class out of range, or if the options exclude each other.
+    Its entries are 0..count-1, IGNORE_INDEX for ignored values, and NO_CLASS.
+
+    Values are ignored by `ignore_index`, by None in `value_map`, and 0 by `reduce_zero_label`. 255
+    has no special meaning. Raises InputError for a value or class out of range, or if the options
+    exclude each other.
     """
     table = np.full(1 << 16, NO_CLASS, np.int16)
     ignored = [] if ignore_index is None else [ignore_index] if isinstance(ignore_index, int) else list(ignore_index)
@@ -115,7 +124,10 @@ def value_table(
 
 
 def _stored_value(value: int | str, key: str) -> int:
-    """Returns a stored value as a number; JSON turns the keys of a map into strings. `key` of the option, for messages."""
+    """Returns a stored value as a number; JSON turns the keys of a map into strings.
+
+    `key` of the option, for messages.
+    """
     try:
         number = int(value)
     except ValueError:
@@ -128,7 +140,8 @@ def _stored_value(value: int | str, key: str) -> int:
 def to_classes(mask: np.ndarray, table: np.ndarray, path: str | Path, count: int) -> np.ndarray:
     """Maps stored values (H, W) to classes and IGNORE_INDEX, (H, W) uint8.
 
-    Raises InputError with all stored values that have no class. `count`: number of classes, for the message.
+    Raises InputError with all stored values that have no class. `count`: number of classes, for the
+    message.
     """
     classes = table[mask]
     if classes.size and classes.min() == NO_CLASS:

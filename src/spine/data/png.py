@@ -27,7 +27,7 @@ def read_png_header(data: np.ndarray) -> PngHeader | None:
 
 
 def has_transparency(data: np.ndarray, header: PngHeader) -> bool:
-    """Whether a PNG has an alpha channel, or a chunk of transparent colors (tRNS) before its pixels."""
+    """Whether a PNG has an alpha channel, or a tRNS chunk (transparent colors) before its pixels."""
     if header.color_type in (GRAY_ALPHA, RGB_ALPHA):
         return True
     position = len(SIGNATURE)

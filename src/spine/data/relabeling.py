@@ -17,7 +17,9 @@ class Relabeled(DataSet):
     """A data set with labels, masks and keypoints in the order of `labels`, matched by name."""
 
     def __init__(self, data: DataSet, labels: Labels, needs: frozenset[str]):
-        """`needs`: sample keys that the task needs; the others keep their names. Raises InputError for a name that `labels` lacks."""
+        """`needs`: sample keys that the task needs; the others keep their names. Raises InputError
+        for a name that `labels` lacks.
+        """
         self.data, self.provides = data, data.provides  # type: ignore[misc]
         self.new_indices: dict[str, np.ndarray] = {}  # by sample key: old index -> new index
         fields: dict[str, Any] = {}
@@ -39,7 +41,10 @@ class Relabeled(DataSet):
         self.data.check(needs)
 
     def load(self, index: int) -> RawSample:
-        """Returns a raw sample with renumbered annotations. Keypoints that the data set lacks are unlabeled."""
+        """Returns a raw sample with renumbered annotations.
+
+        Keypoints that the data set lacks are unlabeled.
+        """
         sample = self.data.load(index)
         for key, new_indices in self.new_indices.items():
             if key == "label":

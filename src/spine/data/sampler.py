@@ -10,7 +10,10 @@ from torch.utils.data import Sampler
 
 
 class Draw(NamedTuple):
-    """One request for a sample. The seed and these numbers determine everything random about the sample."""
+    """One request for a sample.
+
+    The seed and these numbers determine everything random about the sample.
+    """
 
     epoch: int
     index: int  # type: ignore[assignment]
@@ -20,12 +23,15 @@ class Draw(NamedTuple):
 class EpochBatches(Sampler[list[Draw]]):
     """Batches of draws for one process.
 
-    All processes compute the same order and take every `world`-th sample of it. No global random state is used. Training drops the last
-    incomplete batch. Evaluation keeps the order of the data set and every sample; the last ranks may have one sample fewer.
+    All processes compute the same order and take every `world`-th sample of it. No global random
+    state is used. Training drops the last incomplete batch. Evaluation keeps the order of the data
+    set and every sample; the last ranks may have one sample fewer.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int, *, shuffle: bool, rank: int = 0, world: int = 1):
-        """`length`: number of samples; `shuffle`: True for training; `rank`, `world`: index and number of processes."""
+        """`length`: number of samples; `shuffle`: True for training; `rank`, `world`: index and
+        number of processes.
+        """
         self.length, self.batch_size, self.seed, self.shuffle = length, batch_size, seed, shuffle
         self.rank, self.world = rank, world
         self.epoch = 0
@@ -36,13 +42,17 @@ class EpochBatches(Sampler[list[Draw]]):
     def spare(self) -> bool:
         """Whether there are fewer samples to evaluate than processes, and none for this process.
 
-        The process then draws a copy of the first sample, which metrics do not count. If it evaluated nothing, the others would wait for
-        it in collective operations, such as the broadcast of batch norm statistics.
+        The process then draws a copy of the first sample, which metrics do not count. If it
+        evaluated nothing, the others would wait for it in collective operations, such as the
+        broadcast of batch norm statistics.
         """
         return not self.shuffle and self.rank >= self.length > 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch of the next pass. Lightning calls this before every epoch; a new epoch starts at its first batch."""
+        """Sets the epoch of the next pass.
+
+        Lightning calls this before every epoch; a new epoch starts at its first batch.
+        """
         if epoch != self.epoch:
             self.epoch, self.skip = epoch, 0
 

@@ -20,7 +20,10 @@ ALL_COMMON_NAMES = frozenset(name for names in COMMON_NAMES.values() for name in
 
 
 def configured_name(split: str, splits: Splits | None) -> str | None:
-    """Returns the name that dataset.splits gives a split, None if it gives none. Raises InputError for an unknown split in it."""
+    """Returns the name that dataset.splits gives a split, None if it gives none.
+
+    Raises InputError for an unknown split in it.
+    """
     splits = splits or {}
     if unknown := sorted(set(splits) - set(COMMON_NAMES)):
         raise InputError(f"dataset.splits has the key '{unknown[0]}'; its keys are {', '.join(COMMON_NAMES)}.")
@@ -52,17 +55,18 @@ def split_folder(base: Path, pattern: str, split: str, splits: Splits | None, wh
 
 
 def has_no_splits(folder: Path, splits: Splits | None) -> bool:
-    """Whether a folder exists and has no subfolder for a split, so that its files are divided at random."""
+    """Whether a folder exists and has no split folders. Its files are then divided at random."""
     if any(configured_name(split, splits) for split in COMMON_NAMES):
         return False
     return folder.is_dir() and not any(name.lower() in ALL_COMMON_NAMES for name in subfolders(folder))
 
 
 def divide(count: int, split: str, fraction: float, key: tuple[int, ...]) -> np.ndarray:
-    """Divides the indices 0..count-1 at random and returns those of split `train` or `val`, ascending.
+    """Divides the indices 0..count-1 at random; returns those of `split` (train or val), sorted.
 
-    The division depends on `count`, `fraction` and `key` (with the seed) only. The fraction `fraction` is `val`, rounded, at least one
-    and not all of them; a single one is `train`. Raises InputError for another split, or if the fraction is not between 0 and 1.
+    The division depends on `count`, `fraction` and `key` (with the seed) only. The fraction
+    `fraction` is `val`, rounded, at least one and not all of them; a single one is `train`. Raises
+    InputError for another split, or if the fraction is not between 0 and 1.
     """
     if not 0 < fraction < 1:
         raise InputError(
@@ -78,7 +82,10 @@ def divide(count: int, split: str, fraction: float, key: tuple[int, ...]) -> np.
 
 
 def warn_of_division(folder: Path, num_train: int, total: int, fraction: float, seed: int) -> None:
-    """Logs a warning that a folder was divided, because missing or misspelled split folders have the same effect."""
+    """Logs a warning that a folder was divided.
+
+    Split folders that are missing or misspelled have the same effect.
+    """
     log_warning(
         f"'{folder}' has no folder for each split: {num_train} of its {total} images are for training, the others for validation "
         f"(dataset.val_fraction={fraction}, dataset.split_seed={seed})."

@@ -37,8 +37,9 @@ class LabeledObject(NamedTuple):
 class COCOKeypoints(DataSet):
     """Labeled objects of the first category with keypoints.
 
-    Names and skeleton come from the file. Flip pairs and sigmas come from the options, the file or the names. Boxes and keypoints are in
-    pixels of an image of the width and height in the file: no EXIF rotation is applied if these are the stored ones.
+    Names and skeleton come from the file. Flip pairs and sigmas come from the options, the file or
+    the names. Boxes and keypoints are in pixels of an image of the width and height in the file: no
+    EXIF rotation is applied if these are the stored ones.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset({"image", "keypoints"})
@@ -54,12 +55,14 @@ class COCOKeypoints(DataSet):
         flip_pairs: list[tuple[int, int]] | None = None,
         sigmas: list[float] | float | None = None,
     ):
-        """`images`, `annotations`: a folder and a file relative to root. {split} is replaced by the name of the split in `splits`, or by
-        the split, if necessary with a year of COCO (train2017). Without {split}, `images` is its subfolder of the split if there is one,
-        and `annotations=faces.json` is faces_<split>.json if it exists.
+        """`images`, `annotations`: a folder and a file relative to root. {split} is replaced by the
+        name of the split in `splits`, or by the split, if necessary with a year of COCO
+        (train2017). Without {split}, `images` is its subfolder of the split if there is one, and
+        `annotations=faces.json` is faces_<split>.json if it exists.
 
-        `flip_pairs`: indices from 0; None pairs the names that differ in left and right, [] means that no keypoints swap in a flipped
-        image. `sigmas`: one per keypoint, or one for all. Raises InputError if files are missing or not in the format.
+        `flip_pairs`: indices from 0; None pairs the names that differ in left and right, [] means
+        that no keypoints swap in a flipped image. `sigmas`: one per keypoint, or one for all.
+        Raises InputError if files are missing or not in the format.
         """
         base = need_root(root, "coco_keypoints")
         self.folder, self.path = _find_files(base, images, annotations, split, splits)
@@ -83,7 +86,11 @@ class COCOKeypoints(DataSet):
             raise InputError(f"'{self.path}' has no annotation with a labeled keypoint.")
 
     def check(self, needs: frozenset[str]) -> None:
-        """Raises InputError if image files are missing, or if one of a few that are read does not have the size of the annotations."""
+        """Checks that all image files exist, and reads a few.
+
+        Raises InputError if files are missing, or if one that is read does not have the size of its
+        annotations.
+        """
         files: dict[str, Size | None] = {item.file: item.size for item in self.items}
         with os.scandir(self.folder) as entries:
             present = {entry.name for entry in entries}
@@ -111,7 +118,10 @@ class COCOKeypoints(DataSet):
 
 
 def _find_files(base: Path, images: str, annotations: str, split: str, splits: Splits | None) -> tuple[Path, Path]:
-    """Returns the image folder and the annotation file of a split: those of the first name of the split for which both exist."""
+    """Returns the image folder and the annotation file of a split.
+
+    A split has several names (`val`, `val2017`); the first one for which both exist is used.
+    """
     configured = configured_name(split, splits)
     names = [configured] if configured else [split + year for year in YEARS]
     candidates = [(resolve_pattern(base, images, name), _annotation_file(base, annotations, name)) for name in names]
@@ -124,7 +134,11 @@ def _find_files(base: Path, images: str, annotations: str, split: str, splits: S
 
 
 def _annotation_file(base: Path, pattern: str, name: str) -> Path:
-    """Returns the file of a split: {split} replaced; without it `<stem>_<name>.json`, `<folder>/<name>.json`, or the path itself."""
+    """Returns the annotation file of a split.
+
+    Without {split} in the pattern, it is `<stem>_<name>.json` or `<folder>/<name>.json` if that
+    exists, otherwise the path itself.
+    """
     if "{split}" in pattern:
         return base / pattern.replace("{split}", name)
     path = base / pattern
@@ -145,7 +159,10 @@ def _read_json(path: Path) -> JsonObject:
 
 
 def _is_usable(annotation: JsonObject, category: JsonObject) -> bool:
-    """Whether an annotation is a labeled single object with a box, as the COCO protocol for ground-truth boxes counts them."""
+    """Whether an annotation is a labeled single object with a box.
+
+    The COCO protocol for ground-truth boxes evaluates the same annotations.
+    """
     return (
         annotation.get("category_id") == category["id"]
         and not annotation.get("iscrowd", 0)
@@ -155,7 +172,11 @@ def _is_usable(annotation: JsonObject, category: JsonObject) -> bool:
 
 
 def _labeled_object(annotation: JsonObject, files: dict[int, JsonObject], count: int, path: Path) -> LabeledObject:
-    """Converts an annotation. Raises InputError if it does not have `count` keypoints, or if its image is not in `files` (by id)."""
+    """Converts an annotation.
+
+    Raises InputError if it does not have `count` keypoints, or if its image is not in `files` (by
+    id).
+    """
     keypoints = np.array(annotation["keypoints"], np.float32)
     if keypoints.size != 3 * count:
         raise InputError(
@@ -177,7 +198,10 @@ def _labeled_object(annotation: JsonObject, files: dict[int, JsonObject], count:
 
 
 def _flip_pairs(given: Sequence[Sequence[int]] | None, names: tuple[str, ...]) -> tuple[Pairs, bool]:
-    """Returns the flip pairs, and whether they are known to be complete. Pairs from names are complete if no name is left unknown."""
+    """Returns the flip pairs, and whether they are known to be complete.
+
+    Pairs from names are complete if no name is left unknown.
+    """
     if given is None:
         found, unknown = find_flip_pairs(names)
         return found, not unknown and (bool(found) or len(names) == 1)

@@ -20,8 +20,9 @@ VAL_DIVISOR = 12  # the last twelfth of the training images of each class is the
 class FashionMNIST(DataSet):
     """28x28 gray images of ten kinds of clothing: 55,000 train, 5,000 val, 10,000 test.
 
-    The published files have no validation split. This one is fixed: the last 500 of the 6,000 training images of each class, in the
-    order of the file. The t10k files are the test split only, so that no checkpoint is selected on them.
+    The published files have no validation split. This one is fixed: the last 500 of the 6,000
+    training images of each class, in the order of the file. The t10k files are the test split only,
+    so that no checkpoint is selected on them.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset({"image", "label"})
@@ -64,7 +65,10 @@ def is_validation(targets: np.ndarray) -> np.ndarray:
 
 
 def read_idx(folder: Path, name: str, dimensions: int) -> np.ndarray:
-    """Reads an array of bytes from `name` or `name`.gz. Raises InputError if both are missing, or if the content is not an IDX file."""
+    """Reads an array of bytes from `name` or `name`.gz.
+
+    Raises InputError if both are missing, or if the content is not an IDX file.
+    """
     path = next((folder / (name + suffix) for suffix in ("", ".gz") if (folder / (name + suffix)).is_file()), None)
     if path is None:
         raise InputError(f"'{folder}' has neither '{name}' nor '{name}.gz'.")

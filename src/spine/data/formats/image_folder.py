@@ -1,4 +1,7 @@
-"""Image classification from folders: root/split/class/image, or root/class/image, which is divided into train and val."""
+"""Image classification from folders: root/split/class/image or root/class/image.
+
+The second form is divided into train and val.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ from spine.interfaces import DataSet, Labels, RawSample
 
 
 class ImageFolder(DataSet):
-    """Images with one folder per class. The classes are those of the training split in alphabetical order, or `classes`."""
+    """Images with one folder per class.
+
+    The classes are those of the training split in alphabetical order, or `classes`.
+    """
 
     provides: ClassVar[frozenset[str]] = frozenset({"image", "label"})
 
@@ -50,11 +56,12 @@ class ImageFolder(DataSet):
         val_fraction: float = 0.2,
         split_seed: int = 0,
     ):
-        """`splits`: folder name of each split. `classes`: names of the class folders in the order of the outputs; with it, the training
-        split does not have to exist.
+        """`splits`: folder name of each split. `classes`: names of the class folders in the order
+        of the outputs; with it, the training split does not have to exist.
 
-        If the class folders are directly in `root`, `val_fraction` of the images of each class, drawn with `split_seed`, are the
-        validation split. Raises InputError if a folder does not exist, has no images, or has a class that is not known.
+        If the class folders are directly in `root`, `val_fraction` of the images of each class,
+        drawn with `split_seed`, are the validation split. Raises InputError if a folder does not
+        exist, has no images, or has a class that is not known.
         """
         base = need_root(root, "image_folder")
         self.split, divided = split, holds_classes(base, splits)
@@ -88,7 +95,10 @@ class ImageFolder(DataSet):
         return chosen
 
     def _check_classes(self, classes: list[str], reason: str) -> None:
-        """Raises InputError if there is a class folder that is not among `classes`. `reason` completes the message."""
+        """Raises InputError if there is a class folder that is not among `classes`.
+
+        `reason` completes the message.
+        """
         present = [name for name in subfolders(self.folder) if has_images(self.folder / name)]
         if unknown := [name for name in present if name not in classes]:
             raise InputError(
@@ -97,7 +107,10 @@ class ImageFolder(DataSet):
             )
 
     def check(self, needs: frozenset[str]) -> None:
-        """Reads a few images. Logs warnings about classes without images and about files that are not read."""
+        """Reads a few images.
+
+        Logs warnings about classes without images and about files that are not read.
+        """
         counts = np.bincount(self.targets, minlength=len(self.labels.classes))
         if empty := [name for name, count in zip(self.labels.classes, counts, strict=True) if not count]:
             log_warning(f"Split '{self.split}' in '{self.folder}' has no image of {len(empty)} classes: {format_names(empty)}.")
@@ -125,7 +138,8 @@ class ImageFolder(DataSet):
 def holds_classes(base: Path, splits: Splits | None) -> bool:
     """Whether a folder has class folders and no split folders.
 
-    `train` and `val` are always splits. A name such as `valid` is a class if it has images directly in it.
+    `train` and `val` are always splits. A name such as `valid` is a class if it has images directly
+    in it.
     """
     if any(configured_name(split, splits) for split in COMMON_NAMES):
         return False

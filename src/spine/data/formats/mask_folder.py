@@ -40,7 +40,9 @@ Pair = tuple[Path, Path]  # image, mask
 
 
 class MaskFolder(DataSet):
-    """Pairs of images and masks. Masks store class indices, or values that `value_map` maps to them.
+    """Pairs of images and masks.
+
+    Masks store class indices, or values that `value_map` maps to them.
 
     Palette, 1-bit and 16-bit masks are read by their stored values.
     """
@@ -64,12 +66,16 @@ class MaskFolder(DataSet):
         val_fraction: float = 0.2,
         split_seed: int = 0,
     ):
-        """`images`, `masks`: folders relative to root. A mask has the name of its image without suffix, followed by `mask_suffix`
-        ("_mask"). If there is no folder for any split, `val_fraction` of the pairs, drawn with `split_seed`, are the validation split.
-        `pairs`: instead, a text file relative to root with one line `image mask` per pair. `splits`: names that replace {split}.
-        `classes`: names, or a file relative to root with one name per line; None reads root/classes.txt.
-        `ignore_index`: stored value or values of unlabeled pixels. `value_map`: stored value -> class, None for ignored; other values
-        are then errors. `reduce_zero_label`: 0 is ignored and 1 is the first class.
+        """`images`, `masks`: folders relative to root. A mask has the name of its image without
+        suffix, followed by `mask_suffix` ("_mask"). If there is no folder for any split,
+        `val_fraction` of the pairs, drawn with `split_seed`, are the validation split.
+        `pairs`: instead, a text file relative to root with one line `image mask` per pair.
+        `splits`: names that replace {split}.
+        `classes`: names, or a file relative to root with one name per line; None reads
+        root/classes.txt.
+        `ignore_index`: stored value or values of unlabeled pixels. `value_map`: stored value ->
+        class, None for ignored; other values are then errors. `reduce_zero_label`: 0 is ignored and
+        1 is the first class.
         """
         base, self.split = need_root(root, "mask_folder"), split
         if pairs:
@@ -103,9 +109,11 @@ class MaskFolder(DataSet):
         )
 
     def check(self, needs: frozenset[str]) -> None:
-        """Reads a few images, and masks until every class has occurred (at most MAX_SCANNED masks or SCAN_SECONDS).
+        """Reads a few images and masks.
 
-        Raises InputError for stored values without a class. Logs a warning about classes that did not occur.
+        Masks are read until every class has occurred, at most MAX_SCANNED masks or for
+        SCAN_SECONDS. Raises InputError for stored values without a class. Logs a warning
+        about classes that did not occur.
         """
         warn_of_unreadable_files({image.parent for image, _ in self.items}, self.items[0][0].parent)
         check_images([(image, None) for image, _ in self.items])
@@ -164,7 +172,10 @@ def _read_pairs(base: Path, pairs: str, name: str, split: str) -> list[Pair]:
 
 
 def _class_names(base: Path, classes: list[str] | str | None) -> tuple[str, ...]:
-    """Returns the names of the classes. Raises InputError if there are fewer than two or more than IGNORE_INDEX."""
+    """Returns the names of the classes.
+
+    Raises InputError if there are fewer than two or more than IGNORE_INDEX.
+    """
     if classes is None or isinstance(classes, str):
         path = need_file(base / (classes or "classes.txt"), "the names of the classes (or give dataset.classes=[...])")
         classes = [line.strip() for line in path.read_text().splitlines() if line.strip()]
@@ -176,7 +187,10 @@ def _class_names(base: Path, classes: list[str] | str | None) -> tuple[str, ...]
 
 
 def _pair_by_name(image_folder: Path, mask_folder: Path, suffix: str) -> list[Pair]:
-    """Returns the images of one folder with the masks of another, or of the same folder if masks have a suffix."""
+    """Matches the images of a folder with masks by name.
+
+    Masks are in another folder, or in the same folder if they have a suffix.
+    """
     images, masks = list_images(image_folder), {path.stem: path for path in list_images(mask_folder)}
     if suffix and image_folder == mask_folder:
         images = [path for path in images if not path.stem.endswith(suffix)]

@@ -1,4 +1,7 @@
-"""The embedded data set: textured shapes on textured backgrounds, rendered from a seed. It has no files and works with every task."""
+"""The embedded data set: textured shapes on textured backgrounds, rendered from a seed.
+
+It has no files and works with every task.
+"""
 
 from __future__ import annotations
 
@@ -60,8 +63,9 @@ class ShapeObject(NamedTuple):
 class Shapes(DataSet):
     """`length` images of `size` (height, width). Each is a function of (seed, split, index).
 
-    An image has one large main object, which gives label and keypoints, and smaller ones in front of it and behind it. Colors and
-    textures do not determine the class of a pixel: every color occurs in several classes.
+    An image has one large main object, which gives label and keypoints, and smaller ones in front
+    of it and behind it. Colors and textures do not determine the class of a pixel: every color
+    occurs in several classes.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset({"image", "label", "mask", "keypoints"})
@@ -100,7 +104,7 @@ class Shapes(DataSet):
         return self.length
 
     def load(self, index: int) -> RawSample:
-        """Returns image (H, W, 3) uint8, label, mask (H, W) uint8, keypoints (K, 3), box, area and image_id."""
+        """Returns image (H, W, 3), label, mask (H, W), keypoints (K, 3), box, area, image_id."""
         rng = np.random.default_rng((*self.key, index))
         color, other = rng.uniform(40, 215, (2, 3))
         image = self._texture(rng, color, other, background=True)
@@ -133,7 +137,8 @@ class Shapes(DataSet):
     def _draw_position(self, rng: np.random.Generator, shape: ShapeObject) -> tuple[np.ndarray, np.ndarray]:
         """Draws a position that keeps the main object inside the image.
 
-        Returns a matrix (2, 2), for row vectors, and a center (2,), from the coordinates of OUTLINES to pixels.
+        Returns a matrix (2, 2), for row vectors, and a center (2,), from the coordinates of
+        OUTLINES to pixels.
         """
         height, width = self.size
         radius = shape.radius * min(self.size)
@@ -164,7 +169,10 @@ class Shapes(DataSet):
 
 
 def _draw_objects(rng: np.random.Generator) -> list[ShapeObject]:
-    """Draws the objects of an image from back to front. The last one may cover a part of the main one."""
+    """Draws the objects of an image from back to front.
+
+    The last one may cover a part of the main one.
+    """
     main = int(rng.integers(len(CLASSES)))
     others = [
         ShapeObject(int(rng.integers(len(CLASSES))), rng.uniform(0.17, 0.24), is_main=False) for _ in range(rng.integers(1, 3))
@@ -173,7 +181,10 @@ def _draw_objects(rng: np.random.Generator) -> list[ShapeObject]:
 
 
 def _keypoints(landmarks: np.ndarray, owner: np.ndarray, number: int) -> np.ndarray:
-    """Returns keypoints (K, 3). Landmarks (K, 2) of object `number` are occluded (visibility 1) if a later object covers them."""
+    """Returns keypoints (K, 3).
+
+    Landmarks (K, 2) of object `number` are occluded (visibility 1) if a later object covers them.
+    """
     height, width = owner.shape
     columns = landmarks.astype(np.float32)[:, 0].round().astype(int).clip(0, width - 1)
     rows = landmarks.astype(np.float32)[:, 1].round().astype(int).clip(0, height - 1)

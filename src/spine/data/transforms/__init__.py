@@ -1,7 +1,8 @@
 """Transforms of samples.
 
-A pipeline (`Transform`) is a list of steps followed by normalization. A step is a `spine.interfaces.SampleTransform` or a transform of
-albumentations. Steps of this package move image, mask and keypoints together.
+A pipeline (`Transform`) is a list of steps followed by normalization. A step is a
+`spine.interfaces.SampleTransform` or a transform of albumentations. Steps of this package move
+image, mask and keypoints together.
 """
 
 from spine.data.transforms.geometry import CenterCrop, RandomScaleCrop, Resize, TopDownAffine

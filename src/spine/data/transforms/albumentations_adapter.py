@@ -1,4 +1,7 @@
-"""Transforms of albumentations as a step of a pipeline. The library is imported only if it is used: the import takes a second."""
+"""Transforms of albumentations as a step of a pipeline.
+
+The library is imported only if it is used: the import takes a second.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ if TYPE_CHECKING:
 
 
 class Albumentations(SampleTransform):
-    """Applies transforms of albumentations to image and mask, with random numbers from the sample's generator.
+    """Applies transforms of albumentations to image and mask.
 
-    Keypoints are not passed to albumentations: its resizing shifts them by up to half a pixel, and its flips do not swap left and right.
+    Random numbers come from the sample's generator. Keypoints are not passed to albumentations:
+    its resizing shifts them by up to half a pixel, and its flips do not swap left and right.
     """
 
     targets = frozenset({"image", "mask"})
@@ -31,7 +35,10 @@ class Albumentations(SampleTransform):
         self.geometric = bool(self.geometric_parts)
 
     def __call__(self, sample: RawSample, rng: np.random.Generator) -> RawSample:
-        """Returns the sample with a transformed image and mask. Raises InputError if keypoints would not move with the image."""
+        """Returns the sample with a transformed image and mask.
+
+        Raises InputError if keypoints would not move with the image.
+        """
         if self.geometric and "keypoints" in sample:
             raise InputError(unsupported_message(self, "keypoints"))
         self.compose.set_random_seed(int(rng.integers(2**31)))

@@ -14,9 +14,9 @@ from spine.interfaces import IGNORE_INDEX, Labels, RawSample, SampleTransform
 
 
 def scale_matrix(old: Size, new: Size, top: float = 0.0, left: float = 0.0) -> np.ndarray:
-    """Affine matrix (2, 3) of a resize from `old` to `new` (height, width), followed by a crop at (`top`, `left`).
+    """Affine matrix (2, 3) of a resize from size `old` to `new`, then a crop at (`top`, `left`).
 
-    The center of the first pixel is (0, 0).
+    Sizes are (height, width). The center of the first pixel is (0, 0).
     """
     scale_y, scale_x = new[0] / old[0], new[1] / old[1]
     return np.array([[scale_x, 0, (scale_x - 1) / 2 - left], [0, scale_y, (scale_y - 1) / 2 - top]])
@@ -28,7 +28,10 @@ def compose_affine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class GeometricTransform(SampleTransform):
-    """Base class of the transforms that move image, mask and keypoints together. They keep `affine` up to date."""
+    """Base class of the transforms that move image, mask and keypoints together.
+
+    They keep `affine` up to date.
+    """
 
     targets = frozenset({"image", "mask", "keypoints"})
     geometric = True
@@ -36,7 +39,10 @@ class GeometricTransform(SampleTransform):
     flip_pairs: tuple[tuple[int, int], ...] = ()  # keypoints that swap in a flipped image
 
     def prepare(self, labels: Labels, needs: frozenset[str]) -> None:
-        """Takes the flip pairs of the data set. Turns flipping off, with a warning, if the pairs of needed keypoints are unknown."""
+        """Takes the flip pairs of the data set.
+
+        Turns flipping off, with a warning, if the pairs of needed keypoints are unknown.
+        """
         self.flip_pairs = labels.flip_pairs
         if "keypoints" in needs and self.flip and not labels.can_flip:
             self.flip = 0.0
@@ -47,13 +53,16 @@ class GeometricTransform(SampleTransform):
             )
 
     def transform_image_and_mask(self, sample: RawSample, transform: Callable[[np.ndarray, bool], np.ndarray]) -> None:
-        """Replaces the image by `transform(image, False)`, and the mask, if there is one, by `transform(mask, True)`."""
+        """Replaces image and mask by `transform(image, False)` and `transform(mask, True)`."""
         sample["image"] = transform(sample["image"], False)
         if "mask" in sample:
             sample["mask"] = transform(sample["mask"], True)
 
     def transform_keypoints(self, sample: RawSample, matrix: np.ndarray, flipped: bool = False) -> None:
-        """Moves keypoints by `matrix` (2, 3), from pixels before the step to pixels after it, and updates `affine`."""
+        """Moves keypoints and updates `affine`.
+
+        `matrix` (2, 3) maps pixels before the step to pixels after it.
+        """
         if "keypoints" not in sample:
             return
         keypoints = sample["keypoints"].copy()
@@ -70,7 +79,9 @@ class Resize(GeometricTransform):
     """Resizes to `size` (height, width) without keeping the aspect ratio."""
 
     def __init__(self, size: Sequence[int], interpolation: str | None = None):
-        """`interpolation` of the image: "area", "bilinear" or "bicubic"; None or "auto" selects by the change of size (see `resize`)."""
+        """`interpolation` of the image: "area", "bilinear" or "bicubic"; None or "auto" selects by
+        the change of size (see `resize`).
+        """
         self.size, self.interpolation = (int(size[0]), int(size[1])), check_interpolation(interpolation)
 
     def __call__(self, sample: RawSample, rng: np.random.Generator) -> RawSample:
@@ -83,12 +94,17 @@ class Resize(GeometricTransform):
 
 
 class CenterCrop(GeometricTransform):
-    """Resizes the image so that a center crop of `size` covers the fraction `crop_pct` of it: ImageNet's evaluation crop."""
+    """Resizes, then crops the center: ImageNet's evaluation crop.
+
+    The crop of `size` (height, width) covers the fraction `crop_pct` of the resized image along the
+    side that limits it.
+    """
 
     def __init__(self, size: Sequence[int], crop_pct: float | None = None, interpolation: str | None = None):
-        """`crop_pct`: crop size divided by the size before the crop, along the side that limits it; None is 0.875.
+        """`crop_pct`: crop size divided by the size before the crop; None is 0.875.
 
-        `interpolation` of the image: "area", "bilinear" or "bicubic"; None or "auto" selects by the change of size (see `resize`).
+        `interpolation` of the image: "area", "bilinear" or "bicubic"; None or "auto" selects by the
+        change of size (see `resize`).
         """
         self.size, self.crop_pct = (int(size[0]), int(size[1])), 0.875 if crop_pct is None else crop_pct
         self.interpolation = check_interpolation(interpolation)
@@ -110,9 +126,10 @@ class CenterCrop(GeometricTransform):
 
 
 class RandomScaleCrop(GeometricTransform):
-    """Resizes the image to `size`, scales it at random, and crops or pads it back to `size`: the usual augmentation of segmentation.
+    """Resizes to `size`, scales at random, and crops or pads back to `size`.
 
-    A scale s above 1 crops a window of 1 / s of the image. A scale below 1 pads the image with black, and its mask with ignored pixels.
+    This is the usual augmentation of segmentation. A scale s above 1 crops a window of 1 / s of
+    the image. A scale below 1 pads the image with black, and its mask with ignored pixels.
     """
 
     def __init__(self, size: Sequence[int], scale: Sequence[float] = (0.5, 2.0), flip: float = 0.5):
@@ -148,10 +165,11 @@ class RandomScaleCrop(GeometricTransform):
 
 
 class TopDownAffine(GeometricTransform):
-    """Crops one object by its box with one affine warp, with random scale, rotation, shift and flip (top-down pose estimation).
+    """Crops one object by its box with one affine warp (top-down pose estimation).
 
-    The box is extended to the aspect ratio of `size` and by `padding`. The center of the first pixel is (0, 0), so an image covers -0.5
-    to width - 0.5. The warp maps that range, which avoids shifts by half a pixel.
+    Scale, rotation, shift and flip are random. The box is extended to the aspect ratio of
+    `size` and by `padding`. The center of the first pixel is (0, 0), so an image covers -0.5 to
+    width - 0.5. The warp maps that range, which avoids shifts by half a pixel.
     """
 
     def __init__(
@@ -163,8 +181,8 @@ class TopDownAffine(GeometricTransform):
         shift: float = 0.0,
         flip: float = 0.0,
     ):
-        """`padding`: factor of the box size. `scale`, `shift`: largest change relative to the box; `rotate`: largest angle in degrees;
-        `flip`: probability of a horizontal flip.
+        """`padding`: factor of the box size. `scale`, `shift`: largest change relative to the box;
+        `rotate`: largest angle in degrees; `flip`: probability of a horizontal flip.
         """
         self.size, self.padding = (int(size[0]), int(size[1])), padding
         self.scale, self.rotate, self.shift, self.flip = scale, rotate, shift, flip

@@ -24,8 +24,8 @@ class Transform:
     """Applies steps to a raw sample, normalizes the image, and converts everything to tensors."""
 
     def __init__(self, steps: Sequence[Step], mean: Sequence[float], std: Sequence[float], pad_multiple: int = 1):
-        """`mean`, `std`: per channel, of pixels in 0..1. `pad_multiple`: height and width are padded to a multiple of it at the bottom
-        and right; padded pixels of a mask are ignored.
+        """`mean`, `std`: per channel, of pixels in 0..1. `pad_multiple`: height and width are
+        padded to a multiple of it at the bottom and right; padded pixels of a mask are ignored.
 
         Raises InputError if a step is neither a SampleTransform nor a transform of albumentations.
         """
@@ -35,9 +35,10 @@ class Transform:
         self.pad_multiple = pad_multiple
 
     def prepare(self, labels: Labels, needs: frozenset[str]) -> None:
-        """Prepares the steps for a data set with `labels` and a task that needs the sample keys `needs`.
+        """Prepares the steps for the labels of a data set and the sample keys that a task needs.
 
-        Raises InputError if a geometric step does not move a mask or keypoints that the task needs, or if a crop by box comes too late.
+        Raises InputError if a geometric step does not move a mask or keypoints that the task needs,
+        or if a crop by box comes too late.
         """
         moved = False
         for step in self.steps:
@@ -54,7 +55,8 @@ class Transform:
     def __call__(self, sample: RawSample, rng: np.random.Generator) -> Sample:
         """Returns the sample as tensors.
 
-        The image (3, H, W) is stored as (H, W, 3), so that batches are channels_last without a copy.
+        The image (3, H, W) is stored as (H, W, 3), so that batches are channels_last without a
+        copy.
         """
         for step in self.steps:
             sample = step(sample, rng)

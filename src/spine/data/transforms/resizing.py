@@ -15,8 +15,9 @@ FILTERS = {"area": Image.Resampling.BOX, "bilinear": Image.Resampling.BILINEAR, 
 def resize(image: np.ndarray, size: Size, interpolation: str | None = None) -> np.ndarray:
     """Resizes (h, w[, 3]) uint8 to `size` (height, width) without aliasing.
 
-    `interpolation`: "area", "bilinear" and "bicubic" are Pillow's filters, whose support grows when the image shrinks; "nearest" is for
-    masks. None averages an axis that shrinks over areas and interpolates an axis that grows linearly.
+    `interpolation`: "area", "bilinear" and "bicubic" are Pillow's filters, whose support grows when
+    the image shrinks; "nearest" is for masks. None averages an axis that shrinks over areas and
+    interpolates an axis that grows linearly.
     """
     if image.shape[:2] == tuple(size):
         return image
