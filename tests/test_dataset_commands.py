@@ -1,4 +1,4 @@
-"""Data sets as a user types them: the overrides of a command line, through Hydra, to samples."""
+"""Data sets on the command line: from overrides, through Hydra, to samples."""
 
 import json
 import shlex
@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from data_files import coco_annotations, write_image, write_mask
 from test_configs import composed
-from test_datasets import coco, picture, write_mask
 
 from spine.commands import train
 from spine.data import build_data
@@ -23,19 +23,19 @@ FAST = "trainer.fast_dev_run=true dataset.num_workers=0 dataset.batch_size=1 tra
 
 
 def opened(command, *splits):
-    """The first sample of each split of a command line."""
+    """Returns the first sample of each split of a command line."""
     data = build_data(composed(*shlex.split(command)))
     return [data.transformed(split, training=split == "train")[Draw(0, 0)] for split in splits]
 
 
 def downloaded_coco(root):
-    person = coco()
+    person = coco_annotations()
     names = ["nose", *(f"{side}_{part}" for part in "abcdefgh" for side in ("left", "right"))]
     person["categories"] = [{"id": 1, "name": "person", "keypoints": names, "skeleton": []}]
     person["annotations"] = [{**person["annotations"][0], "keypoints": [4, 5, 2] * 17}]
     (root / "coco/annotations").mkdir(parents=True)
     for split in ("train2017", "val2017"):
-        picture(root / "coco" / split / "a.png")
+        write_image(root / "coco" / split / "a.png")
         (root / "coco/annotations" / f"person_keypoints_{split}.json").write_text(json.dumps(person))
 
 
@@ -62,10 +62,10 @@ def test_the_readmes_coco_command_runs_in_a_shell(tmp_path):
     assert done.returncode == 0 and "val/AP" in done.stdout, done.stderr
 
 
-def test_split_folders_are_named_on_the_command_line(tmp_path):
+def test_split_folders_are_set_on_the_command_line(tmp_path):
     for split in ("train", "validation"):
-        picture(tmp_path / split / "a/0.png")
-        picture(tmp_path / split / "b/0.png")
+        write_image(tmp_path / split / "a/0.png")
+        write_image(tmp_path / split / "b/0.png")
     command = f"dataset=image_folder dataset.root={tmp_path} image_size=[32,32]"
     with pytest.raises(InputError, match="set dataset.splits.val=validation"):
         opened(command, "val")
@@ -77,12 +77,12 @@ def test_split_folders_are_named_on_the_command_line(tmp_path):
 
 def masks_of_255(root):
     for split in ("train", "val"):
-        picture(root / "images" / split / "a.png", size=(32, 32))
+        write_image(root / "images" / split / "a.png", size=(32, 32))
         write_mask(root / "masks" / split / "a.png", np.eye(32) * 255)
     return f"task=seg dataset=mask_folder dataset.root={root} dataset.classes=[a,b] image_size=[32,32]"
 
 
-def test_the_advice_about_255_works_as_it_is_written(tmp_path):
+def test_the_advice_about_255_works_as_written(tmp_path):
     command = masks_of_255(tmp_path)
     with pytest.raises(InputError) as refused:
         opened(command, "train")
@@ -100,7 +100,7 @@ def test_a_task_without_masks_does_not_read_them(tmp_path):
 
 
 @pytest.mark.parametrize(("augment", "refused"), [("none", None), ("seg", None), ("cls", "RandomResizedCrop"), ("mae", "Random")])
-def test_pose_goes_with_steps_that_move_keypoints(augment, refused):
+def test_pose_accepts_steps_that_move_keypoints(augment, refused):
     command = f"task=pose augment={augment} dataset=shapes"
     if refused:
         with pytest.raises(InputError, match=f"Augmentation 'albumentations.{refused}.* moves pixels"):
@@ -116,7 +116,7 @@ def test_pose_without_crops_evaluates(tmp_path):
     assert np.isfinite(json.loads((tmp_path / "metrics.json").read_text())["metrics"]["val/NME"])
 
 
-def test_evaluation_transforms_take_an_interpolation(tmp_path):
+def test_evaluation_transforms_have_an_interpolation_option(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
     for split in ("train", "val"):
         (tmp_path / split / "a").mkdir(parents=True)

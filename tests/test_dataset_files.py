@@ -1,4 +1,4 @@
-"""Images of every kind are read as a viewer shows them; what cannot be read is named with its reason."""
+"""Images of every format are read as a viewer shows them. Files that cannot be read are reported with the reason."""
 
 import subprocess
 import sys
@@ -11,11 +11,11 @@ from PIL import Image
 from spine.data.image_files import PackedNames, check_images, image_names, read_image
 from spine.errors import InputError
 
-ROTATED = 6  # EXIF: the stored image is to be turned by 90 degrees
+ROTATED = 6  # EXIF orientation: rotate the stored image by 90 degrees
 
 
 def rotated(path, size=(20, 40)):
-    """A JPEG of stored `size` (height, width) whose EXIF says that it is to be turned."""
+    """A JPEG of stored `size` (height, width) with an EXIF rotation by 90 degrees."""
     exif = Image.Exif()
     exif[0x0112] = ROTATED
     Image.new("RGB", size[::-1], (200, 100, 50)).save(path, exif=exif)
@@ -35,7 +35,7 @@ def test_exif_is_applied_unless_annotations_are_in_stored_pixels(tmp_path):
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_transparent_pixels_become_white(tmp_path, mode):
     pixels = np.zeros((2, 2, 4), np.uint8)
-    pixels[0] = (10, 10, 10, 255)  # the lower row is black below its transparency
+    pixels[0] = (10, 10, 10, 255)  # the lower row is black and transparent
     image = Image.fromarray(pixels)
     if mode == "P":
         image = image.quantize(4)
@@ -52,21 +52,21 @@ def test_every_listed_suffix_is_read(tmp_path, suffix):
     assert image.shape == (48, 64, 3) and abs(image[5, 5].astype(int) - (200, 100, 50)).max() < 12
 
 
-def test_hidden_files_are_no_images(tmp_path):
+def test_hidden_files_are_not_images(tmp_path):
     for name in ("._a.jpg", ".b.jpg", "c.jpg"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "folder.jpg").mkdir()
     assert image_names(tmp_path) == ["c.jpg"]
 
 
-def test_a_float_image_is_not_called_corrupt(tmp_path):
+def test_a_float_image_is_not_reported_as_corrupt(tmp_path):
     Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match=r"a.tif' cannot be decoded as an image: its pixels are float32 numbers"):
         read_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize(("brightest", "reported"), [(4000, True), (60000, False)])
-def test_twelve_bits_in_sixteen_are_reported(tmp_path, caplog, brightest, reported):
+def test_16_bit_images_with_12_bits_are_reported(tmp_path, caplog, brightest, reported):
     cv2.imwrite(str(tmp_path / "a.png"), np.full((8, 8), brightest, np.uint16))
     check_images([(tmp_path / "a.png", None)])
     assert any("reach only 4000 of 65535" in message for message in caplog.messages) == reported
@@ -79,7 +79,7 @@ def test_broken_files_are_found_before_training(tmp_path):
         check_images([(tmp_path / "a.png", None), (tmp_path / "b.jpg", None)])
 
 
-def test_packed_names_are_the_names():
+def test_packed_names_equal_the_names():
     names = ["a.jpg", "", "\u732b.png", "x" * 300]
     packed = PackedNames(names)
     assert len(packed) == 4 and [packed[i] for i in range(4)] == names

@@ -1,4 +1,4 @@
-"""Folders of classes and masks: which split an image belongs to, what is a class, what a stored value means."""
+"""Folders of classes and masks: the split of an image, the class of a folder, the class of a stored value."""
 
 import struct
 import zlib
@@ -6,8 +6,8 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from data_files import write_image, write_mask
 from PIL import Image
-from test_datasets import picture, write_mask
 
 from spine.data.formats.image_folder import ImageFolder
 from spine.data.formats.mask_folder import MaskFolder
@@ -24,14 +24,14 @@ NEEDS = frozenset({"image", "mask"})
 def write_classes(root, counts):
     for name, count in counts.items():
         for i in range(count):
-            picture(root / name / f"{i}.png")
+            write_image(root / name / f"{i}.png")
 
 
 def files(data):
     return {data.path(i) for i in range(len(data))}
 
 
-def test_split_folders_may_have_names(tmp_path):
+def test_split_folders_can_have_other_names(tmp_path):
     for split in ("training", "validation"):
         write_classes(tmp_path / split, {"a": 1, "b": 1})
     with pytest.raises(InputError, match=r"To use 'training', set dataset.splits.train=training\."):
@@ -41,12 +41,12 @@ def test_split_folders_may_have_names(tmp_path):
         ImageFolder("val", root=str(tmp_path), splits=splits)
     data = ImageFolder("val", root=str(tmp_path), splits={**splits, "val": "validation"})
     assert files(data) == {tmp_path / "validation/a/0.png", tmp_path / "validation/b/0.png"}
-    with pytest.raises(InputError, match="dataset.splits names 'valid'; its keys are train, val, test"):
+    with pytest.raises(InputError, match="dataset.splits has the key 'valid'; its keys are train, val, test"):
         ImageFolder("val", root=str(tmp_path), splits={"valid": "validation"})
 
 
 @pytest.mark.parametrize("name", ["valid", "test"])
-def test_other_usual_names_of_the_validation_split_are_suggested(tmp_path, name):
+def test_usual_names_of_the_validation_split_are_suggested(tmp_path, name):
     write_classes(tmp_path / "train", {"a": 1})
     write_classes(tmp_path / name, {"a": 1})
     with pytest.raises(InputError, match=f"set dataset.splits.val={name}"):
@@ -59,7 +59,7 @@ def test_one_folder_is_divided_by_class_and_seed(tmp_path, caplog):
     assert train.labels == val.labels and train.labels.classes == ("a", "a2", "b", "c", "single")
     assert not files(train) & files(val) and len(files(train) | files(val)) == 53
     assert np.bincount(val.targets, minlength=5).tolist() == [2, 2, 6, 1, 0]
-    assert len({path.name for path in files(val) if path.parent.name in ("a", "a2")}) > 2  # not the same places of every class
+    assert len({path.name for path in files(val) if path.parent.name in ("a", "a2")}) > 2  # not the same positions in every class
     assert "42 of its 53 images are for training" in caplog.text and "dataset.val_fraction=0.2" in caplog.text
     assert files(ImageFolder("val", root=str(tmp_path))) == files(val)
     assert files(ImageFolder("val", root=str(tmp_path), split_seed=1)) != files(val)
@@ -70,18 +70,18 @@ def test_one_folder_is_divided_by_class_and_seed(tmp_path, caplog):
         ImageFolder("val", root=str(tmp_path), val_fraction=1.0)
 
 
-def test_classes_may_be_called_valid(tmp_path):
+def test_a_class_can_have_the_name_valid(tmp_path):
     write_classes(tmp_path, {"valid": 5, "invalid": 5})
     assert ImageFolder("train", root=str(tmp_path)).labels.classes == ("invalid", "valid")
 
 
-def test_splits_without_classes_are_not_taken_for_classes(tmp_path):
+def test_splits_without_class_folders_are_not_classes(tmp_path):
     write_classes(tmp_path, {"train": 5, "val": 5})
-    with pytest.raises(InputError, match="class folders of '.*train' hold no images"):
+    with pytest.raises(InputError, match="class folders of '.*train' have no images"):
         ImageFolder("train", root=str(tmp_path))
 
 
-def test_a_division_does_not_depend_on_other_classes():
+def test_a_division_is_a_function_of_its_key():
     assert divide(50, "val", 0.2, (3, 7)).tolist() == divide(50, "val", 0.2, (3, 7)).tolist()
     assert divide(50, "val", 0.2, (3, 7)).tolist() != divide(50, "val", 0.2, (3, 8)).tolist()
     assert divide(1, "val", 0.2, (0,)).tolist() == [] and divide(1, "train", 0.2, (0,)).tolist() == [0]
@@ -101,7 +101,7 @@ def test_hidden_and_empty_folders_are_no_classes(tmp_path):
         data.check(frozenset({"image", "label"}))
 
 
-def test_what_is_not_read_is_reported(tmp_path, caplog):
+def test_images_that_are_not_read_are_reported(tmp_path, caplog):
     write_classes(tmp_path / "train", {"apple": 2, "pear": 1, "pear/small": 2})
     write_classes(tmp_path / "val", {"apple": 1})
     (tmp_path / "train/apple/x.heic").write_bytes(b"x")
@@ -112,9 +112,9 @@ def test_what_is_not_read_is_reported(tmp_path, caplog):
     assert "Split 'val'" in caplog.text and "has no image of 1 classes: pear." in caplog.text
 
 
-def test_images_one_folder_too_deep_are_named(tmp_path):
+def test_images_one_folder_too_deep_are_reported(tmp_path):
     write_classes(tmp_path / "train", {"apple/raw": 2})
-    with pytest.raises(InputError, match="hold no images. Images lie one folder deeper, as in 'apple/raw'"):
+    with pytest.raises(InputError, match="have no images. Images are one folder deeper, as in 'apple/raw'"):
         ImageFolder("train", root=str(tmp_path))
 
 
@@ -123,18 +123,18 @@ def test_given_classes_need_no_training_split(tmp_path):
     data = ImageFolder("val", root=str(tmp_path), classes=["pear", "fig", "apple"])
     assert data.labels.classes == ("pear", "fig", "apple") and data.targets.tolist() == [0, 2]
     with pytest.raises(
-        InputError, match=r"holds class 'apple', which dataset.classes does not name.*: apple, pear\..*\(2\): pear, fig\."
+        InputError, match=r"has class 'apple', which dataset.classes does not name.*: apple, pear\..*\(2\): pear, fig\."
     ):
         ImageFolder("val", root=str(tmp_path), classes=["pear", "fig"])
 
 
-def test_an_image_costs_few_bytes(tmp_path):
+def test_an_image_takes_few_bytes(tmp_path):
     write_classes(tmp_path / "train", {"a": 300})
     data = ImageFolder("train", root=str(tmp_path))
     assert len(data.names.block) + data.names.ends.nbytes + data.targets.nbytes < 300 * 32
 
 
-# ---- masks: how values are stored ------------------------------------------------------------------------------------
+# ---- masks: stored values --------------------------------------------------------------------------------------------
 
 VALUES = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
 
@@ -154,7 +154,7 @@ GRAY = [level for i in (0, 100, 200) for level in (i, i, i)]
 
 @pytest.mark.parametrize("palette", [VOC, GRAY], ids=["colors", "grays"])
 @pytest.mark.parametrize("bits", [2, 8])
-def test_palette_masks_give_their_indices(tmp_path, palette, bits):
+def test_palette_masks_are_read_as_indices(tmp_path, palette, bits):
     save(tmp_path / "a.png", VALUES, "P", palette=palette, bits=bits)
     np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), VALUES)
 
@@ -166,7 +166,7 @@ def test_one_bit_masks_are_zero_and_one(tmp_path, suffix):
 
 
 def test_gray_masks_of_two_bits_keep_their_values(tmp_path):
-    """Neither library writes such files: header and rows are made by hand."""
+    """Neither library writes such files, so the test writes header and rows itself."""
     rows = b"".join(b"\0" + bytes([(int(r[0]) << 6) | (int(r[1]) << 4) | (int(r[2]) << 2)]) for r in VALUES)
 
     def chunk(kind, body):
@@ -189,7 +189,7 @@ def test_sixteen_bits_and_equal_channels_are_read(tmp_path):
         np.testing.assert_array_equal(read_mask(tmp_path / "b.png"), VALUES)
 
 
-def test_masks_that_lost_their_values_are_refused(tmp_path):
+def test_masks_without_one_integer_per_pixel_are_refused(tmp_path):
     save(tmp_path / "a.jpg", VALUES)
     (tmp_path / "a.jpg").rename(tmp_path / "hidden.png")
     with pytest.raises(InputError, match="hidden.png' is a JPEG. JPEG changes the values of pixels"):
@@ -203,13 +203,13 @@ def test_masks_that_lost_their_values_are_refused(tmp_path):
         read_mask(tmp_path / "c.tif")
 
 
-# ---- mask_folder: what values mean -----------------------------------------------------------------------------------
+# ---- mask_folder: classes of values ----------------------------------------------------------------------------------
 
 
 def write_pairs(root, values, names=("one",), splits=("train", "val"), suffix=""):
     for split in splits:
         for name in names:
-            picture(root / "images" / split / f"{name}.jpg", size=np.shape(values))
+            write_image(root / "images" / split / f"{name}.jpg", size=np.shape(values))
             write_mask(root / "masks" / split / f"{name}{suffix}.png", values)
     (root / "classes.txt").write_text("ground\nroad\n")
     return root
@@ -236,7 +236,7 @@ def test_one_bit_masks_train_both_classes(tmp_path, caplog):
     assert data.load(0)["mask"][0].tolist() == [0, 1] and not caplog.messages
 
 
-def test_all_unknown_values_of_a_mask_are_named(tmp_path):
+def test_all_values_without_a_class_are_reported(tmp_path):
     root = str(write_pairs(tmp_path, [[0, 5, 7, 9, 1, 5]] * 3))
     with pytest.raises(InputError, match="holds the values 5, 7, 9, which none of the 2 classes has"):
         MaskFolder("train", root=root).load(0)
@@ -256,11 +256,11 @@ def test_values_of_sixteen_bits_are_mapped(tmp_path):
     [
         ({"value_map": {0: 0, 1: 2}}, "dataset.value_map maps 1 to 2; there are 2 classes, 0 to 1"),
         ({"value_map": {0: 0}, "reduce_zero_label": True}, "exclude each other"),
-        ({"ignore_index": -1}, "dataset.ignore_index names the stored value -1"),
-        ({"value_map": {"road": 1}}, "dataset.value_map names the stored value road"),
+        ({"ignore_index": -1}, "dataset.ignore_index has the stored value -1"),
+        ({"value_map": {"road": 1}}, "dataset.value_map has the stored value road"),
     ],
 )
-def test_impossible_values_are_refused(tmp_path, options, message):
+def test_values_out_of_range_are_refused(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         MaskFolder("train", root=str(write_pairs(tmp_path, [[0, 1]] * 4)), **options)
 
@@ -268,22 +268,22 @@ def test_impossible_values_are_refused(tmp_path, options, message):
 def test_a_class_that_never_occurs_is_reported(tmp_path, caplog):
     write_pairs(tmp_path, [[0, 0]] * 4, names=("one", "two"))
     MaskFolder("val", root=str(tmp_path)).check(NEEDS)
-    assert "In none of the 2 masks of split 'val' is a pixel of class road." in caplog.text
+    assert "There is no pixel of class road in any of the 2 masks of split 'val'." in caplog.text
 
 
-def test_a_limited_scan_says_how_many_masks_it_read(tmp_path, caplog, monkeypatch):
+def test_a_limited_scan_reports_the_number_of_masks_it_read(tmp_path, caplog, monkeypatch):
     write_pairs(tmp_path, [[0, 0]] * 4, names=tuple("abcdef"))
-    monkeypatch.setattr("spine.data.formats.mask_folder.SCANNED", 4)
+    monkeypatch.setattr("spine.data.formats.mask_folder.MAX_SCANNED", 4)
     MaskFolder("val", root=str(tmp_path)).check(NEEDS)
-    assert "In none of 4 masks that were checked, of 6, of split 'val' is a pixel of class road." in caplog.text
+    assert "There is no pixel of class road in any of 4 checked masks, of 6, of split 'val'." in caplog.text
 
 
-def test_masks_may_have_a_suffix(tmp_path):
+def test_masks_can_have_a_suffix(tmp_path):
     root = str(write_pairs(tmp_path, [[0, 1]] * 4, suffix="_mask"))
     with pytest.raises(InputError, match=r"Its masks end in '_mask': set dataset.mask_suffix=_mask\."):
         MaskFolder("train", root=root)
     assert len(MaskFolder("train", root=root, mask_suffix="_mask")) == 1
-    for split in ("train", "val"):  # both kinds in one folder
+    for split in ("train", "val"):  # images and masks in one folder
         for path in (tmp_path / "masks" / split).iterdir():
             path.rename(tmp_path / "images" / split / path.name)
     data = MaskFolder("train", root=root, masks="images/{split}", mask_suffix="_mask")
@@ -297,19 +297,21 @@ def test_jpeg_masks_are_refused_when_they_are_listed(tmp_path):
         MaskFolder("train", root=str(tmp_path))
 
 
-def test_flat_images_and_masks_are_divided(tmp_path, caplog):
+def test_pairs_without_split_folders_are_divided(tmp_path, caplog):
     for i in range(10):
-        picture(tmp_path / "images" / f"{i}.jpg", size=(4, 2))
+        write_image(tmp_path / "images" / f"{i}.jpg", size=(4, 2))
         write_mask(tmp_path / "masks" / f"{i}.png", [[0, 1]] * 4)
     (tmp_path / "classes.txt").write_text("ground\nroad\n")
     train, val = (MaskFolder(split, root=str(tmp_path), val_fraction=0.3) for split in ("train", "val"))
     assert len(train) == 7 and len(val) == 3 and not set(train.items) & set(val.items)
     assert "7 of its 10 images are for training" in caplog.text
     assert all(image.stem == mask.stem for image, mask in train.items)
-    assert len(MaskFolder("train", root=str(tmp_path), images="images", masks="masks")) == 8  # as typed in a shell
+    assert (
+        len(MaskFolder("train", root=str(tmp_path), images="images", masks="masks")) == 8
+    )  # without {split}, which a shell would change
 
 
-def test_mask_splits_may_have_names(tmp_path):
+def test_split_folders_of_masks_can_have_other_names(tmp_path):
     root = str(write_pairs(tmp_path, [[0, 1]] * 4, splits=("train", "validation")))
     with pytest.raises(InputError, match="set dataset.splits.val=validation"):
         MaskFolder("val", root=root)
@@ -320,11 +322,11 @@ def test_mask_splits_may_have_names(tmp_path):
 def test_a_list_with_missing_files_is_refused(tmp_path):
     write_pairs(tmp_path, [[0, 1]] * 4)
     (tmp_path / "train.txt").write_text("images/train/one.jpg masks/train/one.png\nimages/train/two.jpg masks/train/two.png\n")
-    with pytest.raises(InputError, match=r"2 files that '.*train.txt' lists are missing; the first is '.*two.jpg'"):
+    with pytest.raises(InputError, match=r"2 files in the list '.*train.txt' are missing; the first is '.*two.jpg'"):
         MaskFolder("train", root=str(tmp_path), pairs="{split}.txt")
 
 
-def test_a_mask_of_stored_pixels_meets_its_rotated_image(tmp_path):
+def test_a_mask_of_stored_pixels_fits_an_image_with_exif_rotation(tmp_path):
     write_pairs(tmp_path, np.eye(20, 40, dtype=int))
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -91,7 +91,7 @@ TYPES = [  # checked against the signature of the part
     (["backbone=hrnet", "+backbone.head_conv_bias=abc"], "backbone.head_conv_bias is 'abc'; it must be true or false."),
     (["backbone=swin", "+backbone.small_maps=grow"], "backbone.small_maps is 'grow'; it must be one of shrink, pad, shift."),
     (["dataset.size=[64]"], "dataset.size is [64]; it must be a list of 2: a whole number, a whole number."),
-    (["dataset=image_folder"], "Data set 'image_folder' lies on disk: give its folder with dataset.root=<path>."),
+    (["dataset=image_folder"], "Data set 'image_folder' is on disk: set its folder with dataset.root=<path>."),
     (["trainer.accelerator=gpu"], "trainer.accelerator is 'gpu', but torch"),
     (["trainer.accelerator=cpu", "trainer.devices=-1"], "trainer.devices is -1; on the CPU it is a number of processes"),
     (["trainer.accelerator=cpu", "trainer.precision=16-mixed"], "trainer.precision is '16-mixed', which needs a GPU."),

@@ -1,4 +1,4 @@
-"""Which sample, in which order, with which randomness: functions of seed, epoch and index alone."""
+"""Samples, their order and their randomness are functions of seed, epoch and index only."""
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from spine.data.formats.shapes import Shapes
 from spine.data.sampler import Draw, EpochBatches
 from spine.data.transforms import RandomScaleCrop, TopDownAffine, Transform
 from spine.errors import InputError
+from spine.tasks.mae.masking import RandomPatchMask
 
 STATS = {"mean": [0.5] * 3, "std": [0.25] * 3}
 
@@ -17,7 +18,7 @@ def indices(batches):
     return [[draw.index for draw in batch] for batch in batches]
 
 
-def test_each_epoch_covers_every_sample_once_in_another_order():
+def test_each_epoch_has_every_sample_once_in_another_order():
     batches = EpochBatches(24, 4, seed=0, shuffle=True)
     orders = []
     for epoch in range(3):
@@ -54,10 +55,8 @@ def test_lightning_can_reach_set_epoch():
     assert batches.epoch == 4
 
 
-def samples(seed=0, **options):
-    return Samples(
-        Shapes("train"), Transform([RandomScaleCrop((64, 64))], **STATS), seed, frozenset({"image", "mask"}), **options
-    )
+def samples(seed=0, extras=None):
+    return Samples(Shapes("train"), Transform([RandomScaleCrop((64, 64))], **STATS), seed, frozenset({"image", "mask"}), extras)
 
 
 def test_randomness_follows_seed_epoch_index_and_copy():
@@ -69,8 +68,8 @@ def test_randomness_follows_seed_epoch_index_and_copy():
         assert not torch.equal(base, other["image"])
 
 
-def test_patch_masks_hide_the_same_number_everywhere():
-    data = samples(patch_mask=(16, 0.75))
+def test_patch_masks_have_the_same_number_of_masked_patches():
+    data = samples(extras={"patch_mask": RandomPatchMask(16, 0.75)})
     masks = torch.stack([data[Draw(0, i)]["patch_mask"] for i in range(8)])
     assert masks.dtype == torch.bool and masks.sum(1).tolist() == [12] * 8
     assert len({tuple(mask.tolist()) for mask in masks}) > 4
@@ -78,7 +77,7 @@ def test_patch_masks_hide_the_same_number_everywhere():
     assert not torch.equal(masks[0], data[Draw(1, 0)]["patch_mask"])
 
 
-def test_only_what_the_task_needs_is_handed_on():
+def test_samples_have_only_the_keys_that_the_task_needs():
     assert set(samples()[Draw(0, 0)]) == {"image", "mask", "index"}
     pose = Samples(Shapes("train"), Transform([TopDownAffine((64, 64))], **STATS), 0, frozenset({"image", "keypoints"}))
     assert set(pose[Draw(0, 0)]) == {"image", "keypoints", "index", "affine", "box", "area", "image_id"}
@@ -95,11 +94,13 @@ def test_batches_are_channels_last_without_a_copy():
 def module(workers, batch_size=8, length=32):
     return DataModule(
         lambda split: Shapes(split, length={"train": length, "val": 10}),
-        lambda split, data: Transform([RandomScaleCrop((64, 64))], **STATS),
+        [RandomScaleCrop((64, 64))],
+        [RandomScaleCrop((64, 64))],
         needs=frozenset({"image", "mask"}),
         batch_size=batch_size,
         num_workers=workers,
         seed=0,
+        **STATS,
     )
 
 
@@ -110,7 +111,9 @@ def test_workers_do_not_change_the_data():
         for epoch in range(2):
             loader.batch_sampler.set_epoch(epoch)
             sums.extend(batch["image"].numpy().tobytes() for batch in loader)
-        assert torch.equal(state, torch.random.get_rng_state())  # the loader leaves the global state alone: dropout is the same
+        assert torch.equal(
+            state, torch.random.get_rng_state()
+        )  # the loader does not change the global state: dropout stays the same
         return sums
 
     alone = digest(0)
@@ -118,8 +121,8 @@ def test_workers_do_not_change_the_data():
     assert alone == digest(1) == digest(2)
 
 
-def test_too_few_samples_for_a_batch_are_named():
-    with pytest.raises(InputError, match="holds 32 samples, fewer than one batch of 64. Set dataset.batch_size to at most 32"):
+def test_too_few_samples_for_a_batch_are_reported():
+    with pytest.raises(InputError, match="has 32 samples, fewer than one batch of 64. Set dataset.batch_size to at most 32"):
         module(0, batch_size=64).train_dataloader()
     with pytest.raises(InputError, match="batch_size is 0"):
         module(0, batch_size=0)
@@ -132,7 +135,7 @@ def test_evaluation_keeps_the_last_small_batch():
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_pass_starts_with_the_epoch_of_its_first_batch(workers):
-    """Lightning creates the iterator of a resumed run before it tells the sampler the epoch."""
+    """Lightning creates the iterator of a resumed run before it sets the epoch of the sampler."""
     data = module(workers)
     loader = data.loader("train", training=True)
     iterator = iter(loader)
@@ -146,7 +149,7 @@ def epoch_batches(loader, epoch):
     return batches
 
 
-def test_a_loader_goes_on_behind_the_batches_that_were_handed_out():
+def test_a_loader_resumes_after_the_batches_that_were_returned():
     data = module(0)
     first = data.loader("train", training=True)
     first.batch_sampler.set_epoch(2)
@@ -160,7 +163,7 @@ def test_a_loader_goes_on_behind_the_batches_that_were_handed_out():
     second.batch_sampler.set_epoch(2)
     assert [batch["index"].tolist() for batch in second] == whole[2:] and len(second) == len(whole)
     second.load_state_dict(state)
-    second.batch_sampler.set_epoch(3)  # a checkpoint of a finished epoch: the next one is whole
+    second.batch_sampler.set_epoch(3)  # a checkpoint of a finished epoch: the next one is complete
     assert len(list(second)) == len(whole)
 
 

@@ -1,259 +1,137 @@
-"""Crops, flips and colors: geometry to a fraction of a pixel, randomness from the sample's generator alone."""
+"""Transform pipelines: what steps declare, random numbers from the sample's generator only, composites and plug-ins."""
+
+import pickle
+import subprocess
+import sys
 
 import albumentations
 import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from test_configs import composed
 
+from spine import plugins
+from spine.commands import train
+from spine.config import checks, instantiate, places
+from spine.data import build_data
 from spine.data.data_module import Samples
 from spine.data.formats.shapes import Shapes
-from spine.data.transforms import Albumentations, CenterCrop, RandomScaleCrop, Resize, TopDownAffine, Transform
+from spine.data.sampler import Draw
+from spine.data.transforms import CenterCrop, Resize, TopDownAffine, Transform
+from spine.data.transforms.albumentations_adapter import Albumentations
 from spine.errors import InputError
-
-
-def spot(x, y, size=(120, 160), radius=2.5):
-    """A picture with one soft white spot, and a mask of class 1 there."""
-    rows, columns = np.mgrid[: size[0], : size[1]]
-    heat = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * radius**2))
-    image = (255 * heat[..., None]).round().astype(np.uint8).repeat(3, 2)
-    return image, (heat > 0.5).astype(np.uint8)
-
-
-def centre_of(picture):
-    weight = picture.astype(float)
-    rows, columns = np.mgrid[: weight.shape[0], : weight.shape[1]]
-    return (weight * columns).sum() / weight.sum(), (weight * rows).sum() / weight.sum()
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"scale": 0.3}, {"rotate": 40}, {"flip": 1.0}, {"shift": 0.1, "scale": 0.2, "rotate": 30, "flip": 0.5}],
-)
-@pytest.mark.parametrize("size", [(96, 96), (64, 48), (256, 192)])
-def test_affine_moves_image_mask_and_keypoints_together(options, size):
-    for seed in range(5):
-        image, mask = spot(70.3, 50.8)
-        keypoints = np.array([[70.3, 50.8, 2], [60.0, 50.0, 1]], np.float32)
-        sample = {"image": image, "mask": mask, "keypoints": keypoints, "box": np.array([40, 30, 60, 45], np.float32)}
-        out = TopDownAffine(size, **options)(sample, np.random.default_rng(seed))
-        x, y = out["keypoints"][0, :2]
-        assert out["image"].shape[:2] == out["mask"].shape == size
-        zoom = size[1] / max(60, 45 * size[1] / size[0]) / 1.25
-        np.testing.assert_allclose(centre_of(out["image"][..., 0]), (x, y), atol=0.12)
-        labelled = np.where(out["mask"] == 255, 0, out["mask"])
-        np.testing.assert_allclose(centre_of(labelled), (x, y), atol=max(0.6, 0.5 * zoom))
-        back = cv2.invertAffineTransform(out["affine"])
-        np.testing.assert_allclose(back @ (x, y, 1), (70.3, 50.8), atol=1e-3)
-
-
-def test_affine_maps_the_span_of_pixels_not_their_centres():
-    """A box of the whole picture, unpadded and doubled: pixel 0 covers -0.5..0.5 before and -0.5..1.5 after."""
-    step = TopDownAffine((240, 320), padding=1.0)
-    matrix = step.matrix(np.array([0, 0, 160, 120]), 1.0, 0.0, (0, 0), False)
-    np.testing.assert_allclose(matrix @ (0, 0, 1), (0.5, 0.5))
-    np.testing.assert_allclose(matrix @ (-0.5, -0.5, 1), (-0.5, -0.5))
-    np.testing.assert_allclose(matrix @ (159.5, 119.5, 1), (319.5, 239.5))
-
-
-def test_a_mirrored_image_exchanges_left_and_right():
-    image, _ = spot(70, 50)
-    sample = {
-        "image": image,
-        "keypoints": np.array([[70, 50, 2], [90, 50, 1], [80, 60, 2]], np.float32),
-        "box": np.array([40, 30, 60, 45]),
-    }
-    step = TopDownAffine((96, 96), flip=1.0)
-    Transform([step], [0] * 3, [1] * 3, flip_pairs=((0, 1),))
-    out = step(dict(sample), np.random.default_rng(0))
-    step.flip_pairs = ()
-    plain = step(dict(sample), np.random.default_rng(0))
-    np.testing.assert_array_equal(out["keypoints"], plain["keypoints"][[1, 0, 2]])
-    np.testing.assert_array_equal(out["image"], plain["image"])
-
-
-@pytest.mark.parametrize("scale", [(0.5, 0.5), (1.0, 1.0), (2.0, 2.0), (0.5, 2.0)])
-def test_scale_crop_moves_image_and_mask_together_and_pads_with_ignore(scale):
-    step = RandomScaleCrop((60, 80), scale)
-    for seed in range(8):
-        image, mask = spot(80, 60, radius=12)
-        out = step({"image": image, "mask": mask}, np.random.default_rng(seed))
-        assert out["image"].shape == (60, 80, 3) and out["mask"].shape == (60, 80)
-        bright, labelled = out["image"][..., 0] > 127, out["mask"] == 1
-        if labelled.sum() > 40:
-            assert (bright & labelled).sum() / (bright | labelled).sum() > 0.8
-        padded = out["mask"] == 255
-        assert (out["image"][padded] == 0).all()
-        if scale == (0.5, 0.5):
-            assert padded.mean() == pytest.approx(0.75, abs=0.02)
-
-
-def test_evaluation_crops():
-    image, mask = spot(79.5, 59.5)
-    out = CenterCrop((64, 64), crop_pct=0.875)({"image": image, "mask": mask}, None)
-    assert out["image"].shape == (64, 64, 3)
-    np.testing.assert_allclose(centre_of(out["image"][..., 0]), (31.5, 31.5), atol=0.6)
-    out = Resize((30, 40))({"image": image, "mask": mask}, None)
-    assert out["image"].shape == (30, 40, 3) and set(np.unique(out["mask"])) <= {0, 1}
-
-
-# ---- resizing --------------------------------------------------------------------------------------------------------
+from spine.interfaces import SampleTransform
+from spine.training.run_folder import RunFolder
 
 
 def noise(height, width):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
-@pytest.mark.parametrize("size", [(224, 224), (30, 50), (300, 120)])
-@pytest.mark.parametrize("name", ["bilinear", "bicubic"])
-def test_interpolation_is_that_of_pillow(name, size):
-    image = noise(200, 160)
-    expected = Image.fromarray(image).resize(size[::-1], getattr(Image.Resampling, name.upper()))
-    out = Resize(size, interpolation=name)({"image": image}, None)["image"]
-    assert np.abs(out.astype(int) - np.asarray(expected)).max() <= 1
-    if name == "bicubic":
-        assert np.abs(out.astype(int) - Resize(size)({"image": image}, None)["image"]).max() > 10  # another filter
-
-
-@pytest.mark.parametrize("interpolation", [None, "auto", "area", "bilinear", "bicubic"])
-@pytest.mark.parametrize("size", [(224, 224), (100, 100), (400, 100)])
-def test_shrinking_an_axis_does_not_alias(interpolation, size):
-    """Columns of black and white become even gray where the width shrinks, also where the height grows."""
-    image = np.zeros((200, 1000, 3), np.uint8)
-    image[:, ::2] = 255
-    out = Resize(size, interpolation=interpolation)({"image": image}, None)["image"]
-    assert out.shape[:2] == size and out[:, 5:-5].std() < 20  # 127 without averaging
-
-
-def test_center_crop_takes_an_interpolation():
-    image = noise(90, 120)
-    out = CenterCrop((32, 32), crop_pct=1.0, interpolation="bicubic")({"image": image}, None)["image"]
-    whole = np.asarray(Image.fromarray(image).resize((43, 32), Image.Resampling.BICUBIC))
-    assert np.abs(out.astype(int) - whole[:, 5:37]).max() <= 1
-    with pytest.raises(InputError, match="interpolation is 'cubic'; choices: auto, area, bilinear, bicubic"):
-        CenterCrop((32, 32), interpolation="cubic")
-
-
-def test_masks_are_resized_around_pixel_centers():
-    mask = np.arange(24, dtype=np.uint8)[None].repeat(24, 0)
-    out = Resize((8, 8))({"image": noise(24, 24), "mask": mask}, None)["mask"]
-    np.testing.assert_array_equal(out[0], np.arange(1, 24, 3))  # the middle of each three
-    wide = Resize((24, 72))({"image": noise(24, 24), "mask": mask}, None)["mask"]
-    np.testing.assert_array_equal(wide[0], np.repeat(np.arange(24), 3))
-
-
-# ---- keypoints under every step --------------------------------------------------------------------------------------
-
-MOVING = [
-    Resize((60, 90)),
-    Resize((240, 200), interpolation="bicubic"),
-    CenterCrop((64, 64)),
-    CenterCrop((90, 60), crop_pct=0.7),
-    RandomScaleCrop((96, 96), (0.6, 0.9)),
-    RandomScaleCrop((96, 128), (1.2, 1.8)),
-]
-
-
-@pytest.mark.parametrize("step", MOVING, ids=lambda step: f"{type(step).__name__}-{step.size}")
-def test_keypoints_follow_every_step(step):
-    shown = 0
-    for seed in range(12):
-        image, _ = spot(83.3, 57.8)
-        sample = {"image": image, "keypoints": np.array([[83.3, 57.8, 2], [10, 20, 1]], np.float32)}
-        out = step(sample, np.random.default_rng(seed))
-        x, y = out["keypoints"][0, :2]
-        if 8 <= x < step.size[1] - 8 and 8 <= y < step.size[0] - 8:
-            shown += 1
-            np.testing.assert_allclose(centre_of(out["image"][..., 0]), (x, y), atol=0.15)
-        back = cv2.invertAffineTransform(out["affine"]) @ np.append(out["keypoints"][:, :2], [[1], [1]], 1).T
-        np.testing.assert_allclose(back.T, [[83.3, 57.8], [10, 20]], atol=1e-2)
-    assert shown >= 4
-
-
-def test_affine_leads_through_all_steps():
-    image, _ = spot(83.3, 57.8)
-    sample = {"image": image, "keypoints": np.array([[83.3, 57.8, 2]], np.float32)}
-    out = Transform([Resize((240, 200)), CenterCrop((64, 64))], [0] * 3, [1] * 3)(sample, np.random.default_rng(0))
-    moved = out["affine"].numpy() @ (83.3, 57.8, 1)
-    np.testing.assert_allclose(moved, out["keypoints"][0, :2], atol=1e-3)
-    np.testing.assert_allclose(centre_of(out["image"][0].numpy()), moved, atol=0.15)
-
-
-def test_a_mirrored_scale_crop_exchanges_left_and_right():
-    sample = {"image": noise(40, 60), "keypoints": np.array([[10, 20, 2], [50, 20, 1]], np.float32)}
-    step = RandomScaleCrop((40, 60), (1.0, 1.0), flip=1.0)
-    Transform([step], [0] * 3, [1] * 3, flip_pairs=((0, 1),))
-    out = step(dict(sample), np.random.default_rng(0))
-    np.testing.assert_allclose(out["keypoints"], [[9, 20, 1], [49, 20, 2]], atol=1e-4)
-    np.testing.assert_array_equal(out["image"], sample["image"][:, ::-1])
-
-
-def test_samples_with_keypoints_have_an_affine():
-    out = Transform([], [0] * 3, [1] * 3)({"image": noise(8, 8), "keypoints": np.zeros((1, 3), np.float32)}, None)
-    assert out["affine"].tolist() == [[1, 0, 0], [0, 1, 0]]
-
+# ---- what a step declares --------------------------------------------------------------------------------------------
 
 WITH_KEYPOINTS = frozenset({"image", "keypoints"})
 
 
-def own_step(sample, rng):
-    return sample
+class Undeclared(SampleTransform):
+    """A step that does not declare what it moves."""
+
+    def __call__(self, sample, rng):
+        return sample
+
+
+class Recolor(Undeclared):
+    geometric = False
+
+
+class Shear(Undeclared):
+    targets = frozenset({"image", "mask", "keypoints"})
+    geometric = True
+
+
+def prepared(*steps, needs=WITH_KEYPOINTS):
+    transform = Transform(steps, [0] * 3, [1] * 3)
+    transform.prepare(Shapes.labels, needs)
+    return transform
 
 
 @pytest.mark.parametrize(
-    ("steps", "name"),
+    ("step", "name"),
     [
-        ([albumentations.RandomResizedCrop((32, 32))], "albumentations.RandomResizedCrop"),
-        ([albumentations.OneOf([albumentations.Blur(), albumentations.Rotate()])], "albumentations.Rotate"),
-        ([albumentations.SomeOf([albumentations.Sequential([albumentations.Affine()])], n=1)], "albumentations.Affine"),
-        ([own_step], "function"),
+        (albumentations.RandomResizedCrop((32, 32)), "albumentations.RandomResizedCrop"),
+        (albumentations.OneOf([albumentations.Blur(), albumentations.Rotate()]), "albumentations.Rotate"),
+        (albumentations.SomeOf([albumentations.Sequential([albumentations.Affine()])], n=1), "albumentations.Affine"),
+        (Undeclared(), "Undeclared"),
     ],
 )
-def test_steps_that_leave_keypoints_behind_are_refused_before_training(steps, name):
-    transform = Transform([TopDownAffine((32, 32)), *steps], [0] * 3, [1] * 3)
-    with pytest.raises(InputError, match=f"Augmentation '{name}' moves pixels and would leave the keypoints behind"):
-        transform.prepare(Shapes.labels, WITH_KEYPOINTS)
-    transform.prepare(Shapes.labels, frozenset({"image", "mask"}))
+def test_steps_that_do_not_move_keypoints_are_refused_before_training(step, name):
+    message = f"Augmentation '{name}' moves pixels of the image but not its keypoints, which the task needs. Use augment=pose, or"
+    with pytest.raises(InputError, match=message):
+        prepared(TopDownAffine((32, 32)), step)
+    prepared(step, needs=frozenset({"image"}))
 
 
-def test_steps_that_leave_pixels_in_place_go_with_keypoints():
+def test_a_step_that_does_not_move_the_mask_is_refused():
+    with pytest.raises(
+        InputError, match="'Undeclared' moves pixels of the image but not its mask.* augment=seg.* add 'mask' to its `targets`"
+    ):
+        prepared(Undeclared(), needs=frozenset({"image", "mask"}))
+    prepared(albumentations.Rotate(), needs=frozenset({"image", "mask"}))  # albumentations moves masks
+
+
+def test_steps_that_declare_what_they_do_work_with_keypoints():
     colors = albumentations.OneOf([albumentations.Blur(), albumentations.CoarseDropout(), albumentations.PixelDropout()])
-    Transform([Resize((32, 32)), colors, albumentations.NoOp()], [0] * 3, [1] * 3).prepare(Shapes.labels, WITH_KEYPOINTS)
+    prepared(Resize((32, 32)), colors, albumentations.NoOp(), Recolor(), Shear())
 
 
-def test_a_box_is_cut_before_anything_else_moves():
-    with pytest.raises(InputError, match="TopDownAffine cuts by the box in the original image"):
-        Transform([Resize((32, 32)), TopDownAffine((32, 32))], [0] * 3, [1] * 3).prepare(Shapes.labels, WITH_KEYPOINTS)
+@pytest.mark.parametrize("first", [Resize((32, 32)), Shear()])
+def test_a_crop_by_box_comes_before_other_geometric_steps(first):
+    with pytest.raises(InputError, match="TopDownAffine crops by the box in the original image"):
+        prepared(first, TopDownAffine((32, 32)))
+    prepared(Recolor(), TopDownAffine((32, 32)))
 
 
 def test_steps_are_checked_when_a_split_is_opened():
     transform = Transform([albumentations.HorizontalFlip()], [0] * 3, [1] * 3)
-    with pytest.raises(InputError, match="leave the keypoints behind"):
+    with pytest.raises(InputError, match="moves pixels of the image but not its keypoints"):
         Samples(Shapes("val"), transform, seed=0, needs=WITH_KEYPOINTS)
 
 
-def colour_jitter():
+@pytest.mark.parametrize("step", [len, lambda sample, rng: sample, None, CenterCrop])
+def test_only_transforms_are_steps(step):
+    with pytest.raises(InputError, match="is not a transform. Use one of spine.data.transforms or of albumentations"):
+        Transform([step], [0] * 3, [1] * 3)
+
+
+def test_adjacent_transforms_of_albumentations_share_one_compose():
+    blur, flip = albumentations.Blur(), albumentations.HorizontalFlip()
+    steps = Transform([blur, flip, Resize((8, 8)), blur], [0] * 3, [1] * 3).steps
+    assert [type(step) for step in steps] == [Albumentations, Resize, Albumentations]
+    assert steps[0].compose.transforms == [blur, flip]
+
+
+def color_jitter():
     return Albumentations([albumentations.ColorJitter(p=1.0), albumentations.HorizontalFlip(p=0.5)])
 
 
-def test_albumentations_draw_from_the_samples_generator():
+def test_albumentations_draw_from_the_generator_of_the_sample():
     image = np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)
-    one, two = colour_jitter(), colour_jitter()
+    one, two = color_jitter(), color_jitter()
     for seed in range(6):
         a = one({"image": image}, np.random.default_rng(seed))["image"]
-        two({"image": image}, np.random.default_rng(99))  # what was drawn before must not matter
+        two({"image": image}, np.random.default_rng(99))  # earlier draws must not matter
         np.testing.assert_array_equal(a, two({"image": image}, np.random.default_rng(seed))["image"])
     assert len({one({"image": image}, np.random.default_rng(s))["image"].tobytes() for s in range(12)}) == 12
 
 
-def test_albumentations_must_not_move_keypoints():
+def test_albumentations_refuse_keypoints_that_they_would_not_move():
     step = Albumentations([albumentations.HorizontalFlip(p=1.0)])
-    with pytest.raises(InputError, match="leave the keypoints behind"):
+    with pytest.raises(InputError, match="moves pixels of the image but not its keypoints"):
         step({"image": np.zeros((8, 8, 3), np.uint8), "keypoints": np.zeros((1, 3))}, np.random.default_rng(0))
 
 
-def test_normalised_tensors_lie_channels_last():
+def test_normalized_images_are_channels_last():
     image = np.random.default_rng(0).integers(0, 255, (8, 12, 3), np.uint8)
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
     out = Transform([], mean, std)({"image": image, "label": 3}, np.random.default_rng(0))
@@ -262,9 +140,213 @@ def test_normalised_tensors_lie_channels_last():
     assert out["image"].stride() == (1, 36, 3) and out["label"].dtype == torch.int64
 
 
-def test_padding_to_patches_is_ignored():
-    out = Transform([], [0] * 3, [1] * 3, multiple=16)(
+def test_padding_to_a_multiple_is_ignored_in_the_mask():
+    out = Transform([], [0] * 3, [1] * 3, pad_multiple=16)(
         {"image": np.full((20, 30, 3), 9, np.uint8), "mask": np.ones((20, 30), np.uint8)}, None
     )
     assert out["image"].shape == (3, 32, 32) and out["mask"].shape == (32, 32)
     assert (out["mask"][20:] == 255).all() and (out["mask"][:, 30:] == 255).all() and (out["mask"][:20, :30] == 1).all()
+
+
+# ---- composites of albumentations in a configuration -----------------------------------------------------------------
+
+
+def of(name, **options):
+    return {"_target_": f"albumentations.{name}", **options}
+
+
+COLORS = [of("GaussianBlur"), of("HueSaturationValue"), of("RandomGamma")]
+COMPOSITES = {
+    "one of": of("OneOf", transforms=COLORS, p=0.5),
+    "some of": of("SomeOf", transforms=COLORS, n=2, replace=True),
+    "random order": of("RandomOrder", transforms=COLORS, n=3),
+    "sequential": of("Sequential", transforms=COLORS, p=0.9),
+    "nested": of(
+        "OneOf",
+        transforms=[of("Sequential", transforms=[of("SomeOf", transforms=COLORS, n=1), COLORS[0]], p=1.0), COLORS[1]],
+        p=1.0,
+    ),
+}
+
+
+def built(node, task="cls"):
+    """The training samples of `shapes` with one augmentation, which is checked first as a command checks it."""
+    config = composed(f"task={task}", "augment=none", "dataset.num_workers=0")
+    config["augment"]["train"] += [node] if node else []
+    return build_data(checks.prepare(config)).transformed("train", training=True)
+
+
+@pytest.mark.parametrize("node", COMPOSITES.values(), ids=COMPOSITES.keys())
+def test_composites_draw_from_the_generator_of_the_sample(node):
+    one, two = built(node), built(node)
+    draws = [Draw(epoch, 3) for epoch in range(8)]
+    images = [one[draw]["image"] for draw in draws]
+    assert len({image.numpy().tobytes() for image in images}) > 4
+    two[Draw(99, 5)]  # earlier draws must not matter
+    pickled = pickle.loads(pickle.dumps(one))  # as sent to a worker process
+    for draw, image in reversed(list(zip(draws, images, strict=True))):
+        assert torch.equal(two[draw]["image"], image) and torch.equal(pickled[draw]["image"], image)
+
+
+def test_a_composite_moves_image_and_mask_together():
+    node = of("OneOf", transforms=[of("HorizontalFlip", p=1.0), of("VerticalFlip", p=1.0)], p=1.0)
+    sample, plain = built(node, "seg")[Draw(0, 0)], built(None, "seg")[Draw(0, 0)]
+    flips = [tuple(dims) for dims in ((-1,), (-2,)) if torch.equal(sample["image"], plain["image"].flip((dims[0],)))]
+    assert len(flips) == 1 and torch.equal(sample["mask"], plain["mask"].flip(flips[0]))
+
+
+def test_a_geometric_child_is_refused_for_keypoints():
+    node = of("OneOf", transforms=[COLORS[0], of("Sequential", transforms=[of("Rotate")])])
+    with pytest.raises(InputError, match="Augmentation 'albumentations.Rotate' moves pixels .* not its keypoints"):
+        built(node, "pose")
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (of("OneOf", transforms=[of("GausianBlur")]), r"train\[1\].transforms\[0\]._target_=.* Did you mean 'albumentations.GaussianBlur'"),
+        (
+            of("OneOf", transforms=[of("Sequential", transforms=[COLORS[0], of("HueSaturationValu")])]),
+            r"train\[1\].transforms\[0\].transforms\[1\]._target_=.* Did you mean 'albumentations.HueSaturationValue'",
+        ),
+        (of("OneOf", transforms=[of("Rotate", limits=3)]), r"key 'augment.train\[1\].transforms\[0\].limits'. Did you mean 'limit'"),
+        (of("OneOf", transforms=[of("Rotate", limit="x")]), r"train\[1\].transforms\[0\]: Rotate does not take these values \(limit"),
+        (of("OneOf", transforms=[{"p": 0.5}]), r"train\[1\].transforms\[0\] has no _target_; it should name a transform"),
+        (of("OneOf", transforms=["Blur"]), r"train\[1\].transforms\[0\] has no _target_"),
+        (of("OneOf", transforms=of("Blur")), r"augment.train\[1\].transforms is .*; it is a list of transforms"),
+        (of("OneOf", transforms=[]), r"augment.train\[1\].transforms is \[\]; it is a list of transforms"),
+        (of("OneOf", transforms=None), r"augment.train\[1\].transforms is None; it is a list of transforms"),
+        (of("OneOf", transform=COLORS), r"augment.train\[1\] has no key 'transforms': OneOf needs a list"),
+        (of("OneOf", transforms=COLORS, p=2), r"augment.train\[1\].p is 2; it must be a probability, 0 to 1"),
+        (of("SomeOf", transforms=COLORS, n="two"), r"augment.train\[1\].n is 'two'; it must be a whole number of transforms"),
+        (of("Blur", transforms=COLORS), "Unknown key 'augment.train\\[1\\].transforms'"),
+        (
+            of("OneOf", transforms=[{"_target_": "spine.data.transforms.Resize", "size": [8, 8]}]),
+            r"transforms\[0\]._target_='spine.data.transforms.Resize' is not allowed: OneOf holds transforms of albumentations only",
+        ),
+    ],
+)  # fmt: skip
+def test_mistakes_in_composites_are_reported_with_their_place(node, message):
+    with pytest.raises(InputError, match=message):
+        built(node)
+
+
+HOSTILE_CHILDREN = [
+    "os.system", "builtins.open", "albumentations.load", "albumentations.Lambda", "albumentations.TextImage", "albumentations.Compose",
+    "albumentations.ReplayCompose", "albumentations.core.serialization.load", "spine.data.transforms.cv2.imread", "unknown_module.Step",
+    "albumentations.augmentations.crops.transforms.np.load",
+]  # fmt: skip
+
+
+def in_composites(target, depth):
+    node = {"_target_": target}
+    for name in ("OneOf", "SomeOf", "Sequential")[:depth]:
+        node = of(name, transforms=[node])
+    return node
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("target", HOSTILE_CHILDREN)
+def test_children_that_are_no_transforms_are_refused(target, depth):
+    node = in_composites(target, depth)
+    with pytest.raises(InputError, match="is not allowed|does not exist"):
+        places.check_targets({"augment": {"train": [node]}})
+        instantiate.instantiate("augment.train[0]", node)
+
+
+def test_children_are_refused_before_anything_is_imported(tmp_path):
+    """Importing runs code: a folder on the path could hold any."""
+    (tmp_path / "hostile.py").write_text("raise SystemExit('imported')")
+    code = (
+        "import sys; from spine.config import places\n"
+        "from spine.errors import InputError\n"
+        "before = set(sys.modules)\n"
+        "for depth in (1, 2):\n"
+        "    node = {'_target_': 'hostile.Step'}\n"
+        "    for _ in range(depth): node = {'_target_': 'albumentations.OneOf', 'transforms': [node]}\n"
+        "    try: places.check_targets({'augment': {'train': [node]}}); raise SystemExit('accepted')\n"
+        "    except InputError as error: assert 'hostile.Step' in str(error) and 'is not allowed' in str(error)\n"
+        "assert set(sys.modules) == before, set(sys.modules) - before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+CHILDREN = "[{_target_: albumentations.GaussianBlur}, {_target_: albumentations.RandomGamma}]"
+TYPED = f"[{{_target_: albumentations.OneOf, transforms: {CHILDREN}, p: 0.5}}]"
+RUN = (
+    "trainer.fast_dev_run=true",
+    "trainer.accelerator=cpu",
+    "dataset.batch_size=2",
+    "dataset.length={train: 4, val: 2, test: 2}",
+)
+
+
+def test_a_composite_is_typed_on_the_command_line(tmp_path):
+    config = composed("task=cls", f"augment.train={TYPED}", "dataset.num_workers=1", *RUN)
+    assert config["augment"]["train"][0]["transforms"][1] == of("RandomGamma")
+    train.train_run(config, RunFolder(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_composite_on_a_real_command_line_and_in_a_yaml(tmp_path):
+    root = plugins.packages()["spine"].parents[1]
+    command = [sys.executable, str(root / "train.py"), "task=cls", *RUN]
+    done = subprocess.run([*command, f"augment.train={TYPED}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "mine/conf/augment").mkdir(parents=True)
+    yaml = f"train: {TYPED}\neval: [{{_target_: spine.data.transforms.Resize, size: '${{image_size}}'}}]\n"
+    (tmp_path / "mine/conf/augment/blurred.yaml").write_text(yaml)
+    done = subprocess.run([*command, "plugins=./mine", "augment=blurred"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_size_of_a_child_follows_the_image_size(tmp_path):
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / split / name / "0.png"), noise(40, 50))
+    crop = "{_target_: albumentations.RandomResizedCrop, size: '${image_size}'}"
+    config = composed(
+        "dataset=image_folder",
+        f"dataset.root={tmp_path}",
+        f"augment.train=[{{_target_: albumentations.OneOf, transforms: [{crop}], p: 1.0}}]",
+    )
+    assert build_data(checks.prepare(config)).transformed("train", training=True)[Draw(0, 0)]["image"].shape == (3, 224, 224)
+
+
+# ---- steps of a plug-in ----------------------------------------------------------------------------------------------
+
+PLUGIN = """
+from spine.interfaces import SampleTransform
+
+
+class Invert(SampleTransform):
+    geometric = {geometric}
+
+    def __init__(self, strength: int = 255):
+        self.strength = strength
+
+    def __call__(self, sample, rng):
+        sample["image"] = self.strength - sample["image"]
+        return sample
+"""
+
+
+@pytest.mark.parametrize("geometric", [True, False])
+def test_a_step_of_a_plugin_is_checked_like_other_steps(tmp_path, monkeypatch, geometric):
+    name = f"own_steps_{geometric}".lower()
+    monkeypatch.setattr(plugins, "_added", {})
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / name / "data/transforms").mkdir(parents=True)
+    (tmp_path / name / "data/transforms/invert.py").write_text(PLUGIN.format(geometric=geometric))
+    (tmp_path / name / "data/transforms/__init__.py").write_text("from .invert import Invert\n")
+    plugins.add(tmp_path / name)
+    for module in ("", ".invert"):
+        node = {"_target_": f"{name}.data.transforms{module}.Invert", "strength": 255}
+        plain, inverted = built(None)[Draw(0, 0)]["image"], built(node)[Draw(0, 0)]["image"]
+        assert (plain - inverted).abs().max() > 1
+    if geometric:
+        with pytest.raises(InputError, match="Augmentation 'Invert' moves pixels .* add 'keypoints' to its `targets`"):
+            built(node, "pose")
+    else:
+        built(node, "pose")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
+from typing import ClassVar, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from torch import Tensor, nn
@@ -166,12 +166,48 @@ class Sample(TypedDict, total=False):
     image_id: Tensor  # () int64: equal for all objects of one image; with keypoints
 
 
+class RawSample(TypedDict, total=False):
+    """A sample before it is converted to tensors: the input and the output of transforms."""
+
+    image: np.ndarray  # (H, W, 3) uint8, RGB
+    label: int
+    mask: np.ndarray  # (H, W) uint8, 255 = ignore
+    keypoints: np.ndarray  # (K, 3) float32: x, y in pixels of `image`, visibility 0/1/2
+    box: np.ndarray  # (4,) float32: x, y, width, height in pixels of the original image; with keypoints
+    area: float  # of the object, in pixels of the original image; with keypoints
+    image_id: int  # objects in the same image share it; with keypoints
+    affine: np.ndarray  # (2, 3) float32: from pixels of the original image to pixels of `image`; set by geometric transforms
+
+
 class SampleTransform(ABC):
-    """A step of a transform pipeline: changes a sample with random numbers from the sample's generator."""
+    """One step of a transform pipeline.
+
+    A geometric step moves pixels of the image. The pipeline refuses it if the task needs masks or
+    keypoints that the step does not move with the image, so a subclass declares what it moves:
+
+        class Shear(SampleTransform):
+            targets = frozenset({"image", "mask", "keypoints"})
+            geometric = True
+
+    A step that changes colors only sets `geometric = False`. Most steps declare both as class
+    attributes; a step that wraps other steps may set them on the instance.
+    """
+
+    targets: frozenset[str] = frozenset({"image"})  # of image, mask, keypoints: those that the step transforms consistently
+    geometric: bool = True  # whether it moves pixels
+
+    def prepare(self, labels: Labels, needs: frozenset[str]) -> None:  # noqa: B027
+        """Called once before the first sample.
+
+        `labels`: of the data set; `needs`: sample keys that the task needs.
+        """
 
     @abstractmethod
-    def __call__(self, sample: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """The changed sample."""
+    def __call__(self, sample: RawSample, rng: np.random.Generator) -> RawSample:
+        """Returns the transformed sample.
+
+        Every random number comes from `rng`, the sample's generator.
+        """
 
 
 SampleExtra = Callable[[np.random.Generator], Tensor]  # makes a tensor that a task adds to each sample, such as patch_mask
@@ -197,7 +233,7 @@ class DataSet(Dataset):
         warnings of the logger `spine.data`. Afterwards `load` may leave out all other keys.
         """
 
-    def load(self, index: int) -> dict[str, Any]:
+    def load(self, index: int) -> RawSample:
         """Returns a raw sample: `image` (H, W, 3) uint8 RGB, and the annotations in `provides`.
 
         These are `label` int; `mask` (H, W) uint8 with 255 = ignore; `keypoints` (K, 3) float32 in

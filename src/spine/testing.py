@@ -11,6 +11,7 @@ Each check raises AssertionError or InputError with the promise that is not kept
 from __future__ import annotations
 
 import itertools
+from typing import cast
 
 import numpy as np
 import torch
@@ -82,20 +83,24 @@ def check_data(data: DataSet, indices: tuple[int, ...] = (0,)) -> None:
     assert len(data) > max(indices), f"the data set has {len(data)} samples"
     data.check(data.provides)
     for index in indices:
-        sample, again = data.load(index), data.load(index)
+        sample, again = (cast(dict[str, object], data.load(index)) for _ in range(2))
         assert data.provides <= sample.keys(), f"provides {sorted(data.provides)}, load gives {sorted(sample)}"
         for key, value in sample.items():
-            assert np.array_equal(value, again[key]), f"'{key}' of sample {index} differs when it is read again"
-        image = sample["image"]
+            assert np.array_equal(np.asarray(value), np.asarray(again[key])), (
+                f"'{key}' of sample {index} differs when it is read again"
+            )
+        image = np.asarray(sample["image"])
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, "image is (H, W, 3) uint8"
         if "label" in data.provides:
-            assert 0 <= sample["label"] < len(data.labels.classes), "label is an index into labels.classes"
+            assert 0 <= cast(int, sample["label"]) < len(data.labels.classes), "label is an index into labels.classes"
         if "mask" in data.provides:
-            mask = sample["mask"]
+            mask = np.asarray(sample["mask"])
             assert mask.dtype == np.uint8 and mask.shape == image.shape[:2], "mask is (H, W) uint8"
             assert set(np.unique(mask)) <= {*range(len(data.labels.mask_classes)), 255}, "mask holds class indices and 255"
         if "keypoints" in data.provides:
-            assert sample["keypoints"].shape == (len(data.labels.keypoints), 3), "keypoints are (K, 3): x, y, visibility"
+            assert np.asarray(sample["keypoints"]).shape == (len(data.labels.keypoints), 3), (
+                "keypoints are (K, 3): x, y, visibility"
+            )
             assert len(data.labels.sigmas) == len(data.labels.keypoints), "labels.sigmas has one number for each keypoint"
 
 

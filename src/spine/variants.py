@@ -6,11 +6,12 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
 Network = TypeVar("Network", bound=nn.Module)
+Hyperparameters = dict[str, Any]  # arguments of a constructor that a variant sets
 
 
 def variant_builder(*networks: type[nn.Module]) -> Callable[[Callable[..., Network]], Callable[..., Network]]:

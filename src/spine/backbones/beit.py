@@ -27,7 +27,7 @@ from spine.layers.drop_path import DropPath, drop_path_rates
 from spine.layers.initialization import truncated_normal
 from spine.layers.positions import Grid, resize_relative_positions
 from spine.layers.transformer import MLP, PatchEmbed, attention_with_bias, patch_grid
-from spine.variants import variant_builder
+from spine.variants import Hyperparameters, variant_builder
 
 EPS = 1e-6  # of all norms (1e-12 in Hugging Face's files)
 
@@ -213,7 +213,7 @@ class BEiT(Backbone):
 
 
 # Paper section 3, with the authors' layer scale for each size; micro is ours.
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"embed_dim": 96, "depth": 6, "num_heads": 3, "patch_size": 16, "layer_scale": 1.0},
     "base_patch16": {"embed_dim": 768, "depth": 12, "num_heads": 12, "patch_size": 16, "layer_scale": 0.1},
     "large_patch16": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "patch_size": 16, "layer_scale": 1e-5},

@@ -18,7 +18,7 @@ from spine.layers.checkpointing import run_block
 from spine.layers.conv import LayerNorm2d, PoolNorm
 from spine.layers.drop_path import DropPath, drop_path_rates
 from spine.layers.initialization import truncated_normal
-from spine.variants import variant_builder
+from spine.variants import Hyperparameters, variant_builder
 
 EPS = 1e-6  # of all norms
 
@@ -161,7 +161,7 @@ class IsotropicConvNeXt(Backbone):
 
 
 # Paper table 9 (page 12) and section 3.3; micro is ours. Drop path rates belong to the training recipes.
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, Hyperparameters] = {
     # a layer scale of 1e-6 is for long trainings of deep networks
     "micro": {"depths": (2, 2, 4, 2), "dims": (24, 48, 96, 160), "layer_scale": 1.0},
     "tiny": {"depths": (3, 3, 9, 3), "dims": (96, 192, 384, 768)},

@@ -20,7 +20,7 @@ from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_
 from spine.layers.checkpointing import run_block
 from spine.layers.conv import conv_norm, conv_norm_act, resize_map
 from spine.layers.initialization import kaiming_fan_out
-from spine.variants import variant_builder
+from spine.variants import Hyperparameters, variant_builder
 
 
 class BasicBlock(nn.Module):
@@ -219,7 +219,7 @@ class HRNet(Backbone):
 
 
 # Table 2 of arXiv 1908.07919 and the authors' experiment files; micro is ours.
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"width": 8, "modules": (1, 1, 1), "blocks": 2, "stem_blocks": 1, "stem_width": 16, "stem_channels": 32,
               "head_widths": (8, 16, 32, 64), "embed_dim": 256},
     "w18_small_v1": {"width": 16, "modules": (1, 1, 1), "blocks": 2, "stem_blocks": 1, "stem_width": 32},

@@ -20,7 +20,7 @@ from spine.layers.conv import PoolNorm
 from spine.layers.positions import sincos_positions
 from spine.layers.transformer import ClassTokenNorm, PatchEmbed
 from spine.layers.vit_encoder import ViTEncoder
-from spine.variants import variant_builder
+from spine.variants import Hyperparameters, variant_builder
 
 EPS = 1e-6  # of all norms (1e-12 in Hugging Face's files)
 # avg: mean of the patch tokens, then norm (fine-tuning); token: norm, then class token (linear probes)
@@ -73,7 +73,7 @@ class MAE(ViTEncoder):
 
 
 # Paper section 4 (ViT-B, ViT-L, ViT-H); micro is ours.
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"embed_dim": 128, "depth": 4, "num_heads": 4, "patch_size": 16},
     "base_patch16": {"embed_dim": 768, "depth": 12, "num_heads": 12, "patch_size": 16},
     "large_patch16": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "patch_size": 16},

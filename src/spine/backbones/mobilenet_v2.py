@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layers.conv import GlobalAveragePool, conv_norm, conv_norm_act, round_channels, set_batch_norm
 from spine.layers.initialization import kaiming_fan_out
-from spine.variants import variant_builder
+from spine.variants import Hyperparameters, variant_builder
 
 # Paper table 2: expansion, channels, repeats, stride
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -98,7 +98,7 @@ class MobileNetV2(Backbone):
 
 
 # Paper table 4 and the authors' table of widths; micro is ours.
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"width": 0.25},
     "w035": {"width": 0.35},
     "w050": {"width": 0.5},

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layers.conv import conv_norm, conv_norm_act, round_channels, set_batch_norm
 from spine.layers.initialization import kaiming_fan_out, zero_bias
-from spine.variants import variant_builder
+from spine.variants import Hyperparameters, variant_builder
 
 # Paper tables 1 and 2: kernel, expansion, channels, squeeze-and-excitation, hard swish, stride
 Rows = tuple[tuple[int, float, int, bool, bool, int], ...]
@@ -210,7 +210,7 @@ class MobileNetV3(Backbone):
 
 
 # Paper tables 1 to 3 and the authors' table of minimalistic models; small_050 is timm's; micro is ours, for short trainings.
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"rows": SMALL, "embed_dim": 256, "width": 0.5, "norm_momentum": 0.1},
     "large_100": {"rows": LARGE, "embed_dim": 1280},
     "large_075": {"rows": LARGE, "embed_dim": 1280, "width": 0.75},

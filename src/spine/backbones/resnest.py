@@ -20,7 +20,7 @@ from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_
 from spine.layers.checkpointing import run_block
 from spine.layers.conv import GlobalAveragePool
 from spine.layers.initialization import kaiming_fan_out
-from spine.variants import variant_builder
+from spine.variants import Hyperparameters, variant_builder
 
 
 class SplitAttention(nn.Module):
@@ -178,14 +178,14 @@ class ResNeSt(Backbone):
         return [("conv1.", "bn1."), *blocks]
 
 
-def fast(radix: int, cardinality: int, bottleneck_width: int) -> dict[str, Any]:
+def fast(radix: int, cardinality: int, bottleneck_width: int) -> Hyperparameters:
     """Hyperparameters of the ablation study: 4s2x40d has radix 4, cardinality 2, width 40."""
     split = {"radix": radix, "cardinality": cardinality, "bottleneck_width": bottleneck_width}
     return {"depths": (3, 4, 6, 3), "stem_width": 32, "pool_first": True, **split}
 
 
 # Paper tables 3 and 1, the authors' `resnest.py` and `ablation.py`; 14 and 26 are GluonCV's; micro is ours.
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"depths": (1, 1, 2, 1), "stem_width": 16, "width": 16},
     "resnest14": {"depths": (1, 1, 1, 1), "stem_width": 32},
     "resnest26": {"depths": (2, 2, 2, 2), "stem_width": 32},

@@ -19,7 +19,7 @@ from spine.layers.checkpointing import run_block
 from spine.layers.conv import GlobalAveragePool, LayerNorm2d
 from spine.layers.drop_path import DropPath, drop_path_rates
 from spine.layers.initialization import zero_bias
-from spine.variants import variant_builder
+from spine.variants import Hyperparameters, variant_builder
 
 
 def depthwise(dim: int, height: int, width: int) -> nn.Conv2d:
@@ -192,7 +192,7 @@ class MSCAN(Backbone):
 
 
 # Paper table 2; micro is ours. Drop path rates belong to the training recipes.
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"depths": (2, 2, 3, 2), "dims": (16, 32, 80, 128), "layer_scale": 0.1},  # 0.01 is for long trainings
     "tiny": {"depths": (3, 3, 5, 2), "dims": (32, 64, 160, 256)},
     "small": {"depths": (2, 2, 4, 2), "dims": (64, 128, 320, 512)},
@@ -202,7 +202,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 # Head options of the published networks: head -> variant -> options. Options that the user gives take precedence. The authors' code
 # has 64 bases by default, and their configurations of T and S set 16. OpenMMLab's networks B and L have 16; their layout sets it.
-HEAD_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+HEAD_OPTIONS: dict[str, dict[str, Hyperparameters]] = {
     "hamburger": {"base": {"channels": 512, "rank": 64}, "large": {"channels": 1024, "rank": 64}}
 }
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layers.conv import GlobalAveragePool, conv_norm, conv_norm_act
 from spine.layers.initialization import shufflenet_init, shufflenet_stem_init
-from spine.variants import variant_builder
+from spine.variants import Hyperparameters, variant_builder
 
 DEPTHS = (4, 8, 4)  # units of stages 2, 3, 4
 
@@ -101,14 +101,14 @@ class ShuffleNetV1(Backbone):
         return [("first_conv.",), *((f"features.{i}.",) for i in range(len(self.features)))]
 
 
-def _channels(groups: int, stem: int, first: int) -> dict[str, Any]:
+def _channels(groups: int, stem: int, first: int) -> Hyperparameters:
     """Hyperparameters of a variant. Each stage has twice the channels of the one before it."""
     return {"groups": groups, "stem": stem, "channels": (first, 2 * first, 4 * first)}
 
 
 # Paper tables 1, 2 and 5; micro is ours. Stems are not scaled with the other layers. Those of 0.5 and more are the authors'. No source
 # gives those of 0.25; g8 needs a multiple of 8 there. Variants in which the groups do not divide the channels are left out.
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, Hyperparameters] = {
     "micro": _channels(4, 16, 64),
     "x1_0_g1": _channels(1, 24, 144),
     "x1_0_g2": _channels(2, 24, 200),
@@ -128,7 +128,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 # Head options of the published networks: head -> variant -> options. Options that the user gives take precedence.
-HEAD_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {"linear": {variant: {"bias": False} for variant in VARIANTS}}
+HEAD_OPTIONS: dict[str, dict[str, Hyperparameters]] = {"linear": {variant: {"bias": False} for variant in VARIANTS}}
 
 
 @variant_builder(ShuffleNetV1)

@@ -32,7 +32,7 @@ from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_
 from spine.layers.checkpointing import run_block
 from spine.layers.conv import GlobalAveragePool, conv_norm, conv_norm_act, set_batch_norm
 from spine.layers.initialization import shufflenet_init, shufflenet_stem_init
-from spine.variants import variant_builder
+from spine.variants import Hyperparameters, variant_builder
 
 
 def split_channels(x: Tensor) -> tuple[Tensor, ...]:
@@ -254,7 +254,7 @@ class LargeShuffleNetV2(Backbone):
 
 
 # Paper table 5 and the table of large networks in its appendix; ShuffleNetV2.Large as released; micro is ours.
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"stem": 16, "channels": (32, 64, 128), "embed_dim": 256},
     "x0_5": {"stem": 24, "channels": (48, 96, 192), "embed_dim": 1024},
     "x1_0": {"stem": 24, "channels": (116, 232, 464), "embed_dim": 1024},
@@ -270,7 +270,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 # Head options of the published networks: head -> variant -> options. Options that the user gives take precedence.
-HEAD_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+HEAD_OPTIONS: dict[str, dict[str, Hyperparameters]] = {
     "linear": {variant: {"bias": False} for variant in VARIANTS if variant != "large_164_se"}
 }
 

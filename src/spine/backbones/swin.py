@@ -28,7 +28,7 @@ from spine.layers.checkpointing import run_block
 from spine.layers.drop_path import DropPath, drop_path_rates
 from spine.layers.initialization import truncated_normal
 from spine.layers.transformer import MLP, attention_with_bias
-from spine.variants import variant_builder
+from spine.variants import Hyperparameters, variant_builder
 
 # Maps with a side that is not longer than the window. shrink: the window shrinks to the shorter side and is not shifted (the authors'
 # classification code, Hugging Face); pad: such a side is padded and not shifted (torchvision); shift: it is padded and shifted
@@ -277,7 +277,7 @@ class Swin(Backbone):
 # Paper section 3.3; the authors fine-tune networks with windows of 12 at 384 px; micro is ours.
 BASE = {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)}
 LARGE = {"embed_dim": 192, "depths": (2, 2, 18, 2), "num_heads": (6, 12, 24, 48)}
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"embed_dim": 16, "depths": (2, 2, 4, 2), "num_heads": (1, 2, 4, 8), "window_size": 4},
     "tiny": {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)},
     "small": {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24)},

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layers.conv import GlobalAveragePool
 from spine.layers.initialization import kaiming_fan_out, zero_bias
-from spine.variants import variant_builder
+from spine.variants import Hyperparameters, variant_builder
 
 DEPTHS = (2, 2, 3, 3, 3)  # paper table 1, column D
 
@@ -184,7 +184,7 @@ class LargeFOV(Backbone):
 
 
 # Column D of the paper, and the layer list of DeepLab-LargeFOV; micro is ours.
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"widths": (16, 32, 64, 64, 64), "hidden": 128, "hidden_std": None, "dropout": 0.0},
     "plain": {},
     "largefov": {},

@@ -23,7 +23,7 @@ from spine.layers.conv import pad_same
 from spine.layers.initialization import zero_bias
 from spine.layers.transformer import ClassTokenNorm, PatchEmbed, TransformerBlock
 from spine.layers.vit_encoder import ViTEncoder
-from spine.variants import variant_builder
+from spine.variants import Hyperparameters, variant_builder
 
 EPS = 1e-6  # of all norms
 
@@ -213,7 +213,7 @@ SMALL = {"embed_dim": 384, "depth": 12, "num_heads": 6}
 BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12}
 LARGE = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
 HUGE = {"embed_dim": 1280, "depth": 32, "num_heads": 16}
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"embed_dim": 128, "depth": 4, "num_heads": 4, "patch_size": 16},
     "tiny_patch16": {**TINY, "patch_size": 16},
     "small_patch32": {**SMALL, "patch_size": 32},

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layers.conv import GlobalAveragePool
 from spine.layers.initialization import kaiming_fan_out
-from spine.variants import variant_builder
+from spine.variants import Hyperparameters, variant_builder
 
 
 class SeparableConv2d(nn.Module):
@@ -127,7 +127,7 @@ class Xception(Backbone):
 
 
 # Paper figure 5; micro is ours.
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"stem": (16, 32), "entry": (48, 96, 192), "middle_blocks": 2, "exit_flow": (256, 320, 448)},
     "standard": {},
 }

@@ -140,7 +140,16 @@ def _steps(config: Config) -> Iterator[tuple[str, Config]]:
     """Dotted key and node of every augmentation step."""
     for mode in ("train", "eval"):
         for i, step in enumerate(config["augment"].get(mode) or ()):
-            yield f"augment.{mode}.{i}", step
+            yield from _with_children(f"augment.{mode}.{i}", step)
+
+
+def _with_children(key: str, step: Config) -> Iterator[tuple[str, Config]]:
+    """Dotted key and node of a step, and of the transforms in it if it is a composite such as OneOf."""
+    yield key, step
+    children = step.get("transforms")
+    for i, child in enumerate(children if isinstance(children, list) else ()):
+        if isinstance(child, dict):
+            yield from _with_children(f"{key}.transforms.{i}", child)
 
 
 def _is_classification(config: Config) -> bool:

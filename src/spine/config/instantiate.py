@@ -10,10 +10,17 @@ from typing import Any
 
 from spine import plugins
 from spine.components import check_arguments
-from spine.config.places import COMPOSITES, NAME, PLACES, Place, check_target
+from spine.config.places import COMPOSITES, NAME, PLACES, Place, check_children, check_target, is_composite
 from spine.config.schemas import Config
-from spine.config.values import check_options
+from spine.config.values import check_options, check_schema
 from spine.errors import InputError, nearest
+from spine.option_types import SWITCH, Allowed, Fraction, Positive, Schema
+
+COMPOSITE_OPTIONS: Schema = {  # albumentations checks the values of its other transforms itself
+    "p": Allowed(Fraction, "a probability, 0 to 1"),
+    "n": Allowed(Positive, "a whole number of transforms, 1 or more"),
+    "replace": SWITCH,
+}
 
 
 def target_of(path: str, node: Config) -> Any:
@@ -60,7 +67,8 @@ def _reexported(target: object, package: str) -> bool:
     home = str(getattr(target, "__module__", ""))
     if package == "albumentations":
         return home.startswith(("albumentations.augmentations.", "albumentations.core.composition"))
-    packages = ("albumentations.augmentations", "pytorch_lightning.callbacks", "spine.data.transforms")
+    own = (f"{name}.data.transforms" for name in plugins.packages())
+    packages = ("albumentations.augmentations", "pytorch_lightning.callbacks", *own)
     return package.startswith(packages) and home.startswith(f"{package}.")
 
 
@@ -90,8 +98,11 @@ def instantiate(path: str, node: Config, *arguments: object, **more: object) -> 
     options = {key: value for key, value in own.items() if key != "loss"}  # which Task takes, and is a node itself
     if ours or not open_ended:
         check_arguments(target, options, path)
-    if not node["_target_"].startswith("albumentations."):  # which checks values itself
-        check_options(target, options, path)
+    if is_composite(node["_target_"]):
+        check_children(node, path)
+        check_schema({key: value for key, value in own.items() if key != "transforms"}, COMPOSITE_OPTIONS, path)
+    elif not node["_target_"].startswith("albumentations."):  # which checks values itself
+        check_options(target, {key: value for key, value in options.items() if key != "transforms"}, path)
     own |= _built_children(path, own)
     try:
         return target(*arguments, **own, **more)

@@ -17,8 +17,9 @@ from spine.errors import InputError
 
 NAME = r"[A-Za-z][A-Za-z0-9_]*"  # no leading underscore: private names are no parts
 COMPOSITES = ("OneOf", "SomeOf", "RandomOrder", "Sequential")  # albumentations' transforms that hold a list of others
-# Albumentations' transforms that a configuration cannot use, and why.
+# Transforms that a configuration cannot use, and why.
 REFUSED_TRANSFORMS = {
+    "Albumentations": "transforms of albumentations are steps themselves",
     "Lambda": "it calls functions, which a configuration cannot hold",
     "TextImage": "it opens a font file by its path",
     "FDA": "it reads other images by a function",
@@ -175,11 +176,41 @@ def _check_node(node: object, path: str) -> None:
     if isinstance(node, dict):
         if "_target_" in node:
             check_target(node["_target_"], path)
+            check_children(node, path)
         for key, value in node.items():
             _check_node(value, f"{path}.{key}" if path else str(key))
     elif isinstance(node, list):
         for i, value in enumerate(node):
             _check_node(value, f"{path}[{i}]")
+
+
+def is_composite(target: object) -> bool:
+    """Whether a target is one of albumentations' transforms that hold a list of others."""
+    return target in {f"albumentations.{name}" for name in COMPOSITES}
+
+
+def check_children(node: Config, path: str) -> None:
+    """Raises InputError if the node is a composite of albumentations and its children are not transforms of albumentations."""
+    if not is_composite(node["_target_"]) or _is_interpolation(node.get("transforms")):
+        return
+    name, children = node["_target_"].rpartition(".")[2], node.get("transforms")
+    if "transforms" not in node:
+        raise InputError(f"{path} has no key 'transforms': {name} needs a list of transforms of albumentations.")
+    if not isinstance(children, list) or not children:
+        raise InputError(
+            f"{path}.transforms is {children!r}; it is a list of transforms of albumentations, each with its _target_."
+        )
+    for i, child in enumerate(children):
+        if _is_interpolation(child):
+            continue
+        place = f"{path}.transforms[{i}]"
+        if not isinstance(child, dict) or "_target_" not in child:
+            raise InputError(f"{place} has no _target_; it should name a transform, such as albumentations.GaussianBlur.")
+        if not str(child["_target_"]).startswith("albumentations."):
+            raise InputError(
+                f"{place}._target_='{child['_target_']}' is not allowed: {name} holds transforms of albumentations only, "
+                f"such as albumentations.GaussianBlur."
+            )
 
 
 def check_target(target: object, path: str) -> Place:

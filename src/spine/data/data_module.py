@@ -1,28 +1,33 @@
-"""The one DataModule: reads, transforms and batches the splits of a data set for a task."""
+"""The DataModule of every data set: loads, transforms and batches the splits for a task."""
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypedDict, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import Dataset
 
+from spine.checkpoints.input_settings import IMAGENET_MEAN, IMAGENET_STD
 from spine.data.loader import ResumableLoader
 from spine.data.sampler import Draw, EpochBatches
-from spine.data.transforms import Transform
+from spine.data.transforms import Step, Transform
 from spine.errors import InputError
-from spine.interfaces import DataSet, Sample, SampleExtra
+from spine.interfaces import DataSet, Labels, RawSample, Sample, SampleExtra
 
-WITH_KEYPOINTS = frozenset({"box", "area", "image_id", "affine"})
+WITH_KEYPOINTS = frozenset({"box", "area", "image_id", "affine"})  # sample keys that keypoints need
 
 
 class Samples(Dataset):
-    """Transformed samples by Draw. Every random choice about one is a function of (seed, epoch, index, copy) alone."""
+    """Transformed samples of a split, by Draw.
+
+    Randomness is a function of (seed, epoch, index, copy) only.
+    """
 
     def __init__(
         self,
@@ -30,10 +35,20 @@ class Samples(Dataset):
         transform: Transform,
         seed: int,
         needs: frozenset[str],
-        extras: Mapping[str, SampleExtra],
+        extras: Mapping[str, SampleExtra] | None = None,
     ):
-        """`extras`: what the task adds to every sample, by sample key; drawn after the transform."""
-        self.data, self.transform, self.seed, self.extras = data, transform, seed, extras
+        """`needs`: sample keys of the data set that are used. `extras`: functions of the sample's
+        generator that give further keys.
+
+        Raises InputError if the data set does not provide a key, or if the data or the transform do
+        not fit.
+        """
+        if missing := sorted(needs - data.provides):
+            raise InputError(
+                f"The data set does not provide {', '.join(missing)}; it provides {', '.join(sorted(data.provides))}."
+            )
+        self.data, self.transform, self.seed = data, transform, seed
+        self.extras = {} if extras is None else extras
         self.keys = needs | (WITH_KEYPOINTS if "keypoints" in needs else frozenset())
         data.check(self.keys)
         transform.prepare(data.labels, self.keys)
@@ -43,10 +58,10 @@ class Samples(Dataset):
         return len(self.data)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        """The sample of one draw."""
+        """Returns the sample of one draw."""
         rng = np.random.default_rng((self.seed, *draw))
-        raw = self.data.load(draw.index)
-        sample = self.transform({key: value for key, value in raw.items() if key in self.keys}, rng)
+        raw = {key: value for key, value in self.data.load(draw.index).items() if key in self.keys}
+        sample = self.transform(cast(RawSample, raw), rng)
         sample["index"] = torch.tensor(draw.index)
         for key, draw_extra in self.extras.items():
             sample[key] = draw_extra(rng)  # type: ignore[literal-required]
@@ -54,7 +69,7 @@ class Samples(Dataset):
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
-    """Stacks samples; images (B, 3, H, W) are channels_last without a copy."""
+    """Stacks samples. Images (B, 3, H, W) are channels_last without a copy."""
     batch: dict[str, torch.Tensor] = {}
     for key in samples[0]:
         tensors = [sample[key] for sample in samples]  # type: ignore[literal-required]
@@ -65,70 +80,124 @@ def collate(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
     return batch
 
 
+class WorkerOptions(TypedDict, total=False):
+    """Arguments of DataLoader that need worker processes."""
+
+    persistent_workers: bool
+    prefetch_factor: int
+
+
 class DataModule(pl.LightningDataModule):
-    """Loaders of the splits. `open_split` makes the data set of a split; a split is opened when it is first used."""
+    """Loaders for the splits of a data set, for spine's commands and for a plain `pl.Trainer`.
+
+        data = DataModule(
+            partial(ImageFolder, root="photos"),
+            train_steps=[albumentations.RandomResizedCrop((224, 224)), albumentations.HorizontalFlip()],
+            eval_steps=[CenterCrop((224, 224))],
+            needs={"image", "label"},
+        )
+        pl.Trainer(max_epochs=5).fit(task, data)
+
+    A split is opened when it is first used. The batches depend on the seed only, not on the number
+    of workers. For several processes, pass `use_distributed_sampler=False` to the Trainer: the
+    loaders divide the samples themselves.
+    """
 
     def __init__(
         self,
         open_split: Callable[[str], DataSet],
-        transforms: Callable[[str, DataSet], Transform],
+        train_steps: Sequence[Step] = (),
+        eval_steps: Sequence[Step] = (),
         *,
-        needs: frozenset[str],
-        batch_size: int,
-        num_workers: int,
-        seed: int,
+        needs: Iterable[str],
+        batch_size: int = 32,
+        num_workers: int = 2,
+        seed: int = 0,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        pad_multiple: int = 1,
     ):
+        """`open_split`: the data set of split "train", "val" or "test", for example
+        `partial(ImageFolder, root="photos")`.
+        `train_steps`, `eval_steps`: transforms of `spine.data.transforms` and of albumentations,
+        before normalization.
+        `needs`: sample keys of the data set that the task needs, such as {"image", "mask"}.
+        `num_workers`: processes per loader, at most the number of cores; -1 for one per core.
+        `mean`, `std`: per channel, of pixels in 0..1. `pad_multiple`: images are padded to a
+        multiple of it, see `Transform`.
+        """
         super().__init__()
         if batch_size < 1:
             raise InputError(f"dataset.batch_size is {batch_size}; it must be at least 1.")
-        self.open_split, self.transforms, self.needs = open_split, transforms, needs
+        self.open_split, self.needs = open_split, frozenset(needs)
+        self.train_steps, self.eval_steps = list(train_steps), list(eval_steps)
+        self.mean, self.std, self.pad_multiple = mean, std, pad_multiple
         self.batch_size, self.seed = batch_size, seed
+        cores = os.cpu_count() or 1
+        self.num_workers = min(num_workers, cores) if num_workers >= 0 else cores
         self.extras: dict[str, SampleExtra] = {}
-        self.num_workers = min(num_workers, os.cpu_count() or 1) if num_workers >= 0 else os.cpu_count() or 1
         self.opened: dict[str, DataSet] = {}
         self.samples: dict[tuple[str, bool], Samples] = {}
         self.training_loader: ResumableLoader | None = None
-        self.position: dict[str, int] | None = None  # of a checkpoint, until the loader is made
+        self.position: dict[str, int] | None = None  # of a checkpoint, until the training loader is made
+
+    @property
+    def labels(self) -> Labels:
+        """Labels of a split that is open, otherwise of the training split."""
+        data = next(iter(self.opened.values())) if self.opened else self.split("train")
+        return data.labels
 
     def split(self, name: str) -> DataSet:
-        """The data set of a split: train, val or test."""
+        """Returns the data set of a split: train, val or test."""
         if name not in self.opened:
             self.opened[name] = self.open_split(name)
         return self.opened[name]
 
     def transformed(self, name: str, training: bool = False) -> Samples:
-        """The samples of a split, augmented for training or as they are evaluated."""
+        """Returns the samples of a split, with the training steps or the evaluation steps."""
         if (name, training) not in self.samples:
             data = self.split(name)
-            transform = self.transforms("train" if training else "eval", data)
+            steps = copy.deepcopy(self.train_steps if training else self.eval_steps)  # `prepare` changes them
+            transform = Transform(steps, self.mean, self.std, self.pad_multiple)
             self.samples[name, training] = Samples(data, transform, self.seed, self.needs, self.extras)
         return self.samples[name, training]
 
     def add_extras(self, extras: Mapping[str, SampleExtra]) -> None:
-        """Adds what a task wants in every sample: functions of the sample's random generator by sample key."""
+        """Adds keys to every sample: functions of the sample's random generator, by sample key.
+
+        A Trainer does this for the `sample_extras` of its task. Call it to use `loader` without a
+        Trainer.
+        """
         self.extras.update(extras)
 
+    def setup(self, stage: str) -> None:
+        """Adds the `sample_extras` of the Trainer's task, such as patch masks.
+
+        Lightning calls this before it requests loaders.
+        """
+        task = self.trainer.lightning_module if self.trainer is not None else None
+        sample_extras: Callable[[], Mapping[str, SampleExtra]] = getattr(task, "sample_extras", dict)
+        self.add_extras(sample_extras())
+
     def loader(self, name: str, training: bool = False) -> ResumableLoader:
-        """The loader of a split: in order, complete and without augmentation; or, for training, shuffled, augmented and
-        without an incomplete last batch.
+        """Returns the loader of a split.
+
+        By default it evaluates: in order, complete, with the evaluation steps. With `training`:
+        shuffled, with the training steps, and without an incomplete last batch. Raises InputError
+        if the training split is smaller than one batch per process.
         """
         samples = self.transformed(name, training)
-        if training and len(samples) < self.batch_size * self._world():
-            processes = f" on each of {self._world()} processes" if self._world() > 1 else ""
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if training and len(samples) < self.batch_size * world:
+            processes = f" on each of {world} processes" if world > 1 else ""
             raise InputError(
-                f"The training split holds {len(samples)} samples, fewer than one batch of {self.batch_size}{processes}. "
-                f"Set dataset.batch_size to at most {max(1, len(samples) // self._world())}."
+                f"The training split has {len(samples)} samples, fewer than one batch of {self.batch_size}{processes}. "
+                f"Set dataset.batch_size to at most {max(1, len(samples) // world)}."
             )
-        overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]  # the same batches in every epoch
-        batches = EpochBatches(
-            len(samples),
-            self.batch_size,
-            self.seed,
-            shuffle=training and not overfit,
-            rank=self._rank(),
-            world=self._world(),
-        )
-        options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4} if self.num_workers else {}
+        overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        shuffle = training and not overfit  # overfitting needs the same batches in every epoch
+        batches = EpochBatches(len(samples), self.batch_size, self.seed, shuffle=shuffle, rank=rank, world=world)
+        options: WorkerOptions = {"persistent_workers": True, "prefetch_factor": 4} if self.num_workers else {}
         return ResumableLoader(
             samples,
             batch_sampler=batches,
@@ -136,48 +205,46 @@ class DataModule(pl.LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_prepare_worker,
-            generator=torch.Generator(),  # else every pass would draw from the global state, and dropout would depend on the workers
+            generator=torch.Generator(),  # with the global one, dropout would depend on the number of workers
             **options,
         )
 
     def train_dataloader(self) -> ResumableLoader:
-        """Batches of the training split; in a resumed run, those behind the last one that was trained."""
+        """Returns the batches of the training split.
+
+        In a resumed run, they start after the last batch that was trained on.
+        """
         self.training_loader = self.loader("train", training=True)
         if self.position is not None:
             self.training_loader.load_state_dict(self.position)
             self.position = None
         return self.training_loader
 
-    def state_dict(self) -> dict[str, int]:
-        """How far training got in its epoch, for the checkpoint.
+    def val_dataloader(self) -> ResumableLoader:
+        """Returns the batches of the validation split."""
+        return self.loader("val")
 
-        Lightning keeps the state of loaders too, but restores it only where they are made after the checkpoint is read:
-        a schedule that asks for the number of steps has them made before.
+    def test_dataloader(self) -> ResumableLoader:
+        """Returns the batches of the test split."""
+        return self.loader("test")
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns the position of training in its epoch, for the checkpoint.
+
+        Lightning saves the states of loaders as well, but restores them only if the loaders are
+        made after the checkpoint is read. A schedule that needs the number of steps has them made
+        before.
         """
         return self.training_loader.state_dict() if self.training_loader is not None else {}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Keeps the position of a checkpoint for the loader that will be made."""
+        """Keeps the position of a checkpoint until the training loader is made."""
         self.position = state_dict or None
-
-    def val_dataloader(self) -> ResumableLoader:
-        """Batches of the validation split."""
-        return self.loader("val")
-
-    def test_dataloader(self) -> ResumableLoader:
-        """Batches of the test split."""
-        return self.loader("test")
-
-    def _rank(self) -> int:
-        return self.trainer.global_rank if self.trainer else 0
-
-    def _world(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
 
 
 def _prepare_worker(worker: int) -> None:
     import cv2
 
-    cv2.setNumThreads(0)  # one thread a worker: more only get into each other's way
-    for number in (signal.SIGINT, signal.SIGTERM):  # a signal to the whole group of processes: the main one ends the workers
+    cv2.setNumThreads(0)  # one thread per worker: several processes with threads slow each other down
+    for number in (signal.SIGINT, signal.SIGTERM):  # signals go to all processes of the group; the main one stops the workers
         signal.signal(number, signal.SIG_IGN)

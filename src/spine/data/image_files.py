@@ -1,4 +1,4 @@
-"""Reads images and lists folders; missing or broken files are reported in one sentence."""
+"""Reads images and lists folders. Missing and broken files raise InputError."""
 
 from __future__ import annotations
 
@@ -13,28 +13,32 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from spine.data.png import has_transparency, read_png_header
 from spine.errors import InputError
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 IMAGE_SUFFIXES = (
     *JPEG_SUFFIXES, ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jp2", ".avif", ".ppm", ".pgm", ".pbm", ".pnm",
 )  # fmt: skip
-UNREADABLE_SUFFIXES = (  # images that OpenCV does not read: reported, because a user takes them for part of the data set
+UNREADABLE_SUFFIXES = (  # image formats that OpenCV does not read; a user may expect them to be part of the data set
     ".heic", ".heif", ".jxl", ".svg", ".psd", ".ico", ".exr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".dcm",
 )  # fmt: skip
-CHECKED = 16  # files that are read before training, evenly spaced over a split
-DARK = 1 << 14  # 16-bit images below it hold 10, 12 or 14 bits; read as 16 bits they have a quarter of the brightness or less
+NUM_CHECKED = 16  # files of a split that are read before training, evenly spaced
+MIN_PEAK_16_BIT = 1 << 14  # 16-bit images below it hold 10, 12 or 14 bits: at most a quarter of the full brightness
 Size = tuple[int, int]  # height, width
 
 
-def report(message: str) -> None:
-    """A warning about a data set, from the first process only: every process opens the same files."""
+def log_warning(message: str) -> None:
+    """Logs a warning about a data set.
+
+    Only the first process logs: every process opens the same files.
+    """
     if os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0":
         logging.getLogger("spine.data").warning(message)
 
 
-def listed(names: Iterable[object], limit: int = 8) -> str:
-    """`a, b, c`; beyond `limit` the rest is counted."""
+def format_names(names: Iterable[object], limit: int = 8) -> str:
+    """Returns `a, b, c`. Names after the first `limit` are counted: `a, b and 3 more`."""
     words = [str(name) for name in names]
     return ", ".join(words[:limit]) + (f" and {len(words) - limit} more" if len(words) > limit else "")
 
@@ -43,7 +47,10 @@ def listed(names: Iterable[object], limit: int = 8) -> str:
 
 
 def read_bytes(path: str | Path, what: str) -> np.ndarray:
-    """The bytes of a file. InputError where it is missing."""
+    """Returns the bytes (N,) uint8 of a file.
+
+    Raises InputError if it is missing. `what`: "an image", for messages.
+    """
     try:
         return np.fromfile(path, np.uint8)
     except FileNotFoundError:
@@ -51,10 +58,13 @@ def read_bytes(path: str | Path, what: str) -> np.ndarray:
 
 
 def read_image(path: str | Path, size: Size | None = None, upright: bool = True) -> np.ndarray:
-    """(H, W, 3) uint8 RGB. Gray images get three equal channels, and transparent pixels become white.
+    """Returns an image (H, W, 3) uint8 RGB.
 
-    `upright` turns the image by its EXIF orientation. Annotations in pixels give the `size` (height, width) that they were made for
-    instead: the stored pixels are returned where they have this size, else the upright ones. InputError where neither has it.
+    Gray images get three equal channels, and transparent pixels become white.
+
+    `upright` applies the EXIF orientation. For annotations in pixels, pass the `size` (height,
+    width) that they were made for instead: the stored pixels are returned if they have this size,
+    otherwise the upright ones. Raises InputError if neither has it, or if the file cannot be read.
     """
     data = read_bytes(path, "an image")
     if size is None:
@@ -72,18 +82,21 @@ def read_image(path: str | Path, size: Size | None = None, upright: bool = True)
 
 
 def _decode(path: str | Path, data: np.ndarray, upright: bool) -> np.ndarray:
-    blended = None if data[:2].tobytes() == b"\xff\xd8" else _blend(data, upright)  # JPEG has no transparency
+    blended = _blend_on_white(data, upright) if _may_be_transparent(data) else None
     if blended is not None:
         return blended
     flags = cv2.IMREAD_COLOR_RGB if upright else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(data, flags) if len(data) else None
     if image is None:
-        raise InputError(undecodable(path, data, "an image"))
+        raise InputError(undecodable_message(path, data, "an image"))
     return image
 
 
-def open_header(data: np.ndarray) -> Image.Image | None:
-    """Pillow's image of a file's bytes, whose pixels are not decoded yet; None where Pillow does not know the file."""
+def open_with_pillow(data: np.ndarray) -> Image.Image | None:
+    """Returns Pillow's image of a file's bytes, not decoded yet.
+
+    None if Pillow does not know the format.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # aerial images are that large
         try:
@@ -92,9 +105,20 @@ def open_header(data: np.ndarray) -> Image.Image | None:
             return None
 
 
-def _blend(data: np.ndarray, upright: bool) -> np.ndarray | None:
-    """An image with transparency on a white ground, as viewers show it; None for every other image."""
-    image = open_header(data)
+def _may_be_transparent(data: np.ndarray) -> bool:
+    """False if the header excludes transparency. Faster than opening the file with Pillow."""
+    if data[:2].tobytes() == b"\xff\xd8":  # JPEG
+        return False
+    header = read_png_header(data)
+    return header is None or has_transparency(data, header)
+
+
+def _blend_on_white(data: np.ndarray, upright: bool) -> np.ndarray | None:
+    """Returns an image with transparency on a white background, as viewers show it.
+
+    None for every other image.
+    """
+    image = open_with_pillow(data)
     if image is None or not image.has_transparency_data:
         return None
     try:
@@ -104,35 +128,39 @@ def _blend(data: np.ndarray, upright: bool) -> np.ndarray | None:
     return np.array(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
 
 
-def undecodable(path: str | Path, data: np.ndarray, what: str) -> str:
-    """Why a file cannot be read, as far as its bytes tell, and what to do."""
+def undecodable_message(path: str | Path, data: np.ndarray, what: str) -> str:
+    """Message for a file that cannot be decoded, with the reason if its bytes show it."""
     raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
     if raw is not None:
         return (
             f"File '{path}' cannot be decoded as {what}: its pixels are {raw.dtype} numbers of shape {raw.shape}, and images have "
             f"8 or 16 bits in 1, 3 or 4 channels. Convert it to 8 bits."
         )
-    return f"File '{path}' cannot be decoded as {what}; it is empty or corrupt. Replace it or take it out of the data set."
+    return f"File '{path}' cannot be decoded as {what}; it is empty or corrupt. Replace it or remove it from the data set."
 
 
-def spaced(count: int, most: int) -> list[int]:
-    """At most `most` of the indices 0..count-1, evenly spaced."""
-    return list(range(count)) if count <= most else [i * count // most for i in range(most)]
+def evenly_spaced(count: int, limit: int) -> list[int]:
+    """Returns at most `limit` of the indices 0..count-1, evenly spaced."""
+    return list(range(count)) if count <= limit else [i * count // limit for i in range(limit)]
 
 
 def check_images(files: Sequence[tuple[str | Path, Size | None]]) -> None:
-    """Reads a few of (path, size as in `read_image`) before training: InputError where one is broken, a warning where most look wrong."""
-    brightest = [0]
-    for i in spaced(len(files), CHECKED):
+    """Reads a few files before training. `files`: path, and size as in `read_image`.
+
+    Raises InputError if one of them is broken. Logs a warning if 16-bit images use a small part of
+    their range.
+    """
+    peaks = [0]
+    for i in evenly_spaced(len(files), NUM_CHECKED):
         path, size = files[i]
         read_image(path, size)
         if Path(path).suffix.lower() not in JPEG_SUFFIXES:
             raw = cv2.imdecode(read_bytes(path, "an image"), cv2.IMREAD_UNCHANGED)
             if raw is not None and raw.dtype == np.uint16:
-                brightest.append(int(raw.max()))
-    if 0 < max(brightest) < DARK:
-        report(
-            f"The 16-bit images of '{Path(files[0][0]).parent}' reach only {max(brightest)} of 65535 ({len(brightest) - 1} were checked): "
+                peaks.append(int(raw.max()))
+    if 0 < max(peaks) < MIN_PEAK_16_BIT:
+        log_warning(
+            f"The 16-bit images of '{Path(files[0][0]).parent}' reach only {max(peaks)} of 65535 ({len(peaks) - 1} were checked): "
             f"they are read almost black. Scale them to the full 16 bits, or to 8 bits."
         )
 
@@ -140,53 +168,64 @@ def check_images(files: Sequence[tuple[str | Path, Size | None]]) -> None:
 # ---- folders ---------------------------------------------------------------------------------------------------------
 
 
-def hidden(name: str) -> bool:
-    """Whether a file or folder is none of the user's: .git, .ipynb_checkpoints, and the ._ files and __MACOSX of macOS."""
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden: .git, .ipynb_checkpoints, and ._* and __MACOSX of macOS."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def image_names(folder: str | Path) -> list[str]:
-    """The names of the image files directly in a folder, sorted."""
+    """Returns the names of the image files directly in a folder, sorted."""
     with os.scandir(folder) as entries:
-        return sorted(
-            entry.name
-            for entry in entries
-            if entry.name.lower().endswith(IMAGE_SUFFIXES) and not hidden(entry.name) and not entry.is_dir()
-        )
+        return sorted(entry.name for entry in entries if _is_image(entry))
 
 
 def has_images(folder: str | Path) -> bool:
-    """Whether an image file lies directly in a folder."""
+    """Whether there is an image file directly in a folder."""
     with os.scandir(folder) as entries:
-        return any(e.name.lower().endswith(IMAGE_SUFFIXES) and not hidden(e.name) and not e.is_dir() for e in entries)
+        return any(map(_is_image, entries))
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    return entry.name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(entry.name) and not entry.is_dir()
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files directly in a folder, by name."""
+    """Returns the paths of the image files directly in a folder, sorted by name."""
     return [folder / name for name in image_names(folder)]
 
 
 def subfolders(folder: str | Path) -> list[str]:
-    """The names of the folders in a folder that are not hidden, sorted. Empty where there is no such folder."""
+    """Returns the names of the subfolders that are not hidden, sorted.
+
+    Empty if the folder does not exist.
+    """
     if not os.path.isdir(folder):
         return []
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not hidden(entry.name))
+        return sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
 
 
-def report_unread(folders: Iterable[str | Path], where: str | Path) -> None:
-    """Reports the files directly in `folders` that are images of a kind that is not read; `where` names the folders together."""
-    found: list[str] = []
+def warn_of_unreadable_files(folders: Iterable[str | Path], root: str | Path) -> None:
+    """Logs a warning if there are images of a format that is not read directly in `folders`.
+
+    `root`: name of the folders together.
+    """
+    suffixes: list[str] = []
     for folder in folders:
         with os.scandir(folder) as entries:
-            suffixes = [os.path.splitext(entry.name)[1].lower() for entry in entries if not hidden(entry.name)]
-        found += [suffix for suffix in suffixes if suffix in UNREADABLE_SUFFIXES]
-    if found:
-        report(f"{len(found)} images in '{where}' are not read ({listed(sorted(set(found)))}): convert them to JPEG or PNG.")
+            names = [entry.name for entry in entries if not is_hidden(entry.name)]
+        suffixes += [suffix for name in names if (suffix := os.path.splitext(name)[1].lower()) in UNREADABLE_SUFFIXES]
+    if suffixes:
+        log_warning(
+            f"{len(suffixes)} images in '{root}' are not read ({format_names(sorted(set(suffixes)))}): convert them to JPEG or PNG."
+        )
 
 
 class PackedNames:
-    """File names in one block of bytes: a fifth of the memory of strings, and worker processes share it without a copy."""
+    """A list of file names in one block of bytes.
+
+    It takes a fifth of the memory of strings, and worker processes share it.
+    """
 
     def __init__(self, names: Iterable[str]):
         encoded = [os.fsencode(name) for name in names]
@@ -198,24 +237,30 @@ class PackedNames:
         return len(self.ends) - 1
 
     def __getitem__(self, index: int) -> str:
-        """One name, by a number from 0."""
+        """Returns the name at an index from 0."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         return os.fsdecode(self.block[self.ends[index] : self.ends[index + 1]])
 
 
 def need_folder(path: str | Path, what: str) -> Path:
-    """The path of a folder that must exist."""
+    """Returns the path of a folder.
+
+    Raises InputError if it does not exist. `what` it should contain, for the message.
+    """
     path = Path(path)
     if not path.is_dir():
-        beside = subfolders(path.parent)
-        hint = f" Folders beside it: {listed(beside)}." if beside else " Set dataset.root to where the data lies."
+        siblings = subfolders(path.parent)
+        hint = f" Folders next to it: {format_names(siblings)}." if siblings else " Set dataset.root to the folder of the data."
         raise InputError(f"There is no folder '{path}', where {what} should be.{hint}")
     return path
 
 
 def need_file(path: str | Path, what: str) -> Path:
-    """The path of a file that must exist."""
+    """Returns the path of a file.
+
+    Raises InputError if it does not exist. `what` it should contain, for the message.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"There is no file '{path}', where {what} should be.")
@@ -223,7 +268,10 @@ def need_file(path: str | Path, what: str) -> Path:
 
 
 def need_root(root: str | None, name: str) -> Path:
-    """dataset.root, which must be set and exist."""
+    """Returns dataset.root as a path.
+
+    Raises InputError if it is not set or does not exist. `name`: of the data set format.
+    """
     if root is None:
-        raise InputError(f"Data set '{name}' lies on disk: give its folder with dataset.root=<path>.")
+        raise InputError(f"Data set '{name}' is on disk: set its folder with dataset.root=<path>.")
     return need_folder(root, f"data set '{name}'")

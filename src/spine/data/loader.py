@@ -1,4 +1,4 @@
-"""A DataLoader that knows how far it got, so that a run is resumed behind its last trained batch."""
+"""A DataLoader that records its position, so that a run resumes after the last batch it trained on."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from spine.data.sampler import EpochBatches
 
 
 class ResumableLoader(DataLoader):
-    """Batches of an EpochBatches sampler.
+    """A DataLoader over the batches of an EpochBatches sampler.
 
-    A pass starts when its first batch is asked for, not when `iter` is called: Lightning creates the iterator of a
-    resumed run before it tells the sampler the epoch, and workers would prefetch batches of the wrong one.
+    An epoch starts when its first batch is requested, not when `iter` is called. Lightning creates
+    the iterator of a resumed run before it sets the epoch of the sampler, and workers would
+    prefetch batches of the wrong epoch.
     """
 
     batch_sampler: EpochBatches
 
     def __init__(self, *args: Any, **kwargs: Any):
+        """Takes the arguments of DataLoader; `batch_sampler` is an EpochBatches."""
         super().__init__(*args, **kwargs)
-        self.batches_done = 0  # of the current pass, with those that were skipped
+        self.batches_done = 0  # of the current epoch, including those that were skipped
         self.seconds_waited = 0.0  # for batches, since the loader was made
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
         self.batches_done = self.batch_sampler.skip
         batches = super().__iter__()
         while True:
@@ -39,9 +42,12 @@ class ResumableLoader(DataLoader):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch and number of batches that were handed out in it; Lightning puts this into every checkpoint."""
+        """Returns the epoch and the number of its batches that were returned.
+
+        Lightning saves it in every checkpoint.
+        """
         return {"epoch": self.batch_sampler.epoch, "batches_done": self.batches_done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next pass, if it is of the same epoch, starts behind the batches that were handed out."""
+        """Makes the next pass start after the returned batches, if it is of the same epoch."""
         self.batch_sampler.epoch, self.batch_sampler.skip = state["epoch"], state["batches_done"]

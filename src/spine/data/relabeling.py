@@ -1,4 +1,4 @@
-"""A data set under the names that a checkpoint was trained for, in their order."""
+"""Renumbers the annotations of a data set for a checkpoint that was trained with other indices."""
 
 from __future__ import annotations
 
@@ -8,54 +8,60 @@ from typing import Any
 import numpy as np
 
 from spine.errors import InputError
-from spine.interfaces import IGNORE_INDEX, DataSet, Labels
+from spine.interfaces import IGNORE_INDEX, DataSet, Labels, RawSample
 
-KINDS = {"label": "classes", "mask": "mask_classes", "keypoints": "keypoints"}  # sample key -> field of Labels
+LABEL_FIELDS = {"label": "classes", "mask": "mask_classes", "keypoints": "keypoints"}  # sample key -> field of Labels
 
 
 class Relabeled(DataSet):
-    """`data` with labels, masks and keypoints numbered as in `labels`. Names that `labels` lacks are refused."""
+    """A data set with labels, masks and keypoints in the order of `labels`, matched by name."""
 
     def __init__(self, data: DataSet, labels: Labels, needs: frozenset[str]):
-        """`needs`: the sample keys that are read; names of the others stay the data set's."""
+        """`needs`: sample keys that the task needs; the others keep their names. Raises InputError
+        for a name that `labels` lacks.
+        """
         self.data, self.provides = data, data.provides  # type: ignore[misc]
-        self.positions: dict[str, np.ndarray] = {}
-        names: dict[str, Any] = {}
-        for key in needs & KINDS.keys():
-            own, wanted = getattr(data.labels, KINDS[key]), getattr(labels, KINDS[key])
-            self.positions[key] = _positions(own, wanted, KINDS[key].replace("mask_", ""))
-            names[KINDS[key]] = wanted
+        self.new_indices: dict[str, np.ndarray] = {}  # by sample key: old index -> new index
+        fields: dict[str, Any] = {}
+        for key in needs & LABEL_FIELDS.keys():
+            field = LABEL_FIELDS[key]
+            own, wanted = getattr(data.labels, field), getattr(labels, field)
+            self.new_indices[key] = _new_indices(own, wanted, field.replace("mask_", ""))
+            fields[field] = wanted
         if "keypoints" in needs:
-            names |= {"skeleton": labels.skeleton, "flip_pairs": labels.flip_pairs, "sigmas": labels.sigmas}
-        self.labels = dataclasses.replace(data.labels, **names)
+            fields |= {"skeleton": labels.skeleton, "flip_pairs": labels.flip_pairs, "sigmas": labels.sigmas}
+        self.labels = dataclasses.replace(data.labels, **fields)
 
     def __len__(self) -> int:
         """Number of samples."""
         return len(self.data)
 
     def check(self, needs: frozenset[str]) -> None:
-        """Checks the data set, as before its first sample is read."""
+        """Checks the original data set."""
         self.data.check(needs)
 
-    def load(self, index: int) -> dict[str, Any]:
-        """A raw sample under the checkpoint's numbers; a keypoint that the data lacks is unlabeled."""
+    def load(self, index: int) -> RawSample:
+        """Returns a raw sample with renumbered annotations.
+
+        Keypoints that the data set lacks are unlabeled.
+        """
         sample = self.data.load(index)
-        for key, positions in self.positions.items():
+        for key, new_indices in self.new_indices.items():
             if key == "label":
-                sample[key] = int(positions[sample[key]])
+                sample["label"] = int(new_indices[sample["label"]])
             elif key == "mask":
                 table = np.full(256, IGNORE_INDEX, np.uint8)
-                table[: len(positions)] = positions
-                sample[key] = table[sample[key]]
+                table[: len(new_indices)] = new_indices
+                sample["mask"] = table[sample["mask"]]
             else:
-                moved = np.zeros((len(self.labels.keypoints), 3), np.float32)
-                moved[positions] = sample[key]
-                sample[key] = moved
+                keypoints = np.zeros((len(self.labels.keypoints), 3), np.float32)
+                keypoints[new_indices] = sample["keypoints"]
+                sample["keypoints"] = keypoints
         return sample
 
 
-def _positions(own: tuple[str, ...], wanted: tuple[str, ...], what: str) -> np.ndarray:
-    """Where each of the names `own` stands in `wanted`: (len(own),) int."""
+def _new_indices(own: tuple[str, ...], wanted: tuple[str, ...], what: str) -> np.ndarray:
+    """Returns the indices in `wanted` of the names `own`, (len(own),) int."""
     unknown = [name for name in own if name not in wanted]
     if unknown:
         raise InputError(

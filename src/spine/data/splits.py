@@ -1,4 +1,4 @@
-"""Where the splits of a data set lie: in folders of their own, or in one folder that a seed divides."""
+"""Finds the files of a split: in separate folders, or in one folder that is divided at random."""
 
 from __future__ import annotations
 
@@ -7,73 +7,86 @@ from pathlib import Path
 
 import numpy as np
 
-from spine.data.image_files import listed, report, subfolders
+from spine.data.image_files import format_names, log_warning, subfolders
 from spine.errors import InputError
 
-Splits = Mapping[str, str | None]  # dataset.splits: split -> name of its folder, None for its own name
-USUAL = {  # what others call the splits; suggested in messages, never taken silently
+Splits = Mapping[str, str | None]  # dataset.splits: split -> name of its folder, None for the name of the split
+COMMON_NAMES = {  # usual folder names of each split; only suggested in messages
     "train": ("train", "training", "train2017", "train2014"),
     "val": ("val", "validation", "valid", "dev", "val2017", "val2014", "test", "testing"),
     "test": ("test", "testing", "test2017", "val", "validation", "valid"),
 }
-KNOWN = frozenset(name for names in USUAL.values() for name in names)
+ALL_COMMON_NAMES = frozenset(name for names in COMMON_NAMES.values() for name in names)
 
 
-def chosen_name(split: str, splits: Splits | None) -> str | None:
-    """The name that dataset.splits gives a split; None where it gives none."""
+def configured_name(split: str, splits: Splits | None) -> str | None:
+    """Returns the name that dataset.splits gives a split, None if it gives none.
+
+    Raises InputError for an unknown split in it.
+    """
     splits = splits or {}
-    if bad := sorted(set(splits) - set(USUAL)):
-        raise InputError(f"dataset.splits names '{bad[0]}'; its keys are {', '.join(USUAL)}.")
+    if unknown := sorted(set(splits) - set(COMMON_NAMES)):
+        raise InputError(f"dataset.splits has the key '{unknown[0]}'; its keys are {', '.join(COMMON_NAMES)}.")
     name = splits.get(split)
-    return None if name is None else str(name)  # a folder called 2017 arrives as a number
+    return None if name is None else str(name)  # YAML reads a folder named 2017 as a number
 
 
-def place(base: Path, pattern: str, name: str) -> Path:
-    """base/pattern with {split} replaced. A pattern without it means its sub-folder `name` where there is one, else itself."""
+def resolve_pattern(base: Path, pattern: str, name: str) -> Path:
+    """Returns base/pattern with {split} replaced by `name`.
+
+    A pattern without {split} is its subfolder `name` if that exists, otherwise the folder itself.
+    """
     if "{split}" in pattern:
         return base / pattern.replace("{split}", name)
     return base / pattern / name if (base / pattern / name).is_dir() else base / pattern
 
 
 def split_folder(base: Path, pattern: str, split: str, splits: Splits | None, what: str = "images") -> Path:
-    """The folder of a split. InputError with the key to set where there is none."""
-    folder = place(base, pattern, chosen_name(split, splits) or split)
+    """Returns the folder of a split. Raises InputError, with the key to set, if it does not exist."""
+    folder = resolve_pattern(base, pattern, configured_name(split, splits) or split)
     if folder.is_dir():
         return folder
-    beside = subfolders(folder.parent)
-    usual = [name for other in USUAL.get(split, ()) for name in beside if name.lower() == other]
-    hint = f" Folders beside it: {listed(beside)}." if beside else " Set dataset.root to where the data lies."
-    if usual and "{split}" in pattern:
-        hint += f" To use '{usual[0]}', set dataset.splits.{split}={usual[0]}."
+    siblings = subfolders(folder.parent)
+    candidates = [name for common in COMMON_NAMES.get(split, ()) for name in siblings if name.lower() == common]
+    hint = f" Folders next to it: {format_names(siblings)}." if siblings else " Set dataset.root to the folder of the data."
+    if candidates and "{split}" in pattern:
+        hint += f" To use '{candidates[0]}', set dataset.splits.{split}={candidates[0]}."
     raise InputError(f"There is no folder '{folder}', where the {split} {what} should be.{hint}")
 
 
-def undivided(folder: Path, splits: Splits | None) -> bool:
-    """Whether a folder that exists holds no folder of a split, so that it is one set to divide."""
-    if any(chosen_name(split, splits) for split in USUAL):
+def has_no_splits(folder: Path, splits: Splits | None) -> bool:
+    """Whether a folder exists and has no split folders. Its files are then divided at random."""
+    if any(configured_name(split, splits) for split in COMMON_NAMES):
         return False
-    return folder.is_dir() and not any(name.lower() in KNOWN for name in subfolders(folder))
+    return folder.is_dir() and not any(name.lower() in ALL_COMMON_NAMES for name in subfolders(folder))
 
 
 def divide(count: int, split: str, fraction: float, key: tuple[int, ...]) -> np.ndarray:
-    """Ascending indices of split `train` or `val` among 0..count-1: a function of count, fraction and `key` (the seed) alone.
+    """Divides the indices 0..count-1 at random; returns those of `split` (train or val), sorted.
 
-    `fraction` of them, at least one and not all, are `val`; a single one is `train`.
+    The division depends on `count`, `fraction` and `key` (with the seed) only. The fraction
+    `fraction` is `val`, rounded, at least one and not all of them; a single one is `train`. Raises
+    InputError for another split, or if the fraction is not between 0 and 1.
     """
     if not 0 < fraction < 1:
-        raise InputError(f"dataset.val_fraction is {fraction}; it is the share of validation images, between 0 and 1.")
+        raise InputError(
+            f"dataset.val_fraction is {fraction}; it is the fraction of images used for validation, between 0 and 1."
+        )
     if split not in ("train", "val"):
         raise InputError(
-            f"The data set has no folders of splits, so that its images are divided into train and val; there is no split '{split}'."
+            f"The data set has no folder for each split, so its images are divided into train and val; there is no split '{split}'."
         )
     order = np.random.default_rng(key).permutation(count)
-    held = min(max(1, round(count * fraction)), count - 1) if count > 1 else 0
-    return np.sort(order[:held] if split == "val" else order[held:])
+    num_val = min(max(1, round(count * fraction)), count - 1) if count > 1 else 0
+    return np.sort(order[:num_val] if split == "val" else order[num_val:])
 
 
-def report_division(folder: Path, used: int, total: int, fraction: float, seed: int) -> None:
-    """Says that a folder was divided: one whose split folders are missing or misnamed looks the same."""
-    report(
-        f"'{folder}' has no folders of splits: {used} of its {total} images are for training, the others for validation "
+def warn_of_division(folder: Path, num_train: int, total: int, fraction: float, seed: int) -> None:
+    """Logs a warning that a folder was divided.
+
+    Split folders that are missing or misspelled have the same effect.
+    """
+    log_warning(
+        f"'{folder}' has no folder for each split: {num_train} of its {total} images are for training, the others for validation "
         f"(dataset.val_fraction={fraction}, dataset.split_seed={seed})."
     )

@@ -1,4 +1,4 @@
-"""Keypoints from any JSON in COCO's format: one sample a labelled object."""
+"""Keypoints from JSON files in COCO's format. Each labeled object is one sample."""
 
 from __future__ import annotations
 
@@ -6,27 +6,40 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from spine.data.image_files import Size, check_images, need_file, need_root, read_image, report
+from spine.data.image_files import Size, check_images, log_warning, need_file, need_root, read_image
 from spine.data.keypoint_flips import find_flip_pairs
-from spine.data.splits import Splits, chosen_name, place, split_folder
+from spine.data.splits import Splits, configured_name, resolve_pattern, split_folder
 from spine.errors import InputError
-from spine.interfaces import DataSet, Labels
+from spine.interfaces import DataSet, Labels, RawSample
 
-# cocoeval's, in the order of COCO's seventeen keypoints
+# Sigmas of cocoeval for COCO's seventeen keypoints, in their order.
 COCO_SIGMAS = (.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089)  # fmt: skip
-YEARS = ("", "2017", "2014")  # behind the names of COCO's splits
+YEARS = ("", "2017", "2014")  # suffixes of COCO's splits
 Pairs = tuple[tuple[int, int], ...]
+JsonObject = dict[str, Any]  # of an annotation file
+
+
+class LabeledObject(NamedTuple):
+    """One annotation."""
+
+    file: str
+    size: Size | None  # of the image that it was annotated on, if the file has it
+    keypoints: np.ndarray  # (K, 3) float32
+    box: np.ndarray  # (4,) float32: x, y, width, height
+    area: float
+    image_id: int
 
 
 class COCOKeypoints(DataSet):
-    """Names and skeleton come from the file; flip pairs and sigmas from the yaml, the file or the names.
+    """Labeled objects of the first category with keypoints.
 
-    Boxes and keypoints are in pixels of the image as the file's width and height have it: no EXIF rotation is applied where these are
-    the stored ones.
+    Names and skeleton come from the file. Flip pairs and sigmas come from the options, the file or
+    the names. Boxes and keypoints are in pixels of an image of the width and height in the file: no
+    EXIF rotation is applied if these are the stored ones.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset({"image", "keypoints"})
@@ -42,146 +55,176 @@ class COCOKeypoints(DataSet):
         flip_pairs: list[tuple[int, int]] | None = None,
         sigmas: list[float] | float | None = None,
     ):
-        """`images`, `annotations`: a folder and a file relative to root. {split} is the name of the split in `splits`, else the split, or
-        the split with a year of COCO behind it (train2017). Without {split}, `images` means its sub-folder of the split where there is
-        one, and `annotations=faces.json` faces_<split>.json.
+        """`images`, `annotations`: a folder and a file relative to root. {split} is replaced by the
+        name of the split in `splits`, or by the split, if necessary with a year of COCO
+        (train2017). Without {split}, `images` is its subfolder of the split if there is one, and
+        `annotations=faces.json` is faces_<split>.json if it exists.
 
-        `flip_pairs` from 0; None pairs the names that differ in left and right, [] says that no keypoint changes places in a mirrored
-        image. `sigmas`: one a keypoint, or one for all.
+        `flip_pairs`: indices from 0; None pairs the names that differ in left and right, [] means
+        that no keypoints swap in a flipped image. `sigmas`: one per keypoint, or one for all.
+        Raises InputError if files are missing or not in the format.
         """
         base = need_root(root, "coco_keypoints")
-        self.folder, self.path = self._find(base, images, annotations, split, splits)
-        content = self._read(self.path)
+        self.folder, self.path = _find_files(base, images, annotations, split, splits)
+        content = _read_json(self.path)
         category = next((c for c in content["categories"] if c.get("keypoints")), None)
         if category is None:
             raise InputError(f"'{self.path}' has no category with keypoints; it may be a file of boxes or of captions.")
         names = tuple(category["keypoints"])
-        pairs, can_flip = self._flip_pairs(flip_pairs if flip_pairs is not None else category.get("flip_pairs"), names)
+        pairs, can_flip = _flip_pairs(flip_pairs if flip_pairs is not None else category.get("flip_pairs"), names)
         self.labels = Labels(
             keypoints=names,
             skeleton=tuple((a - 1, b - 1) for a, b in category.get("skeleton", [])),  # COCO counts from 1
             flip_pairs=pairs,
-            sigmas=self._sigmas(sigmas if sigmas is not None else category.get("sigmas"), names, str(self.path)),
+            sigmas=_sigmas(sigmas if sigmas is not None else category.get("sigmas"), names, self.path),
             can_flip=can_flip,
         )
         files = {image["id"]: image for image in content["images"]}
-        self.items = [
-            self._item(a, files, len(names), str(self.path)) for a in content["annotations"] if self._usable(a, category)
-        ]
+        usable = [annotation for annotation in content["annotations"] if _is_usable(annotation, category)]
+        self.items = [_labeled_object(annotation, files, len(names), self.path) for annotation in usable]
         if not self.items:
-            raise InputError(f"'{self.path}' has no annotation with a labelled keypoint.")
-
-    @staticmethod
-    def _find(base: Path, images: str, annotations: str, split: str, splits: Splits | None) -> tuple[Path, Path]:
-        """Folder and file of a split: the first name of the split for which both are there."""
-        chosen = chosen_name(split, splits)
-        tried = [chosen] if chosen else [split + year for year in YEARS]
-        found = [(place(base, images, name), _annotation_file(base, annotations, name)) for name in tried]
-        there = [pair for pair in found if pair[0].is_dir()] or found
-        folder, path = next((pair for pair in there if pair[1].is_file()), there[0])
-        folder = folder if folder.is_dir() else split_folder(base, images, split, splits)
-        if split != "train" and "{split}" not in annotations and path == base / annotations:
-            report(f"Split '{split}' reads '{path}', as every split does: give dataset.annotations with {{split}} in it.")
-        return folder, need_file(path, f"the {split} annotations")
-
-    @staticmethod
-    def _read(path: Path) -> dict[str, Any]:
-        try:
-            content = json.loads(path.read_text())
-        except ValueError as error:
-            raise InputError(f"'{path}' is not JSON ({error}).") from error
-        keys = ("images", "annotations", "categories")
-        if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
-            raise InputError(f"'{path}' is not in COCO's format: it needs the lists {', '.join(keys)}.")
-        return content
+            raise InputError(f"'{self.path}' has no annotation with a labeled keypoint.")
 
     def check(self, needs: frozenset[str]) -> None:
-        """InputError where image files are missing, or where one of a few that are read does not have the size of the annotations."""
-        files: dict[str, Size | None] = {item["file"]: item["size"] for item in self.items}
+        """Checks that all image files exist, and reads a few.
+
+        Raises InputError if files are missing, or if one that is read does not have the size of its
+        annotations.
+        """
+        files: dict[str, Size | None] = {item.file: item.size for item in self.items}
         with os.scandir(self.folder) as entries:
             present = {entry.name for entry in entries}
         missing = [name for name in files if name not in present and not (self.folder / name).is_file()]
         if missing:
             raise InputError(
-                f"{len(missing)} of {len(files)} images that '{self.path}' lists are not in '{self.folder}'; the first is '{missing[0]}'."
+                f"{len(missing)} of {len(files)} images in '{self.path}' are not in '{self.folder}'; the first is '{missing[0]}'."
             )
         check_images([(self.folder / name, size) for name, size in files.items()])
 
-    @staticmethod
-    def _usable(annotation: dict[str, Any], category: dict[str, Any]) -> bool:
-        """Labelled single objects with a box, as the COCO protocol with given boxes counts them."""
-        return (
-            annotation.get("category_id") == category["id"]
-            and not annotation.get("iscrowd", 0)
-            and any(annotation.get("keypoints", [])[2::3])
-            and min(annotation.get("bbox", [0, 0, 0, 0])[2:]) > 0
-        )
-
-    @staticmethod
-    def _item(annotation: dict[str, Any], files: dict[int, dict[str, Any]], count: int, path: str) -> dict[str, Any]:
-        keypoints = np.array(annotation["keypoints"], np.float32)
-        if keypoints.size != 3 * count:
-            raise InputError(
-                f"Annotation {annotation['id']} in '{path}' has {keypoints.size} numbers for {count} keypoints, not {3 * count}."
-            )
-        if annotation["image_id"] not in files:
-            raise InputError(
-                f"Annotation {annotation['id']} in '{path}' is of image {annotation['image_id']}, which the file does not list."
-            )
-        box, image = np.array(annotation["bbox"], np.float32), files[annotation["image_id"]]
-        size = (int(image["height"]), int(image["width"])) if image.get("height") and image.get("width") else None
-        return {
-            "file": image["file_name"],
-            "size": size,
-            "keypoints": keypoints.reshape(count, 3),
-            "box": box,
-            "area": float(annotation.get("area") or box[2] * box[3]),
-            "image_id": int(annotation["image_id"]),
-        }
-
-    @staticmethod
-    def _flip_pairs(given: Sequence[Sequence[int]] | None, names: tuple[str, ...]) -> tuple[Pairs, bool]:
-        """Pairs, and whether they are known to be all: names alone must leave no keypoint open."""
-        if given is None:
-            found, unknown = find_flip_pairs(names)
-            return found, not unknown and (bool(found) or len(names) == 1)
-        if bad := [pair for pair in given if len(pair) != 2 or not all(0 <= i < len(names) for i in pair)]:
-            raise InputError(f"Flip pair {tuple(bad[0])} is not of keypoints 0 to {len(names) - 1}.")
-        members = [i for pair in given for i in pair]
-        if twice := [i for i in members if members.count(i) > 1]:
-            raise InputError(
-                f"Keypoint {twice[0]} ('{names[twice[0]]}') stands in two flip pairs; it changes places with one other."
-            )
-        return tuple((int(a), int(b)) for a, b in given), True
-
-    @staticmethod
-    def _sigmas(given: Any, names: tuple[str, ...], path: str) -> tuple[float, ...]:
-        if given is None and len(names) == len(COCO_SIGMAS) and names[0] == "nose":
-            given = COCO_SIGMAS
-        if given is None:
-            raise InputError(
-                f"'{path}' names no sigmas for its {len(names)} keypoints, and the object keypoint similarity needs them. "
-                f"Set dataset.sigmas to a list, or to one number such as 0.05."
-            )
-        sigmas = (float(given),) * len(names) if isinstance(given, int | float) else tuple(map(float, given))
-        if len(sigmas) != len(names) or min(sigmas) <= 0:
-            raise InputError(f"{len(sigmas)} sigmas were given for {len(names)} keypoints; each needs one above zero.")
-        return sigmas
-
     def __len__(self) -> int:
-        """Number of labelled objects."""
+        """Number of labeled objects."""
         return len(self.items)
 
-    def load(self, index: int) -> dict:
-        """image (H, W, 3) uint8, keypoints (K, 3) float32, box (4,), area, image_id."""
-        item = dict(self.items[index])
-        return {"image": read_image(self.folder / item.pop("file"), item.pop("size"), upright=False), **item}
+    def load(self, index: int) -> RawSample:
+        """Returns image (H, W, 3) uint8, keypoints (K, 3) float32, box (4,), area and image_id."""
+        item = self.items[index]
+        return {
+            "image": read_image(self.folder / item.file, item.size, upright=False),
+            "keypoints": item.keypoints,
+            "box": item.box,
+            "area": item.area,
+            "image_id": item.image_id,
+        }
+
+
+def _find_files(base: Path, images: str, annotations: str, split: str, splits: Splits | None) -> tuple[Path, Path]:
+    """Returns the image folder and the annotation file of a split.
+
+    A split has several names (`val`, `val2017`); the first one for which both exist is used.
+    """
+    configured = configured_name(split, splits)
+    names = [configured] if configured else [split + year for year in YEARS]
+    candidates = [(resolve_pattern(base, images, name), _annotation_file(base, annotations, name)) for name in names]
+    with_folder = [pair for pair in candidates if pair[0].is_dir()] or candidates
+    folder, path = next((pair for pair in with_folder if pair[1].is_file()), with_folder[0])
+    folder = folder if folder.is_dir() else split_folder(base, images, split, splits)
+    if split != "train" and "{split}" not in annotations and path == base / annotations:
+        log_warning(f"Split '{split}' reads '{path}', like every other split: set dataset.annotations to a path with {{split}}.")
+    return folder, need_file(path, f"the {split} annotations")
 
 
 def _annotation_file(base: Path, pattern: str, name: str) -> Path:
-    """The file of a split: {split} replaced; else `<stem>_<name>.json`, or `<folder>/<name>.json`, or the path itself."""
+    """Returns the annotation file of a split.
+
+    Without {split} in the pattern, it is `<stem>_<name>.json` or `<folder>/<name>.json` if that
+    exists, otherwise the path itself.
+    """
     if "{split}" in pattern:
         return base / pattern.replace("{split}", name)
     path = base / pattern
-    beside = path / f"{name}.json" if path.is_dir() else path.with_name(f"{path.stem}_{name}{path.suffix}")
-    return beside if beside.is_file() else path
+    of_split = path / f"{name}.json" if path.is_dir() else path.with_name(f"{path.stem}_{name}{path.suffix}")
+    return of_split if of_split.is_file() else path
+
+
+def _read_json(path: Path) -> JsonObject:
+    """Reads an annotation file. Raises InputError if it is not in COCO's format."""
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"'{path}' is not JSON ({error}).") from error
+    keys = ("images", "annotations", "categories")
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
+        raise InputError(f"'{path}' is not in COCO's format: it needs the lists {', '.join(keys)}.")
+    return content
+
+
+def _is_usable(annotation: JsonObject, category: JsonObject) -> bool:
+    """Whether an annotation is a labeled single object with a box.
+
+    The COCO protocol for ground-truth boxes evaluates the same annotations.
+    """
+    return (
+        annotation.get("category_id") == category["id"]
+        and not annotation.get("iscrowd", 0)
+        and any(annotation.get("keypoints", [])[2::3])
+        and min(annotation.get("bbox", [0, 0, 0, 0])[2:]) > 0
+    )
+
+
+def _labeled_object(annotation: JsonObject, files: dict[int, JsonObject], count: int, path: Path) -> LabeledObject:
+    """Converts an annotation.
+
+    Raises InputError if it does not have `count` keypoints, or if its image is not in `files` (by
+    id).
+    """
+    keypoints = np.array(annotation["keypoints"], np.float32)
+    if keypoints.size != 3 * count:
+        raise InputError(
+            f"Annotation {annotation['id']} in '{path}' has {keypoints.size} numbers for {count} keypoints, not {3 * count}."
+        )
+    if annotation["image_id"] not in files:
+        raise InputError(
+            f"Annotation {annotation['id']} in '{path}' is of image {annotation['image_id']}, which the file does not list."
+        )
+    box, image = np.array(annotation["bbox"], np.float32), files[annotation["image_id"]]
+    return LabeledObject(
+        file=image["file_name"],
+        size=(int(image["height"]), int(image["width"])) if image.get("height") and image.get("width") else None,
+        keypoints=keypoints.reshape(count, 3),
+        box=box,
+        area=float(annotation.get("area") or box[2] * box[3]),
+        image_id=int(annotation["image_id"]),
+    )
+
+
+def _flip_pairs(given: Sequence[Sequence[int]] | None, names: tuple[str, ...]) -> tuple[Pairs, bool]:
+    """Returns the flip pairs, and whether they are known to be complete.
+
+    Pairs from names are complete if no name is left unknown.
+    """
+    if given is None:
+        found, unknown = find_flip_pairs(names)
+        return found, not unknown and (bool(found) or len(names) == 1)
+    if invalid := [pair for pair in given if len(pair) != 2 or not all(0 <= i < len(names) for i in pair)]:
+        raise InputError(f"Flip pair {tuple(invalid[0])} is not of keypoints 0 to {len(names) - 1}.")
+    members = [i for pair in given for i in pair]
+    if repeated := [i for i in members if members.count(i) > 1]:
+        raise InputError(
+            f"Keypoint {repeated[0]} ('{names[repeated[0]]}') is in two flip pairs; it swaps with one other keypoint."
+        )
+    return tuple((int(a), int(b)) for a, b in given), True
+
+
+def _sigmas(given: Sequence[float] | float | None, names: tuple[str, ...], path: Path) -> tuple[float, ...]:
+    """Returns one sigma per keypoint. Raises InputError if they are unknown or not above zero."""
+    if given is None and len(names) == len(COCO_SIGMAS) and names[0] == "nose":
+        given = COCO_SIGMAS
+    if given is None:
+        raise InputError(
+            f"'{path}' has no sigmas for its {len(names)} keypoints, and the object keypoint similarity needs them. "
+            f"Set dataset.sigmas to a list, or to one number such as 0.05."
+        )
+    sigmas = (float(given),) * len(names) if isinstance(given, int | float) else tuple(map(float, given))
+    if len(sigmas) != len(names) or min(sigmas) <= 0:
+        raise InputError(f"There are {len(sigmas)} sigmas for {len(names)} keypoints; each keypoint needs one above zero.")
+    return sigmas

@@ -10,18 +10,19 @@ import numpy as np
 
 from spine.data.image_files import need_root
 from spine.errors import InputError
-from spine.interfaces import DataSet, Labels
+from spine.interfaces import DataSet, Labels, RawSample
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 FILES = {"train": "train", "val": "train", "test": "t10k"}
-VAL_SHARE = 12  # the last twelfth of each class's training images is the validation split
+VAL_DIVISOR = 12  # the last twelfth of the training images of each class is the validation split
 
 
 class FashionMNIST(DataSet):
     """28x28 gray images of ten kinds of clothing: 55,000 train, 5,000 val, 10,000 test.
 
-    The published files have no validation split. Ours is fixed: of each class, the last 500 of the 6,000 training images in the order of
-    the file. The t10k files are the test split alone, so that no checkpoint is chosen on them.
+    The published files have no validation split. This one is fixed: the last 500 of the 6,000
+    training images of each class, in the order of the file. The t10k files are the test split only,
+    so that no checkpoint is selected on them.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset({"image", "label"})
@@ -34,44 +35,49 @@ class FashionMNIST(DataSet):
         self.images = read_idx(base, f"{FILES[split]}-images-idx3-ubyte", dimensions=3)
         self.targets = read_idx(base, f"{FILES[split]}-labels-idx1-ubyte", dimensions=1)
         if len(self.images) != len(self.targets):
-            raise InputError(f"'{base}' holds {len(self.images)} {split} images but {len(self.targets)} labels.")
+            raise InputError(f"'{base}' has {len(self.images)} {split} images but {len(self.targets)} labels.")
         if self.targets.max(initial=0) >= len(CLASSES):
-            raise InputError(f"The {split} labels in '{base}' reach {self.targets.max()}; Fashion-MNIST has classes 0 to 9.")
+            raise InputError(
+                f"The largest {split} label in '{base}' is {self.targets.max()}; the classes of Fashion-MNIST are 0 to 9."
+            )
         if FILES[split] == "train":
-            chosen = held_out(self.targets) == (split == "val")
+            chosen = is_validation(self.targets) == (split == "val")
             self.images, self.targets = self.images[chosen], self.targets[chosen]
         if not len(self.images):
-            raise InputError(f"'{base}' holds no {split} images; validation needs {VAL_SHARE} training images of a class.")
+            raise InputError(f"'{base}' has no {split} images; validation needs {VAL_DIVISOR} training images of a class.")
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.images)
 
-    def load(self, index: int) -> dict:
-        """image (28, 28, 3) uint8 with three equal channels, label."""
+    def load(self, index: int) -> RawSample:
+        """Returns image (28, 28, 3) uint8 with three equal channels, and label."""
         return {"image": self.images[index][..., None].repeat(3, axis=2), "label": int(self.targets[index])}
 
 
-def held_out(targets: np.ndarray) -> np.ndarray:
-    """(N,) bool: the last of each class, one of VAL_SHARE."""
+def is_validation(targets: np.ndarray) -> np.ndarray:
+    """Returns (N,) bool: True for the last 1 / VAL_DIVISOR of the images of each class."""
     chosen = np.zeros(len(targets), bool)
-    for number in np.unique(targets):
-        of_class = np.flatnonzero(targets == number)
-        chosen[of_class[len(of_class) - len(of_class) // VAL_SHARE :]] = True
+    for label in np.unique(targets):
+        of_class = np.flatnonzero(targets == label)
+        chosen[of_class[len(of_class) - len(of_class) // VAL_DIVISOR :]] = True
     return chosen
 
 
 def read_idx(folder: Path, name: str, dimensions: int) -> np.ndarray:
-    """An array of bytes from `name` or `name`.gz. InputError where both are missing, or where the file is not what its header says."""
+    """Reads an array of bytes from `name` or `name`.gz.
+
+    Raises InputError if both are missing, or if the content is not an IDX file.
+    """
     path = next((folder / (name + suffix) for suffix in ("", ".gz") if (folder / (name + suffix)).is_file()), None)
     if path is None:
-        raise InputError(f"'{folder}' holds neither '{name}' nor '{name}.gz'.")
+        raise InputError(f"'{folder}' has neither '{name}' nor '{name}.gz'.")
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
-        raise InputError(f"'{path}' is not a whole gzip file ({error}).") from error
+        raise InputError(f"'{path}' is not a complete gzip file ({error}).") from error
     header = 4 + 4 * dimensions
     shape = tuple(np.frombuffer(data[4:header], ">u4").astype(int))
     if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) != header + int(np.prod(shape)):
-        raise InputError(f"'{path}' is not an IDX file of bytes with {dimensions} dimensions, or it is cut short.")
+        raise InputError(f"'{path}' is not an IDX file of bytes with {dimensions} dimensions, or it is truncated.")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

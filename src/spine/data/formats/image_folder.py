@@ -1,4 +1,7 @@
-"""Image classification from folders: root/split/class/image, or root/class/image, which is divided into train and val."""
+"""Image classification from folders: root/split/class/image or root/class/image.
+
+The second form is divided into train and val.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +12,37 @@ from typing import ClassVar
 import numpy as np
 
 from spine.data.image_files import (
-    CHECKED,
+    NUM_CHECKED,
     PackedNames,
     check_images,
+    evenly_spaced,
+    format_names,
     has_images,
     image_names,
-    listed,
+    log_warning,
     need_root,
     read_image,
-    report,
-    report_unread,
-    spaced,
     subfolders,
+    warn_of_unreadable_files,
 )
-from spine.data.splits import KNOWN, USUAL, Splits, chosen_name, divide, report_division, split_folder
+from spine.data.splits import (
+    ALL_COMMON_NAMES,
+    COMMON_NAMES,
+    Splits,
+    configured_name,
+    divide,
+    split_folder,
+    warn_of_division,
+)
 from spine.errors import InputError
-from spine.interfaces import DataSet, Labels
+from spine.interfaces import DataSet, Labels, RawSample
 
 
 class ImageFolder(DataSet):
-    """One class a folder. The classes are the folders with images of the training split, in alphabetical order, or `classes`."""
+    """Images with one folder per class.
+
+    The classes are those of the training split in alphabetical order, or `classes`.
+    """
 
     provides: ClassVar[frozenset[str]] = frozenset({"image", "label"})
 
@@ -42,10 +56,12 @@ class ImageFolder(DataSet):
         val_fraction: float = 0.2,
         split_seed: int = 0,
     ):
-        """`splits`: names of the folders of the splits. `classes`: names of the class folders, in the order of the outputs; the training
-        split need not exist then.
+        """`splits`: folder name of each split. `classes`: names of the class folders in the order
+        of the outputs; with it, the training split does not have to exist.
 
-        Where root holds class folders directly, `val_fraction` of each class's images, drawn by `split_seed`, are the validation split.
+        If the class folders are directly in `root`, `val_fraction` of the images of each class,
+        drawn with `split_seed`, are the validation split. Raises InputError if a folder does not
+        exist, has no images, or has a class that is not known.
         """
         base = need_root(root, "image_folder")
         self.split, divided = split, holds_classes(base, splits)
@@ -54,87 +70,98 @@ class ImageFolder(DataSet):
             training = base if divided else split_folder(base, "{split}", "train", splits)
             classes = [name for name in subfolders(training) if has_images(training / name)]
             if not classes:
-                raise InputError(f"The class folders of '{training}' hold no images.{self._deeper(training)}")
-            self._refuse_strange(classes, f"which '{training}' does not know")
+                raise InputError(f"The class folders of '{training}' have no images.{_nested_hint(training)}")
+            self._check_classes(classes, f"which '{training}' does not have")
         else:
             classes = [str(name) for name in classes]
-            self._refuse_strange(classes, "which dataset.classes does not name")
+            self._check_classes(classes, "which dataset.classes does not name")
         self.labels = Labels(classes=tuple(classes))
         names = [image_names(self.folder / name) if (self.folder / name).is_dir() else [] for name in classes]
         if divided:
-            names = self._share(names, classes, val_fraction, split_seed)
-        self.targets = np.repeat(np.arange(len(classes), dtype=np.int32), [len(found) for found in names])
-        self.names = PackedNames(name for found in names for name in found)
+            names = self._divide(names, classes, val_fraction, split_seed)
+        self.targets = np.repeat(np.arange(len(classes), dtype=np.int32), [len(of_class) for of_class in names])
+        self.names = PackedNames(name for of_class in names for name in of_class)
         if not len(self.names):
-            raise InputError(f"The class folders of '{self.folder}' hold no images.{self._deeper(self.folder)}")
+            raise InputError(f"The class folders of '{self.folder}' have no images.{_nested_hint(self.folder)}")
 
-    def _share(self, names: list[list[str]], classes: list[str], fraction: float, seed: int) -> list[list[str]]:
-        """What this split takes of the images of each class."""
-        taken = [
-            [found[i] for i in divide(len(found), self.split, fraction, (seed, zlib.crc32(name.encode())))]
-            for name, found in zip(classes, names, strict=True)
+    def _divide(self, names: list[list[str]], classes: list[str], fraction: float, seed: int) -> list[list[str]]:
+        """Returns the image names of each class that belong to this split."""
+        chosen = [
+            [of_class[i] for i in divide(len(of_class), self.split, fraction, (seed, zlib.crc32(name.encode())))]
+            for name, of_class in zip(classes, names, strict=True)
         ]
         if self.split == "train":
-            report_division(self.folder, sum(map(len, taken)), sum(map(len, names)), fraction, seed)
-        return taken
+            warn_of_division(self.folder, sum(map(len, chosen)), sum(map(len, names)), fraction, seed)
+        return chosen
 
-    @staticmethod
-    def _deeper(folder: Path) -> str:
-        nested = nested_images(folder)
-        return f" Images lie one folder deeper, as in '{nested[0]}': move them into the class folders." if nested else ""
+    def _check_classes(self, classes: list[str], reason: str) -> None:
+        """Raises InputError if there is a class folder that is not among `classes`.
 
-    def _refuse_strange(self, classes: list[str], why: str) -> None:
+        `reason` completes the message.
+        """
         present = [name for name in subfolders(self.folder) if has_images(self.folder / name)]
-        if strange := [name for name in present if name not in classes]:
+        if unknown := [name for name in present if name not in classes]:
             raise InputError(
-                f"Folder '{self.folder}' holds class '{strange[0]}', {why}. Classes of this folder: {listed(present)}. "
-                f"Known classes ({len(classes)}): {listed(classes)}."
+                f"Folder '{self.folder}' has class '{unknown[0]}', {reason}. Classes of this folder: {format_names(present)}. "
+                f"Known classes ({len(classes)}): {format_names(classes)}."
             )
 
     def check(self, needs: frozenset[str]) -> None:
-        """Reads a few images; reports classes without images, and files that are passed over."""
+        """Reads a few images.
+
+        Logs warnings about classes without images and about files that are not read.
+        """
         counts = np.bincount(self.targets, minlength=len(self.labels.classes))
         if empty := [name for name, count in zip(self.labels.classes, counts, strict=True) if not count]:
-            report(f"Split '{self.split}' in '{self.folder}' has no image of {len(empty)} classes: {listed(empty)}.")
+            log_warning(f"Split '{self.split}' in '{self.folder}' has no image of {len(empty)} classes: {format_names(empty)}.")
         if nested := nested_images(self.folder):
-            report(
-                f"Folders inside the class folders of '{self.folder}' hold images that are not read: {listed(nested)}. "
+            log_warning(
+                f"Folders inside the class folders of '{self.folder}' hold images that are not read: {format_names(nested)}. "
                 f"Move the images into the class folder."
             )
-        report_unread([self.folder / name for name in subfolders(self.folder)], self.folder)
-        check_images([(self.path(i), None) for i in spaced(len(self), CHECKED)])
+        warn_of_unreadable_files([self.folder / name for name in subfolders(self.folder)], self.folder)
+        check_images([(self.path(i), None) for i in evenly_spaced(len(self), NUM_CHECKED)])
 
     def path(self, index: int) -> Path:
-        """The file of an image."""
+        """Returns the file of an image."""
         return self.folder / self.labels.classes[self.targets[index]] / self.names[index]
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.names)
 
-    def load(self, index: int) -> dict:
-        """image (H, W, 3) uint8, label."""
+    def load(self, index: int) -> RawSample:
+        """Returns image (H, W, 3) uint8 and label."""
         return {"image": read_image(self.path(index)), "label": int(self.targets[index])}
 
 
 def holds_classes(base: Path, splits: Splits | None) -> bool:
-    """Whether a folder holds class folders and no folders of splits. `valid` beside `invalid` may be classes; `train` or `val` may not."""
-    if any(chosen_name(split, splits) for split in USUAL):
+    """Whether a folder has class folders and no split folders.
+
+    `train` and `val` are always splits. A name such as `valid` is a class if it has images directly
+    in it.
+    """
+    if any(configured_name(split, splits) for split in COMMON_NAMES):
         return False
     names = subfolders(base)
 
-    def of_split(name: str) -> bool:
-        certain = (*USUAL["train"], "val", "test")
-        return name.lower() in certain or (name.lower() in KNOWN and not has_images(base / name))
+    def is_split(name: str) -> bool:
+        unambiguous = (*COMMON_NAMES["train"], "val", "test")
+        return name.lower() in unambiguous or (name.lower() in ALL_COMMON_NAMES and not has_images(base / name))
 
-    return any(has_images(base / name) for name in names) and not any(map(of_split, names))
+    return any(has_images(base / name) for name in names) and not any(map(is_split, names))
 
 
 def nested_images(folder: Path) -> list[str]:
-    """The folders inside class folders that hold images, as `class/inner`."""
+    """Returns the folders inside class folders that have images, as `class/inner`."""
     return [
         f"{name}/{inner}"
         for name in subfolders(folder)
         for inner in subfolders(folder / name)
         if has_images(folder / name / inner)
     ]
+
+
+def _nested_hint(folder: Path) -> str:
+    nested = nested_images(folder)
+    return f" Images are one folder deeper, as in '{nested[0]}': move them into the class folders." if nested else ""

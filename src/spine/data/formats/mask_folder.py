@@ -1,4 +1,4 @@
-"""Semantic segmentation from pairs of images and masks, listed in a text file or matched by their names."""
+"""Semantic segmentation from pairs of images and masks, listed in a text file or matched by name."""
 
 from __future__ import annotations
 
@@ -11,28 +11,41 @@ import numpy as np
 
 from spine.data.image_files import (
     check_images,
+    format_names,
     has_images,
     list_images,
-    listed,
+    log_warning,
     need_file,
     need_root,
     read_image,
-    report,
-    report_unread,
+    warn_of_unreadable_files,
 )
-from spine.data.masks import ValueMap, is_jpeg, jpeg_refusal, read_mask, to_classes, value_table
-from spine.data.splits import Splits, chosen_name, divide, place, report_division, split_folder, undivided
+from spine.data.masks import ValueMap, is_jpeg, jpeg_message, read_mask, to_classes, value_table
+from spine.data.splits import (
+    Splits,
+    configured_name,
+    divide,
+    has_no_splits,
+    resolve_pattern,
+    split_folder,
+    warn_of_division,
+)
 from spine.errors import InputError
-from spine.interfaces import IGNORE_INDEX, DataSet, Labels
+from spine.interfaces import IGNORE_INDEX, DataSet, Labels, RawSample
 
-SCANNED = 200  # masks that are read before training to see which classes occur
-LEAST = 16  # of these, read even where every class has been seen
+MAX_SCANNED = 200  # masks that are read before training to see which classes occur
+MIN_SCANNED = 16  # of these, read even if every class has occurred
 SCAN_SECONDS = 5.0
 Pair = tuple[Path, Path]  # image, mask
 
 
 class MaskFolder(DataSet):
-    """Masks hold class indices, as they are stored or as `value_map` says; palette, 1-bit and 16-bit images are read by value."""
+    """Pairs of images and masks.
+
+    Masks store class indices, or values that `value_map` maps to them.
+
+    Palette, 1-bit and 16-bit masks are read by their stored values.
+    """
 
     provides: ClassVar[frozenset[str]] = frozenset({"image", "mask"})
 
@@ -53,98 +66,90 @@ class MaskFolder(DataSet):
         val_fraction: float = 0.2,
         split_seed: int = 0,
     ):
-        """`images`, `masks`: folders relative to root. A mask has its image's name without suffix, and `mask_suffix` behind it ("_mask").
-        Where no split has a folder, `val_fraction` of the pairs, drawn by `split_seed`, are the validation split.
-        `pairs`: a text file of `image mask` lines, relative to root, instead. `splits`: names that replace {split}.
-        `classes`: names, or a file of them (one a line, relative to root); None takes root/classes.txt.
-        `ignore_index`: stored value or values of unlabelled pixels. `value_map`: stored value -> class, None for ignored; no other value
-        may occur then. `reduce_zero_label`: 0 is ignored and 1 the first class.
+        """`images`, `masks`: folders relative to root. A mask has the name of its image without
+        suffix, followed by `mask_suffix` ("_mask"). If there is no folder for any split,
+        `val_fraction` of the pairs, drawn with `split_seed`, are the validation split.
+        `pairs`: instead, a text file relative to root with one line `image mask` per pair.
+        `splits`: names that replace {split}.
+        `classes`: names, or a file relative to root with one name per line; None reads
+        root/classes.txt.
+        `ignore_index`: stored value or values of unlabeled pixels. `value_map`: stored value ->
+        class, None for ignored; other values are then errors. `reduce_zero_label`: 0 is ignored and
+        1 is the first class.
         """
         base, self.split = need_root(root, "mask_folder"), split
         if pairs:
-            self.items = self._listed(base, pairs, chosen_name(split, splits) or split, split)
+            self.items = _read_pairs(base, pairs, configured_name(split, splits) or split, split)
         else:
-            self.items = self._matched(base, (images, masks), split, splits, mask_suffix, val_fraction, split_seed)
+            self.items = self._match_pairs(base, (images, masks), splits, mask_suffix, val_fraction, split_seed)
         if jpeg := next((mask for _, mask in self.items if is_jpeg(mask)), None):
-            raise InputError(jpeg_refusal(jpeg))
-        if classes is None or isinstance(classes, str):
-            path = need_file(base / (classes or "classes.txt"), "the names of the classes (or give dataset.classes=[...])")
-            classes = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-        if not 2 <= len(classes) <= IGNORE_INDEX:
-            raise InputError(
-                f"Segmentation needs two classes or more, and at most {IGNORE_INDEX}; {len(classes)} were named: {listed(classes)}."
-            )
-        self.with_masks = True  # False once `check` has heard that the task reads none
-        self.labels = Labels(mask_classes=tuple(map(str, classes)))
-        self.table = value_table(
-            len(classes), ignore_index=ignore_index, reduce_zero_label=reduce_zero_label, value_map=value_map
-        )
+            raise InputError(jpeg_message(jpeg))
+        names = _class_names(base, classes)
+        self.reads_masks = True  # False if `check` is called for a task that does not need them
+        self.labels = Labels(mask_classes=names)
+        self.table = value_table(len(names), ignore_index=ignore_index, reduce_zero_label=reduce_zero_label, value_map=value_map)
 
-    @staticmethod
-    def _listed(base: Path, pairs: str, name: str, split: str) -> list[Pair]:
-        path = need_file(base / pairs.replace("{split}", name), f"the list of {split} pairs")
-        rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
-        if bad := [i for i, row in enumerate(rows, 1) if len(row) != 2]:
-            raise InputError(f"Line {bad[0]} of '{path}' is not a pair 'image mask'.")
-        if not rows:
-            raise InputError(f"'{path}' is empty; it should hold one pair 'image mask' a line.")
-        found = [(base / image.lstrip("/"), base / mask.lstrip("/")) for image, mask in rows]
-        if missing := [file for pair in found for file in pair if not file.is_file()]:
-            raise InputError(f"{len(missing)} files that '{path}' lists are missing; the first is '{missing[0]}'.")
-        return found
-
-    @staticmethod
-    def _matched(
-        base: Path, patterns: tuple[str, str], split: str, splits: Splits | None, suffix: str, fraction: float, seed: int
+    def _match_pairs(
+        self, base: Path, patterns: tuple[str, str], splits: Splits | None, suffix: str, fraction: float, seed: int
     ) -> list[Pair]:
-        whole = [place(base, pattern.removesuffix("{split}").rstrip("/"), "") for pattern in patterns]
-        if all(undivided(folder, splits) and has_images(folder) for folder in whole):
-            pairs = _pair(whole[0], whole[1], suffix)
-            chosen = divide(len(pairs), split, fraction, (seed,))
-            if split == "train":
-                report_division(whole[0], len(chosen), len(pairs), fraction, seed)
+        """Returns the pairs of the split. `patterns`: of the image folder and the mask folder."""
+        image_folder, mask_folder = (
+            resolve_pattern(base, pattern.removesuffix("{split}").rstrip("/"), "") for pattern in patterns
+        )
+        if all(has_no_splits(folder, splits) and has_images(folder) for folder in (image_folder, mask_folder)):
+            pairs = _pair_by_name(image_folder, mask_folder, suffix)
+            chosen = divide(len(pairs), self.split, fraction, (seed,))
+            if self.split == "train":
+                warn_of_division(image_folder, len(chosen), len(pairs), fraction, seed)
             return [pairs[i] for i in chosen]
-        return _pair(
-            split_folder(base, patterns[0], split, splits), split_folder(base, patterns[1], split, splits, "masks"), suffix
+        return _pair_by_name(
+            split_folder(base, patterns[0], self.split, splits),
+            split_folder(base, patterns[1], self.split, splits, "masks"),
+            suffix,
         )
 
     def check(self, needs: frozenset[str]) -> None:
-        """Reads a few images, and masks until every class has been seen (at most SCANNED, SCAN_SECONDS): InputError for values without
-        a class, a report of classes that were not seen.
-        """
-        report_unread({image.parent for image, _ in self.items}, self.items[0][0].parent)
-        check_images([(image, None) for image, _ in self.items])
-        self.with_masks = "mask" in needs
-        if not self.with_masks:
-            return
-        seen, read = np.zeros(IGNORE_INDEX + 1, bool), 0
-        start, count = time.monotonic(), len(self.labels.mask_classes)
-        for index in np.random.default_rng(0).permutation(len(self.items))[:SCANNED]:
-            seen[np.unique(self._mask(self.items[index][1]))] = True
-            read += 1
-            if read >= LEAST and (seen[:count].all() or time.monotonic() - start > SCAN_SECONDS):
-                break
-        if never := [name for name, found in zip(self.labels.mask_classes, seen, strict=False) if not found]:
-            total = len(self.items)
-            checked = f"none of the {total} masks" if read == total else f"none of {read} masks that were checked, of {total},"
-            report(f"In {checked} of split '{self.split}' is a pixel of class {listed(never)}.")
+        """Reads a few images and masks.
 
-    def _mask(self, path: Path) -> np.ndarray:
+        Masks are read until every class has occurred, at most MAX_SCANNED masks or for
+        SCAN_SECONDS. Raises InputError for stored values without a class. Logs a warning
+        about classes that did not occur.
+        """
+        warn_of_unreadable_files({image.parent for image, _ in self.items}, self.items[0][0].parent)
+        check_images([(image, None) for image, _ in self.items])
+        self.reads_masks = "mask" in needs
+        if self.reads_masks:
+            self._check_masks()
+
+    def _check_masks(self) -> None:
+        occurred, num_read = np.zeros(IGNORE_INDEX + 1, bool), 0
+        start, num_classes = time.monotonic(), len(self.labels.mask_classes)
+        for index in np.random.default_rng(0).permutation(len(self.items))[:MAX_SCANNED]:
+            occurred[np.unique(self._load_mask(self.items[index][1]))] = True
+            num_read += 1
+            if num_read >= MIN_SCANNED and (occurred[:num_classes].all() or time.monotonic() - start > SCAN_SECONDS):
+                break
+        if missing := [name for name, seen in zip(self.labels.mask_classes, occurred, strict=False) if not seen]:
+            total = len(self.items)
+            scanned = f"any of the {total} masks" if num_read == total else f"any of {num_read} checked masks, of {total},"
+            log_warning(f"There is no pixel of class {format_names(missing)} in {scanned} of split '{self.split}'.")
+
+    def _load_mask(self, path: Path) -> np.ndarray:
         return to_classes(read_mask(path), self.table, path, len(self.labels.mask_classes))
 
     def __len__(self) -> int:
         """Number of pairs."""
         return len(self.items)
 
-    def load(self, index: int) -> dict:
-        """image (H, W, 3) uint8, mask (H, W) uint8."""
+    def load(self, index: int) -> RawSample:
+        """Returns image (H, W, 3) uint8 and mask (H, W) uint8."""
         image_path, mask_path = self.items[index]
         image = read_image(image_path)
-        if not self.with_masks:
+        if not self.reads_masks:
             return {"image": image}
-        mask = self._mask(mask_path)
+        mask = self._load_mask(mask_path)
         if image.shape[:2] != mask.shape and image.shape[:2] == mask.shape[::-1]:
-            image = read_image(image_path, mask.shape)  # the mask was drawn on the pixels as stored, not upright by EXIF
+            image = read_image(image_path, mask.shape)  # the mask was drawn on the stored pixels, without the EXIF rotation
         if image.shape[:2] != mask.shape:
             raise InputError(
                 f"'{image_path}' is {image.shape[0]}x{image.shape[1]}, its mask '{mask_path}' {mask.shape[0]}x{mask.shape[1]}."
@@ -152,18 +157,50 @@ class MaskFolder(DataSet):
         return {"image": image, "mask": mask}
 
 
-def _pair(image_folder: Path, mask_folder: Path, suffix: str) -> list[Pair]:
-    """The images of one folder with the masks of another (or of the same one, where masks have a suffix)."""
-    images, found = list_images(image_folder), {path.stem: path for path in list_images(mask_folder)}
+def _read_pairs(base: Path, pairs: str, name: str, split: str) -> list[Pair]:
+    """Reads the pairs of a text file; `name` replaces {split} in its path."""
+    path = need_file(base / pairs.replace("{split}", name), f"the list of {split} pairs")
+    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    if invalid := [i for i, row in enumerate(rows, 1) if len(row) != 2]:
+        raise InputError(f"Line {invalid[0]} of '{path}' is not a pair 'image mask'.")
+    if not rows:
+        raise InputError(f"'{path}' is empty; it should have one pair 'image mask' per line.")
+    items = [(base / image.lstrip("/"), base / mask.lstrip("/")) for image, mask in rows]
+    if missing := [file for pair in items for file in pair if not file.is_file()]:
+        raise InputError(f"{len(missing)} files in the list '{path}' are missing; the first is '{missing[0]}'.")
+    return items
+
+
+def _class_names(base: Path, classes: list[str] | str | None) -> tuple[str, ...]:
+    """Returns the names of the classes.
+
+    Raises InputError if there are fewer than two or more than IGNORE_INDEX.
+    """
+    if classes is None or isinstance(classes, str):
+        path = need_file(base / (classes or "classes.txt"), "the names of the classes (or give dataset.classes=[...])")
+        classes = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not 2 <= len(classes) <= IGNORE_INDEX:
+        raise InputError(
+            f"Segmentation needs two classes or more, and at most {IGNORE_INDEX}; there are {len(classes)}: {format_names(classes)}."
+        )
+    return tuple(map(str, classes))
+
+
+def _pair_by_name(image_folder: Path, mask_folder: Path, suffix: str) -> list[Pair]:
+    """Matches the images of a folder with masks by name.
+
+    Masks are in another folder, or in the same folder if they have a suffix.
+    """
+    images, masks = list_images(image_folder), {path.stem: path for path in list_images(mask_folder)}
     if suffix and image_folder == mask_folder:
         images = [path for path in images if not path.stem.endswith(suffix)]
     if not images:
-        raise InputError(f"Folder '{image_folder}' holds no images.")
-    if alone := [path for path in images if path.stem + suffix not in found]:
-        stem = alone[0].stem
-        behind = {name.removeprefix(stem) for name in found if name.startswith((f"{stem}_", f"{stem}-"))}
-        hint = f" Its masks end in '{min(behind)}': set dataset.mask_suffix={min(behind)}." if len(behind) == 1 else ""
+        raise InputError(f"Folder '{image_folder}' has no images.")
+    if unpaired := [path for path in images if path.stem + suffix not in masks]:
+        stem = unpaired[0].stem
+        suffixes = {name.removeprefix(stem) for name in masks if name.startswith((f"{stem}_", f"{stem}-"))}
+        hint = f" Its masks end in '{min(suffixes)}': set dataset.mask_suffix={min(suffixes)}." if len(suffixes) == 1 else ""
         raise InputError(
-            f"{len(alone)} of {len(images)} images have no mask in '{mask_folder}'; the first is '{alone[0].name}'.{hint}"
+            f"{len(unpaired)} of {len(images)} images have no mask in '{mask_folder}'; the first is '{unpaired[0].name}'.{hint}"
         )
-    return [(path, found[path.stem + suffix]) for path in images]
+    return [(path, masks[path.stem + suffix]) for path in images]

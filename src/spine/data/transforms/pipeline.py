@@ -1,0 +1,102 @@
+"""The pipeline from a raw sample to tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+import numpy as np
+import torch
+
+from spine.data.transforms.albumentations_adapter import INSTEAD, Albumentations, is_albumentations, unsupported_message
+from spine.data.transforms.geometry import TopDownAffine
+from spine.errors import InputError
+from spine.interfaces import IGNORE_INDEX, Labels, RawSample, Sample, SampleTransform
+
+if TYPE_CHECKING:
+    from albumentations import BaseCompose, BasicTransform
+
+Step: TypeAlias = "SampleTransform | BasicTransform | BaseCompose"  # the last two are of albumentations
+
+
+class Transform:
+    """Applies steps to a raw sample, normalizes the image, and converts everything to tensors."""
+
+    def __init__(self, steps: Sequence[Step], mean: Sequence[float], std: Sequence[float], pad_multiple: int = 1):
+        """`mean`, `std`: per channel, of pixels in 0..1. `pad_multiple`: height and width are
+        padded to a multiple of it at the bottom and right; padded pixels of a mask are ignored.
+
+        Raises InputError if a step is neither a SampleTransform nor a transform of albumentations.
+        """
+        self.steps = group_steps(steps)
+        self.scale = (1 / (255 * np.array(std))).astype(np.float32)
+        self.shift = (-np.array(mean) / np.array(std)).astype(np.float32)
+        self.pad_multiple = pad_multiple
+
+    def prepare(self, labels: Labels, needs: frozenset[str]) -> None:
+        """Prepares the steps for the labels of a data set and the sample keys that a task needs.
+
+        Raises InputError if a geometric step does not move a mask or keypoints that the task needs,
+        or if a crop by box comes too late.
+        """
+        moved = False
+        for step in self.steps:
+            for target in INSTEAD:
+                if step.geometric and target in needs and target not in step.targets:
+                    raise InputError(unsupported_message(step, target))
+            if moved and "keypoints" in needs and isinstance(step, TopDownAffine):
+                raise InputError(
+                    "TopDownAffine crops by the box in the original image: put it before every other step that moves pixels."
+                )
+            moved = moved or step.geometric
+            step.prepare(labels, needs)
+
+    def __call__(self, sample: RawSample, rng: np.random.Generator) -> Sample:
+        """Returns the sample as tensors.
+
+        The image (3, H, W) is stored as (H, W, 3), so that batches are channels_last without a
+        copy.
+        """
+        for step in self.steps:
+            sample = step(sample, rng)
+        if "keypoints" in sample:
+            sample.setdefault("affine", np.eye(2, 3, dtype=np.float32))
+        image = sample["image"] * self.scale
+        image += self.shift
+        tensors = {"image": torch.from_numpy(self._pad(image, 0.0)).permute(2, 0, 1)}
+        if "mask" in sample:
+            tensors["mask"] = torch.from_numpy(self._pad(sample["mask"], IGNORE_INDEX).astype(np.int64))
+        for key, value in sample.items():
+            if key in ("label", "image_id"):
+                tensors[key] = torch.tensor(value, dtype=torch.int64)
+            elif key in ("keypoints", "affine", "box", "area"):
+                tensors[key] = torch.as_tensor(value, dtype=torch.float32)
+        return cast(Sample, tensors)
+
+    def _pad(self, array: np.ndarray, value: float) -> np.ndarray:
+        bottom, right = (-side % self.pad_multiple for side in array.shape[:2])
+        if not bottom and not right:
+            return np.ascontiguousarray(array)
+        return np.pad(array, ((0, bottom), (0, right), (0, 0))[: array.ndim], constant_values=value)
+
+
+def group_steps(steps: Sequence[Step]) -> list[SampleTransform]:
+    """Wraps transforms of albumentations in the adapter. Adjacent ones share one Compose.
+
+    Raises InputError if a step is neither a SampleTransform nor a transform of albumentations.
+    """
+    grouped: list[SampleTransform] = []
+    for of_albumentations, group in groupby(steps, is_albumentations):
+        if of_albumentations:
+            grouped.append(Albumentations(list(group)))
+            continue
+        for step in group:
+            if not isinstance(step, SampleTransform):
+                name = getattr(step, "__name__", type(step).__name__)
+                raise InputError(
+                    f"Augmentation '{name}' is not a transform. Use one of spine.data.transforms or of albumentations, or an "
+                    f"object of a subclass of spine.interfaces.SampleTransform."
+                )
+            grouped.append(step)
+    return grouped

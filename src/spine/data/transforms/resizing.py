@@ -1,0 +1,40 @@
+"""Resizing of images and masks."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from spine.errors import InputError
+
+Size = tuple[int, int]  # height, width
+FILTERS = {"area": Image.Resampling.BOX, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def resize(image: np.ndarray, size: Size, interpolation: str | None = None) -> np.ndarray:
+    """Resizes (h, w[, 3]) uint8 to `size` (height, width) without aliasing.
+
+    `interpolation`: "area", "bilinear" and "bicubic" are Pillow's filters, whose support grows when
+    the image shrinks; "nearest" is for masks. None averages an axis that shrinks over areas and
+    interpolates an axis that grows linearly.
+    """
+    if image.shape[:2] == tuple(size):
+        return image
+    if interpolation in FILTERS:
+        return np.asarray(Image.fromarray(image).resize((size[1], size[0]), FILTERS[interpolation]))
+    if interpolation == "nearest":
+        return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+    smaller = min(image.shape[0], size[0]), min(image.shape[1], size[1])
+    if smaller != image.shape[:2]:  # OpenCV averages areas only if no axis grows
+        image = cv2.resize(image, (smaller[1], smaller[0]), interpolation=cv2.INTER_AREA)
+    return image if smaller == tuple(size) else cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def check_interpolation(name: str | None) -> str | None:
+    """Returns the name of a filter, None for "auto". Raises InputError if the name is unknown."""
+    if name in (None, "auto"):
+        return None
+    if name not in FILTERS:
+        raise InputError(f"interpolation is '{name}'; choices: auto, {', '.join(FILTERS)}.")
+    return name
