@@ -243,7 +243,7 @@ def test_a_trained_model_is_exported_in_the_layouts_of_publishers(tmp_path):
     done = call("export.py", f"ckpt_path={checkpoint}", "format=tim", "out=a.pth", folder=tmp_path, ok=False)
     assert "This backbone cannot be written as 'tim'. Did you mean 'timm'?" in done.stderr
     done = call("export.py", f"ckpt_path={checkpoint}", "format=torchvision", "out=a.pth", folder=tmp_path, ok=False)
-    assert "its network has small_maps=pad, this one has not" in done.stderr
+    assert "The publisher's network has small_maps=pad; this network does not." in done.stderr
 
 
 @pytest.mark.slow
