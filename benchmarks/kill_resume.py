@@ -1,11 +1,12 @@
-"""Kills runs at random moments, resumes them with the same command, and compares the results with an uninterrupted run.
+"""Kills and resumes runs, and compares the results with an uninterrupted run.
 
     python benchmarks/kill_resume.py --kills 12
 
-Each kill is SIGKILL, SIGTERM or SIGINT at a random moment after training has begun. The same command is then repeated until the run
-is finished. Weights, states of optimizer and schedule, and random states in last.ckpt, all values of metrics.csv except for the
-timings, and the metrics in metrics.json must be bit-identical to those of the uninterrupted run. Prints a Markdown table, and exits
-with 1 if any value differs.
+Each kill is SIGKILL, SIGTERM or SIGINT at a random moment after training has begun. The same
+command is then repeated until the run is finished. Weights, states of optimizer and schedule, and
+random states in last.ckpt, all values of metrics.csv except for the timings, and the metrics in
+metrics.json must be bit-identical to those of the uninterrupted run. Prints a Markdown table, and
+exits with 1 if any value differs.
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ def start(task: str, workers: int, folder: Path) -> subprocess.Popen[str]:
 
 
 def wait_for_training(run: subprocess.Popen[str], folder: Path, starts: int) -> None:
-    """Waits until the process has begun training or has ended. `starts`: number of earlier starts in starts.json."""
+    """Waits until the process has begun training or has ended.
+
+    `starts`: number of earlier starts in starts.json.
+    """
     record = folder / "starts.json"
     while run.poll() is None:
         if record.is_file() and len(json.loads(record.read_text())["starts"]) > starts:
@@ -70,7 +74,10 @@ def results(folder: Path) -> dict[str, object]:
 
 
 def difference(one: object, two: object, path: str = "") -> str | None:
-    """Describes the first difference between two results, or returns None if they are bit-identical."""
+    """Describes the first difference between two results.
+
+    Returns None if they are bit-identical.
+    """
     if isinstance(one, dict) and isinstance(two, dict):
         if one.keys() != two.keys():
             return f"{path}: other keys"
@@ -115,7 +122,10 @@ def killed_run(task: str, workers: int, folder: Path, kills: list[tuple[signal.S
 
 
 def uninterrupted_run(task: str, folder: Path) -> tuple[dict[str, object], float]:
-    """Trains a run without interruption. Returns its results and the seconds from the beginning of training."""
+    """Trains a run without interruption.
+
+    Returns its results and the seconds from the beginning of training.
+    """
     run = start(task, 0, folder)
     wait_for_training(run, folder, 0)
     begin = time.monotonic()

@@ -1,4 +1,4 @@
-"""Messages of a run: on the screen, and in the log file of the run together with the traceback of an error."""
+"""Messages of a run, on the screen and in its log file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ FILE_FORMAT = "[%(asctime)s] [%(levelname)s] %(message)s"
 
 
 class ScreenHandler(logging.Handler):
-    """Prints messages to the current sys.stdout or sys.stderr, which a progress bar replaces while it is drawn."""
+    """Prints messages to the current sys.stdout or sys.stderr.
+
+    A progress bar replaces both while it is drawn.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints one message. Warnings and errors go to standard error."""
@@ -23,7 +26,7 @@ class ScreenHandler(logging.Handler):
 
 
 def process_rank() -> int:
-    """Returns the rank of this process from the environment of torchrun, SLURM or Lightning's launcher.
+    """Returns the rank that torchrun, SLURM or Lightning's launcher gave to this process.
 
     It is available before torch.distributed is initialized.
     """
@@ -34,7 +37,10 @@ def process_rank() -> int:
 
 
 def show_messages() -> None:
-    """Prints the messages of spine's loggers: from level INFO in the first process, from WARNING in the others."""
+    """Prints the messages of spine's loggers.
+
+    The first process prints messages from level INFO, the others from level WARNING.
+    """
     if not SPINE_LOGGER.handlers:
         SPINE_LOGGER.addHandler(ScreenHandler())
     SPINE_LOGGER.setLevel(logging.INFO if process_rank() == 0 else logging.WARNING)
@@ -44,7 +50,10 @@ def show_messages() -> None:
 
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
-    """Appends all messages and warnings to a file, and the traceback of an error that leaves the block. Rank 0 only."""
+    """Appends all messages and warnings to a file, and the traceback of an error in the block.
+
+    Only the first process writes.
+    """
     if process_rank() > 0:
         yield
         return
@@ -70,6 +79,9 @@ def log_to_file(path: Path) -> Iterator[None]:
 
 
 def _failure_record(error: BaseException) -> logging.LogRecord:
-    """Returns a log record with the traceback of `error`, for the file only: the command prints the message itself."""
+    """Returns a log record with the traceback of `error`.
+
+    It is for the file only: the command prints the message itself.
+    """
     trace = (type(error), error, error.__traceback__)
     return logging.LogRecord("spine", logging.ERROR, __file__, 0, "The run failed.", None, trace)

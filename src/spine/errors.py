@@ -7,20 +7,32 @@ from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """A mistake in the user's input. In one short paragraph, the message gives the value, the allowed values and what to do."""
+    """A mistake in the user's input.
+
+    In one short paragraph, the message gives the value, the allowed values and what to do.
+    """
 
 
 def nearest(word: str, choices: list[str], prefix: str = "") -> str:
-    """Returns the question " Did you mean '<prefix><choice>'?" with the closest choice, or an empty string if none is close."""
+    """Returns the question " Did you mean '<prefix><choice>'?" with the closest choice.
+
+    Returns an empty string if no choice is close.
+    """
     close = get_close_matches(word, choices, n=1, cutoff=0.5)
     return f" Did you mean '{prefix}{close[0]}'?" if close else ""
 
 
 class RunStopped(SystemExit):
-    """A signal ended the run. A SystemExit, so that neither Lightning nor a sweep of Hydra treats it as a failure."""
+    """A signal ended the run.
+
+    A SystemExit, so that neither Lightning nor a sweep of Hydra treats it as a failure.
+    """
 
     def __init__(self, signal_number: int, message: str | None = None):
-        """`message`: for the user, where the run stopped and how to resume it. By default it only names the signal."""
+        """`message`: for the user, where the run stopped and how to resume it.
+
+        By default it only names the signal.
+        """
         super().__init__(128 + signal_number)
         self.signal_number = signal_number
         name = "Ctrl-C" if signal_number == signal.SIGINT else signal.Signals(signal_number).name
@@ -30,7 +42,8 @@ class RunStopped(SystemExit):
 def find_stop(error: BaseException | None) -> RunStopped | None:
     """Returns the RunStopped among an error and its causes, or None.
 
-    Lightning's cleanup may fail when it is interrupted. Its error then has the RunStopped as its context.
+    Lightning's cleanup may fail when it is interrupted. Its error then has the RunStopped as its
+    context.
     """
     while error is not None and not isinstance(error, RunStopped):
         error = error.__cause__ or error.__context__

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Only the precision of the training run is kept: its limits and devices do not apply to an evaluation.
+# Only the precision of the training run is kept: its limits and devices do not apply to an
+# evaluation.
 TRAINER = {
     "max_epochs": 1, "max_time": None, "accelerator": "auto", "devices": 1, "strategy": "auto", "gradient_clip_val": None,
     "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "num_sanity_val_steps": 0, "limit_train_batches": 1.0,
@@ -45,9 +46,10 @@ def main() -> None:
 
 
 def checkpoint_config(path: str) -> Config:
-    """Returns the configuration in a checkpoint, with its interpolations and without untrusted parts.
+    """Returns the configuration in a checkpoint with its interpolations, without untrusted parts.
 
-    Raises InputError if the file is not a checkpoint of spine, or if its configuration names parts that are not allowed.
+    Raises InputError if the file is not a checkpoint of spine, or if its configuration names parts
+    that are not allowed.
     """
     state = read_checkpoint(path)
     config = strip_untrusted(state.get("config_source") or state["config"])
@@ -59,7 +61,10 @@ def checkpoint_config(path: str) -> Config:
 
 
 def register_checkpoint(arguments: list[str]) -> None:
-    """Registers the configuration of ckpt_path=... with Hydra, as the base of eval.yaml. Overrides are checked against it."""
+    """Registers the configuration of ckpt_path=... with Hydra, as the base of eval.yaml.
+
+    Overrides are checked against it.
+    """
     from hydra.core.config_store import ConfigStore
 
     paths = [argument.split("=", 1)[1] for argument in arguments if argument.startswith("ckpt_path=")]
@@ -73,7 +78,10 @@ def register_checkpoint(arguments: list[str]) -> None:
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
-    """Evaluates a checkpoint on a split. Prints the metrics, and writes metrics.json and figures."""
+    """Evaluates a checkpoint on a split.
+
+    Prints the metrics, and writes metrics.json and figures.
+    """
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     with console.log_to_file(folder.path / "eval.log"):
         try:
@@ -85,7 +93,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
 
 def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
-    """Evaluates the checkpoint of a plain configuration of eval.yaml in `folder`. Returns metric values by name."""
+    """Evaluates the checkpoint of a plain configuration of eval.yaml in `folder`.
+
+    Returns metric values by name.
+    """
     start = time.perf_counter()
     checkpoint, split = config.pop("ckpt_path"), config.pop("split")
     config["backbone"]["weights"] = None  # all weights are in the checkpoint
@@ -120,7 +131,10 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
 
 
 def saved_labels(checkpoint: str) -> Labels | None:
-    """Returns the names of classes, mask classes and keypoints in a checkpoint, or None if an older version wrote it without them."""
+    """Returns the names of classes, mask classes and keypoints in a checkpoint.
+
+    Returns None if an older version wrote the checkpoint without them.
+    """
     from spine.interfaces import Labels
 
     saved = read_checkpoint(checkpoint).get("labels")
@@ -128,9 +142,10 @@ def saved_labels(checkpoint: str) -> Labels | None:
 
 
 def use_saved_classes(config: Config, labels: Labels) -> None:
-    """Sets dataset.classes to the classes of the checkpoint if the data set would read them from the training split.
+    """Sets dataset.classes to the classes of the checkpoint.
 
-    The training split may be missing.
+    Does nothing unless the data set would read its classes from the training split. The training
+    split may be missing.
     """
     dataset = config["dataset"]
     parameters = inspect.signature(target_of("dataset", dataset).__init__).parameters

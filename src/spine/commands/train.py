@@ -43,9 +43,12 @@ def main() -> None:
 
 
 def train(cfg: DictConfig) -> float | None:
-    """Trains one run and returns the value of optimized_metric, for sweepers. Writes metrics, curves, figures and checkpoints.
+    """Trains one run and returns the value of optimized_metric, for sweepers.
 
-    For a finished run, prints its results. An unfinished run is resumed from its last checkpoint. `restart=true` starts over.
+    Writes metrics, curves, figures and checkpoints.
+
+    For a finished run, prints its results. An unfinished run is resumed from its last checkpoint.
+    `restart=true` starts over.
     """
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     source: Config = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
@@ -71,10 +74,12 @@ def _write_error(folder: RunFolder, reason: str) -> None:
 
 
 def train_run(config: Config, folder: RunFolder, source: Config | None = None) -> float | None:
-    """Trains or resumes one run of a plain configuration in `folder`. Returns the value of optimized_metric, if it is set.
+    """Trains or resumes one run of a plain configuration in `folder`.
 
-    `source`: the configuration with its interpolations, for the checkpoints. Raises InputError for a mistake of the user, and
-    RunStopped after a signal.
+    Returns the value of optimized_metric, if it is set.
+
+    `source`: the configuration with its interpolations, for the checkpoints. Raises InputError for
+    a mistake of the user, and RunStopped after a signal.
     """
     start = time.perf_counter()
     if (results := _finished_results(config, folder)) is not None:
@@ -135,7 +140,10 @@ def _write_start(run: Run, folder: RunFolder) -> None:
 
 
 def _finished_results(config: Config, folder: RunFolder) -> dict[str, float] | None:
-    """Prints and returns the results of a finished run. Returns None if there is something to train."""
+    """Prints and returns the results of a finished run.
+
+    Returns None if there is something to train.
+    """
     results = folder.read_results()
     if results is None or config["trainer"]["fast_dev_run"]:
         return None
@@ -149,7 +157,7 @@ def _finished_results(config: Config, folder: RunFolder) -> dict[str, float] | N
 
 
 def _checkpoint_to_resume(config: Config, folder: RunFolder) -> str | None:
-    """Returns last.ckpt of the folder if it exists, otherwise ckpt_path of the configuration, which may be None."""
+    """Returns last.ckpt of the folder if it exists, otherwise ckpt_path of the configuration."""
     ckpt_path = config["ckpt_path"]
     if config["trainer"]["fast_dev_run"]:
         return ckpt_path
@@ -168,8 +176,8 @@ def _checkpoint_to_resume(config: Config, folder: RunFolder) -> str | None:
 def metrics_rows(config: Config, path: str) -> int:
     """Returns how many rows of metrics.csv belong to the checkpoint from which a run is resumed.
 
-    Raises InputError if it cannot be resumed: because it holds weights only, or because the options of optimizer or schedule, whose
-    states are restored from the checkpoint, were changed.
+    Raises InputError if it cannot be resumed: if it holds weights only, or if options of optimizer
+    or schedule were changed. The states of both are restored from the checkpoint.
     """
     state = read_checkpoint(path)
     if "loops" not in state or "optimizer_states" not in state:
@@ -186,7 +194,10 @@ def metrics_rows(config: Config, path: str) -> int:
 
 
 def _raise_if_signaled(trainer: pl.Trainer) -> None:
-    """Raises RunStopped if a signal ended training at the end of an epoch, which Lightning treats as a normal end."""
+    """Raises RunStopped if a signal ended training at the end of an epoch.
+
+    Lightning treats this as a normal end.
+    """
     from spine.training.stopping import StopOnSignal
 
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -197,8 +208,8 @@ def _raise_if_signaled(trainer: pl.Trainer) -> None:
 def _evaluate_best(run: Run, trainer: pl.Trainer, folder: RunFolder) -> dict[str, float]:
     """Returns the metrics of the best checkpoint on the validation split.
 
-    If no epoch was validated, evaluates the last checkpoint. Without a validation split or with fast_dev_run, returns the logged
-    metrics.
+    If no epoch was validated, evaluates the last checkpoint. Without a validation split or with
+    fast_dev_run, returns the logged metrics.
     """
     from spine.evaluation.evaluate import evaluate_checkpoint
 
@@ -256,7 +267,10 @@ def _optimized_value(config: Config, values: dict[str, float]) -> float | None:
 
 
 def _report_stop(stop: RunStopped, trainer: pl.Trainer, folder: RunFolder) -> str:
-    """Writes stopped.json and curves.png. Returns a message with the state of the run and the command that resumes it."""
+    """Writes stopped.json and curves.png, and returns the message for the user.
+
+    The message has the state of the run and the command that resumes it.
+    """
     step, epoch, command = trainer.global_step, trainer.current_epoch + 1, resume_command(folder.path)
     if trainer.is_global_zero:
         from spine.reporting.curves import draw_curves
@@ -277,7 +291,10 @@ def _report_stop(stop: RunStopped, trainer: pl.Trainer, folder: RunFolder) -> st
 
 
 def resume_command(folder: Path) -> str:
-    """Returns the command that resumes a run. It leaves out `restart=true`, and names the folder of a job of a sweep."""
+    """Returns the command that resumes a run.
+
+    It leaves out `restart=true`, and names the folder of a job of a sweep.
+    """
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         arguments = [*map(str, HydraConfig.get().overrides.task), f"hydra.run.dir={folder}"]
     else:

@@ -42,8 +42,9 @@ class Run:
 def build_run(config: Config, split: str = "train", saved_labels: Labels | None = None) -> Run:
     """Builds the data, the network and the task of a complete configuration, which is not changed.
 
-    `split`: the split that is opened to get the names of the classes. `saved_labels`: names from a checkpoint, used instead. Raises
-    InputError if the data set does not exist, or if its classes differ from those of the checkpoint.
+    `split`: the split that is opened to get the names of the classes. `saved_labels`: names from a
+    checkpoint, used instead. Raises InputError if the data set does not exist, or if its classes
+    differ from those of the checkpoint.
     """
     config = copy.deepcopy(config)
     trainer = config["trainer"]
@@ -75,9 +76,10 @@ def build_run(config: Config, split: str = "train", saved_labels: Labels | None 
 
 
 def build_network(config: Config) -> tuple[Model | MaskedModel, LoadReport | None]:
-    """Builds the network of a complete configuration in channels_last memory format, and loads its pretrained weights.
+    """Builds the network of a complete configuration, and loads its pretrained weights.
 
-    Also returns the report of the loading, or None if the configuration names no weights.
+    The memory format is channels_last. Also returns the report of the loading, or None if the
+    configuration names no weights.
     """
     network, weights = NetworkConfig.from_config(config, config["num_outputs"]), None
     backbone = config["backbone"]
@@ -90,7 +92,7 @@ def build_network(config: Config) -> tuple[Model | MaskedModel, LoadReport | Non
 
 
 def build_trainer(config: Config, folder: Path, task: Task, kept_rows: int = 0) -> pl.Trainer:
-    """Creates Lightning's Trainer of a plain configuration, with the loggers and callbacks that it names.
+    """Creates Lightning's Trainer of a plain configuration, with its loggers and callbacks.
 
     `kept_rows`: number of rows of metrics.csv that a resumed run keeps.
     """

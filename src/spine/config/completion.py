@@ -1,4 +1,7 @@
-"""Completes a configuration: replaces null by values of the weight file, of the published network, or by defaults."""
+"""Completes a configuration by replacing null.
+
+The values are those of the weight file or of the published network, otherwise defaults.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,12 @@ log = logging.getLogger(__name__)
 
 
 def complete(config: Config, report: bool = True) -> Config:
-    """Returns a copy of a plain configuration with image size, crop, mean, std, variant and head options filled in.
+    """Returns a copy of a plain configuration with its null values filled in.
 
-    The values are those of the weight file and of the published network, otherwise defaults. With `report`, logs a warning for each
-    image setting that differs from the one with which the weights were evaluated. Raises InputError if the weights cannot be read.
+    These are image size, crop, mean, std, the variant and options of the head. The values are those
+    of the weight file and of the published network, otherwise defaults. With `report`, logs a
+    warning for each image setting that differs from the one with which the weights were evaluated.
+    Raises InputError if the weights cannot be read.
     """
     config = complete_input(config, report)
     weights = config["backbone"].get("weights")
@@ -31,7 +36,10 @@ def complete(config: Config, report: bool = True) -> Config:
 
 
 def complete_input(config: Config, report: bool = False) -> Config:
-    """Returns a copy of a plain configuration with image size, crop, interpolation, mean and std filled in. See `complete`."""
+    """Returns a copy of a plain configuration with the image settings filled in. See `complete`.
+
+    These are image size, crop, interpolation, mean and std.
+    """
     config, backbone, settings = copy.deepcopy(config), config["backbone"], InputSettings()
     if (weights := backbone.get("weights")) is not None:
         name = component_name("backbone", backbone["_target_"])
@@ -44,5 +52,8 @@ def complete_input(config: Config, report: bool = False) -> Config:
 
 
 def placeholder_outputs(config: Config) -> int | None:
-    """Returns a number of outputs for networks that are built for checks only, before the data set is opened."""
+    """Returns a number of outputs for networks that are built for checks only.
+
+    The data set, which determines the number, is not open at that time.
+    """
     return 2 if NetworkConfig.task_of(config).labels else None

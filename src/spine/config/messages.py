@@ -14,7 +14,10 @@ command = "train"  # the running command, which is the name of its yaml file in 
 
 
 def user_message(error: BaseException) -> str | None:
-    """Returns the message for an error that the user can correct, or None for an error whose traceback should be shown."""
+    """Returns the message for an error that the user can correct.
+
+    Returns None for other errors, which need their traceback.
+    """
     for cause in _with_causes(error):
         if isinstance(cause, InputError):
             return worker_message(str(cause))
@@ -48,7 +51,10 @@ def _hydra_message(error: BaseException) -> str | None:
 
 
 def _lightning_message(error: BaseException) -> str | None:
-    """Returns the message for options of the trainer and of callbacks that Lightning rejects only during training."""
+    """Returns the message for options that Lightning rejects only during training.
+
+    These are options of the trainer and of callbacks.
+    """
     pattern = r"Early stopping conditioned on metric `(.*?)` which is not available.*?(`.*`)?$"
     if match := re.match(pattern, str(error), re.DOTALL):
         choices = match[2].replace("`", "") if match[2] else "none so far"
@@ -87,7 +93,10 @@ def _unknown_key(key: str) -> str:
 
 
 def _keys_of(parent: str, unknown_key: str) -> list[str]:
-    """Returns the keys under `parent` in the configuration that the command line composes without the unknown key."""
+    """Returns the keys under `parent` in the configuration of the command line.
+
+    The unknown key is left out of the command line.
+    """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf

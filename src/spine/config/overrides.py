@@ -1,4 +1,4 @@
-"""Quotes values of the command line in which braces or a tilde would have a special meaning in Hydra's grammar."""
+"""Quotes values of the command line with braces or a tilde, which Hydra would interpret."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ UNQUOTED = re.compile(r"""[^'"\[\](),]*""")  # one value without quotes, bracket
 
 
 def quote_for_hydra(arguments: list[str]) -> list[str]:
-    """Adds quotes to values that contain `{split}` or begin with `~`, so that users need not quote them for Hydra.
+    """Adds quotes to values that contain `{split}` or begin with `~`.
 
-    `dataset.images=images/{split}` becomes `dataset.images="images/{split}"`. In a sweep, `a/{split},b/{split}` becomes two quoted values.
+    Users then need not quote them for Hydra. `dataset.images=images/{split}` becomes
+    `dataset.images="images/{split}"`. In a sweep, `a/{split},b/{split}` becomes two quoted values.
     Values with quotes or brackets are not changed.
     """
     return [_quoted(argument) for argument in arguments]
@@ -31,7 +32,10 @@ def _quoted_value(value: str) -> str:
 
 
 def how_to_quote(override: str) -> str:
-    """Returns advice for an override that Hydra cannot parse: quotes for Hydra inside quotes for the shell."""
+    """Returns advice on quoting an override that Hydra cannot parse.
+
+    It needs quotes for Hydra inside quotes for the shell.
+    """
     key, _, value = override.partition("=")
     if value[:1] in ("'", '"'):
         return f"The quotes of {value} do not match, or text follows them."

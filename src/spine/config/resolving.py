@@ -13,9 +13,10 @@ from omegaconf.errors import MissingMandatoryValue
 from spine.errors import InputError
 from spine.option_types import Config
 
-# Keys that change neither the weights nor the metrics of a run, such as its loggers and the number of workers. They are not part of
-# the run id, so that a run that is started again with other values finds its folder. The number of devices is part of it, because
-# dataset.batch_size is the batch size on each device.
+# Keys that change neither the weights nor the metrics of a run, such as its loggers and the number
+# of workers. They are not part of the run id, so that a run that is started again with other values
+# finds its folder. The number of devices is part of it, because dataset.batch_size is the batch
+# size on each device.
 NEUTRAL = (
     "ckpt_path",
     "restart",
@@ -30,12 +31,12 @@ NEUTRAL = (
     "trainer.profiler",
     "callbacks.figure_every_n_epochs",
 )
-PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "out")  # keys whose values may begin with `~`, the home folder
+PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "out")  # their values may begin with `~`, the home folder
 EXAMPLES = {"out": "out=model.safetensors", "ckpt_path": "ckpt_path=logs/.../checkpoints/best.ckpt"}
 
 
 def to_plain(cfg: DictConfig) -> Config:
-    """Converts a configuration to dictionaries, lists, text and numbers, with interpolations resolved.
+    """Converts a configuration to dictionaries, lists, text and numbers. Resolves interpolations.
 
     Raises InputError if a mandatory key has no value.
     """
@@ -60,9 +61,10 @@ def _expand_home(config: Config, path: str) -> None:
 
 
 def run_id(*, _root_: DictConfig) -> str:
-    """Returns a readable name of the run, which depends on the configuration only: a run that is started again finds its folder.
+    """Returns a readable name of the run, which depends on the configuration only.
 
-    In a sweep, it also depends on overridden neutral keys, because jobs that differ in them alone would share a folder.
+    A run that is started again therefore finds its folder. In a sweep, it also depends on
+    overridden neutral keys, because jobs that differ in them alone would share a folder.
     """
     choices = _root_.hydra.runtime.choices
     own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])

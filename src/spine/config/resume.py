@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 
 def check_resume(path: str, config: Config, model: nn.Module) -> None:
-    """Raises InputError if task, backbone, head or tensors of a checkpoint differ from those of the run to resume.
+    """Raises InputError if a checkpoint belongs to another task or network than the run to resume.
 
-    The number of outputs of the head may differ: it is compared once the data set is open. `model` may be on the meta device.
+    Compares task, backbone and head, and names and shapes of the tensors. The number of outputs of
+    the head may differ: it is compared once the data set is open. `model` may be on the meta
+    device.
     """
     content = read_checkpoint(path)
     saved = content["config"]
@@ -43,9 +45,10 @@ def check_resume(path: str, config: Config, model: nn.Module) -> None:
 
 
 def changed_on_resume(saved: Config, new: Config) -> list[str]:
-    """Returns the keys of optimizer and schedule that differ between a checkpoint and the run to resume, each with both values.
+    """Returns the keys of optimizer and schedule that differ from a checkpoint, with both values.
 
-    The states of optimizer and schedule are restored from the checkpoint, so that these keys have no effect on a resumed run.
+    The states of optimizer and schedule are restored from the checkpoint, so that these keys have
+    no effect on a resumed run.
     """
     before, now = (dict(_leaves({place: config.get(place) for place in ("optimizer", "schedule")})) for config in (saved, new))
     absent = object()

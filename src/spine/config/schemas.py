@@ -1,8 +1,9 @@
 """Types, ranges and units of the keys of a configuration.
 
-This module imports neither torch nor Lightning, so that mistakes are reported quickly. `Allowed.kind` is a type for pydantic;
-`Allowed.description` completes the message "<key> is <value>; it must be ...". Tests compare these tables with the signatures of
-the functions and classes, and with the yaml files.
+This module imports neither torch nor Lightning, so that mistakes are reported quickly.
+`Allowed.kind` is a type for pydantic; `Allowed.description` completes the message "<key> is
+<value>; it must be ...". Tests compare these tables with the signatures of the functions and
+classes, and with the yaml files.
 """
 
 from __future__ import annotations

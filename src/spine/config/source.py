@@ -1,4 +1,4 @@
-"""The configuration with its interpolations, which a checkpoint stores in addition to the resolved one."""
+"""The configuration with its interpolations, for checkpoints."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from spine.option_types import Config
 
 
 def keep_interpolations(source: Config, before: Config, after: Config) -> Config:
-    """Returns `source` with the values that were filled in while building, which are those that differ between `before` and `after`.
+    """Returns `source` with the values that were filled in while building.
 
-    `before` is the resolved `source`, and `after` the complete configuration. An interpolation is kept if it resolves to the value
-    in `after`. A later override of the key that it refers to then still has an effect.
+    These are the values that differ between `before` and `after`. `before` is the resolved
+    `source`, and `after` the complete configuration. An interpolation is kept if it resolves to the
+    value in `after`. A later override of the key that it refers to then still has an effect.
     """
     merged = _merge_dict(source, before, after, keep=True)
     resolved: Config = OmegaConf.to_container(OmegaConf.create(merged), resolve=True)  # type: ignore[assignment]
@@ -21,7 +22,10 @@ def keep_interpolations(source: Config, before: Config, after: Config) -> Config
 
 
 def _merge_dict(source: Config, before: Config, after: Config, keep: bool) -> Config:
-    """Merges dictionaries. `keep`: keep all interpolations; otherwise only those whose value did not change."""
+    """Merges dictionaries.
+
+    `keep`: keep all interpolations; otherwise only those whose value did not change.
+    """
     return {
         key: _merge(source[key], before[key], value, keep) if key in source and key in before else copy.deepcopy(value)
         for key, value in after.items()

@@ -1,4 +1,7 @@
-"""Checks the values of a plain configuration. Messages name the key, the value and the allowed values."""
+"""Checks the values of a plain configuration.
+
+Messages name the key, the value and the allowed values.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=Tr
 
 
 def check_values(config: Config) -> None:
-    """Raises InputError for the first unknown key or invalid value that can be found without importing torch or Lightning."""
+    """Raises InputError for the first unknown key or invalid value.
+
+    Checks everything that can be checked without importing torch or Lightning.
+    """
     sections = (*schemas.SECTIONS, *schemas.OPTIONAL_SECTIONS)
     check_keys(config, {**schemas.TOP, **dict.fromkeys(sections)}, "")
     check_schema({key: value for key, value in config.items() if key not in sections}, schemas.TOP, "")
@@ -52,7 +58,10 @@ def _task_spec(target: str) -> TaskSpec:
 
 
 def _parts_with_schemas(config: Config) -> Iterator[tuple[str, Config]]:
-    """Yields path and node of the parts whose targets have a schema. `check_targets` has accepted the targets."""
+    """Yields path and node of the parts whose targets have a schema.
+
+    `check_targets` has accepted the targets.
+    """
     for place in ("optimizer", "schedule"):
         yield place, config[place]
     for name, node in (config.get("logger") or {}).items():
@@ -60,7 +69,7 @@ def _parts_with_schemas(config: Config) -> Iterator[tuple[str, Config]]:
 
 
 def _check_end(trainer: Config) -> None:
-    """Raises InputError if training has no end: learning rate schedules need the total number of steps."""
+    """Raises InputError if training has no end. Schedules need the total number of steps."""
     epochs, steps = trainer.get("max_epochs", 1), trainer.get("max_steps", -1)
     if epochs in (None, -1) and steps == -1:
         raise InputError(
@@ -70,7 +79,7 @@ def _check_end(trainer: Config) -> None:
 
 
 def check_schema(node: Mapping[str, object], schema: Schema, owner: str) -> None:
-    """Raises InputError for the first key of `node` that is not in `schema`, or whose value `schema` does not allow."""
+    """Raises InputError for the first key or value of `node` that `schema` does not allow."""
     check_keys(node, schema, owner)
     for key, value in node.items():
         if key != "_target_" and not fits(value, schema[key].kind):
@@ -78,7 +87,10 @@ def check_schema(node: Mapping[str, object], schema: Schema, owner: str) -> None
 
 
 def check_keys(node: Mapping[str, object], allowed: Mapping[str, Allowed | None], owner: str) -> None:
-    """Raises InputError for the first key of `node` that is not allowed, with the nearest spelling."""
+    """Raises InputError for the first key of `node` that is not allowed.
+
+    The message has the nearest spelling.
+    """
     for key in node:
         if key not in allowed and key != "_target_":
             prefix = f"{owner}." if owner else ""
@@ -100,9 +112,10 @@ def check_finite(node: object, path: str) -> None:
 
 
 def check_options(function: Callable, options: Mapping[str, object], owner: str) -> None:
-    """Raises InputError for the first option whose value does not have the type in the signature of a function or class.
+    """Raises InputError for the first option that does not have the type in the signature.
 
-    Options without an annotation, or with one that plain values cannot have (an object of torch), are not checked.
+    `function`: a function or a class. Options without an annotation, or with one that plain values
+    cannot have (an object of torch), are not checked.
     """
     hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     for key, value in options.items():
@@ -111,7 +124,11 @@ def check_options(function: Callable, options: Mapping[str, object], owner: str)
 
 
 def fits(value: object, kind: Any) -> bool:
-    """Returns whether a plain value has a type, strictly: a number in quotes is text, and 1 is not true. A list may be a tuple."""
+    """Returns whether a plain value has a type.
+
+    The check is strict: a number in quotes is text, and 1 is not true. A list is also accepted as a
+    tuple.
+    """
     try:
         TypeAdapter(kind, config=STRICT).validate_json(json.dumps(value, default=str))
     except ValidationError:

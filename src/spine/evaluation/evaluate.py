@@ -10,7 +10,10 @@ from spine.tasks.base import Task
 
 
 def evaluate_checkpoint(trainer: pl.Trainer, task: Task, data: DataModule, split: str, checkpoint: str) -> dict[str, float]:
-    """Loads the weights of a checkpoint into a task and evaluates it on a split. Returns metric values by name."""
+    """Loads the weights of a checkpoint into a task and evaluates it on a split.
+
+    Returns metric values by name.
+    """
     task.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
     task.split = split
     data.trainer = trainer  # the loader needs the number of processes

@@ -1,4 +1,4 @@
-"""Table and figure of the cost of backbones: parameters, multiply-adds, memory traffic and speed."""
+"""Table and figure of the cost of backbones."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ def cost_table(costs: Sequence[Cost]) -> Table:
 
 
 def cost_figure(costs: Sequence[Cost], title: str) -> Figure:
-    """Draws speed against multiply-adds and against memory traffic in log scale, with one labeled point for each backbone.
+    """Draws speed against multiply-adds and against memory traffic.
 
-    On the dashed line, speed is inversely proportional to the cost.
+    Both axes are logarithmic, and each backbone is a labeled point. On the dashed line, speed is
+    inversely proportional to the cost.
     """
     panels = {
         "multiply-adds per image, G": [cost.macs / 1e9 for cost in costs],
@@ -60,7 +61,10 @@ def cost_figure(costs: Sequence[Cost], title: str) -> Figure:
 
 
 def _label_points(axis: Axes, x: Sequence[float], y: Sequence[float], labels: Sequence[str]) -> None:
-    """Writes a label to the right of each point. Labels move down to avoid overlap, and a line connects them to their points."""
+    """Writes a label to the right of each point.
+
+    Labels move down to avoid overlap, and a line connects them to their points.
+    """
     width, height = (np.log10(max(values) / min(values)) or 1.0 for values in (x, y))
     line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
     placed: list[tuple[float, float]] = []

@@ -15,7 +15,10 @@ Points = Sequence[tuple[float, float]]  # (epoch, value)
 
 
 def curves(history: Mapping[str, Points]) -> Figure:
-    """Draws one panel for each metric and one line for each split. The keys of `history` are <split>/<metric>."""
+    """Draws one panel for each metric and one line for each split.
+
+    The keys of `history` are <split>/<metric>.
+    """
     panels: dict[str, dict[str, Points]] = {}
     for name, points in history.items():
         split, _, metric = name.partition("/")
@@ -39,7 +42,10 @@ def curves(history: Mapping[str, Points]) -> Figure:
 
 
 def draw_curves(folder: Path) -> None:
-    """Draws curves.png from metrics.csv in a run folder. The x axis is the number of finished epochs."""
+    """Draws curves.png from metrics.csv in a run folder.
+
+    The x axis is the number of finished epochs.
+    """
     path = folder / "metrics.csv"
     if path.is_file() and (history := _read_history(path)):
         curves(history).savefig(folder / "curves.png")

@@ -26,8 +26,8 @@ FALLBACK_FONTS = (  # for characters that matplotlib's default font lacks, such 
 def use_fallback_fonts() -> None:
     """Adds the installed fonts of FALLBACK_FONTS after matplotlib's default font.
 
-    Characters that no font has are drawn as boxes. Matplotlib would warn about each of them at each drawing; these warnings are
-    hidden.
+    Characters that no font has are drawn as boxes. Matplotlib would warn about each of them at each
+    drawing; these warnings are hidden.
     """
     installed = set(font_manager.get_font_names())
     family = list(matplotlib.rcParams["font.family"])
@@ -39,7 +39,11 @@ use_fallback_fonts()
 
 
 def palette(count: int) -> np.ndarray:
-    """Returns colors (256, 3) in 0..1: `count` distinct ones, the first one dark; white for ignored pixels; black for the rest."""
+    """Returns colors (256, 3) in 0..1 for the values of a mask.
+
+    The first `count` colors are distinct, and the first one is dark. Ignored pixels are white; all
+    other values are black.
+    """
     colors = np.zeros((256, 3))
     hues = np.arange(count) * 0.61803398875 % 1.0  # golden ratio: hues of consecutive classes differ strongly
     colors[:count] = hsv_to_rgb(np.stack([hues, np.where(np.arange(count) % 2, 0.55, 0.85), np.full(count, 0.9)], 1))
@@ -49,7 +53,10 @@ def palette(count: int) -> np.ndarray:
 
 
 def grid(rows: int, columns: int, aspect: float = 1.0, legend: float = 0.0) -> tuple[Figure, np.ndarray]:
-    """Creates a figure with `rows` x `columns` axes without ticks. `aspect`: height / width. `legend`: inches below the axes."""
+    """Creates a figure with `rows` x `columns` axes without ticks.
+
+    `aspect`: height / width. `legend`: inches below the axes.
+    """
     side = 2.0
     figure = Figure(figsize=(side * columns, side * aspect * rows + 0.35 + legend), dpi=100, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)

@@ -16,7 +16,10 @@ log = logging.getLogger(__name__)
 
 
 def print_results(folder: Path, monitor: str, values: Mapping[str, float], seconds: float) -> None:
-    """Prints the results of a run as a table, and its folder. The row of the metric `monitor` is bold."""
+    """Prints the results of a run as a table, and its folder.
+
+    The row of the metric `monitor` is bold.
+    """
     table = Table(title=f"Results after {seconds:.0f} s", title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")
@@ -30,7 +33,10 @@ def print_results(folder: Path, monitor: str, values: Mapping[str, float], secon
 
 
 def sweep_table(folder: Path) -> None:
-    """Prints a table of the runs in the folder of a sweep: metric and seconds, or the reason of a failure."""
+    """Prints a table of the runs in the folder of a sweep.
+
+    Each row has the metric and the seconds of a run, or the reason of its failure.
+    """
     table = Table(title=f"Sweep {folder}", title_justify="left")
     for column in ("run", "metric", "value", "seconds"):
         table.add_column(column, justify="right" if column == "seconds" else "left")

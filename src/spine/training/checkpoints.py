@@ -21,7 +21,10 @@ CheckpointContent = dict[str, Any]  # tensors, numbers and text in nested dictio
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Writes best.ckpt whenever the monitored metric improves. Values that are not finite are ignored."""
+    """Writes best.ckpt whenever the monitored metric improves.
+
+    Values that are not finite are ignored.
+    """
 
     def __init__(self, folder: Path, monitor: str, mode: str):
         super().__init__(folder, "best", monitor=monitor, mode=mode, enable_version_counter=False)
@@ -38,16 +41,17 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes last.ckpt at the end of every epoch, and when max_steps or max_time ends a run within an epoch.
+    """Writes last.ckpt at the end of every epoch, and if max_steps or max_time ends a run earlier.
 
-    Within an epoch, it saves the state after the last step, so that a resumed run continues in the same epoch.
+    Within an epoch, it saves the state after the last step, so that a resumed run continues in the
+    same epoch.
     """
 
     def __init__(self, path: Path, metrics: MetricsFile):
         """`metrics`: written to disk with every checkpoint, which stores the number of its rows."""
         self.path, self.metrics = path, metrics
         self.saved_step: int | None = None  # the step of a checkpoint that was saved within an epoch
-        self.stop_pending = False  # stop after the current optimizer step, whose gradients are still accumulated
+        self.stop_pending = False  # stop as soon as the gradients of the current step are accumulated
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
         """Saves if the run ends within an epoch."""
@@ -74,17 +78,26 @@ class LastCheckpoint(Checkpoint):
         checkpoint["metrics_rows"] = self.metrics.rows
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Saves the current state. Raises InputError if a weight is not finite; the existing file is then kept."""
+        """Saves the current state.
+
+        Raises InputError if a weight is not finite. The existing file is then kept.
+        """
         require_finite_weights(trainer.lightning_module)
         self.metrics.save()
         trainer.save_checkpoint(self.path)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a temporary file in the same folder and renames it, so that an incomplete checkpoint never exists."""
+    """Writes a temporary file and renames it, so that no checkpoint is ever incomplete.
+
+    The temporary file is in the same folder, because renaming is atomic within a file system only.
+    """
 
     def save_checkpoint(self, checkpoint: CheckpointContent, path: str | Path, storage_options: object = None) -> None:
-        """Writes `checkpoint` to `path`. Raises InputError if that fails, for example if the disk is full; an existing file is kept."""
+        """Writes `checkpoint` to `path`.
+
+        Raises InputError if that fails, for example if the disk is full; an existing file is kept.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")

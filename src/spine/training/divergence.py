@@ -1,4 +1,4 @@
-"""Stops a run whose loss is not finite."""
+"""Stops a run if its loss is not finite."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ def require_finite_weights(module: pl.LightningModule) -> None:
 class FiniteLoss(pl.Callback):
     """Ends the run with an InputError when the training loss is NaN or infinite.
 
-    On accelerators the loss is checked only every `every_n_steps` steps, because the check waits for the device. The message still
-    names the first step with such a loss. Checkpoints with weights that are not finite are never written.
+    On accelerators the loss is checked only every `every_n_steps` steps, because the check waits
+    for the device. The message still names the first step with such a loss. Checkpoints with
+    weights that are not finite are never written.
     """
 
     def __init__(self, every_n_steps: int):
         self.every_n_steps = max(1, every_n_steps)
-        self.first_bad: Tensor | None = None  # () on the device: first step whose loss was not finite, or -1
+        self.first_bad: Tensor | None = None  # () on the device: the first step with a loss that is not finite, or -1
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: STEP_OUTPUT, *args: object) -> None:
         """Records the first bad step on the device, and checks it if the check is due."""

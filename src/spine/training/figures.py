@@ -20,15 +20,19 @@ from spine.training.loggers.media import log_image
 
 
 class PredictionFigures(pl.Callback):
-    """Draws predictions for samples of the evaluated split, and writes the figures to a folder and to the loggers.
+    """Draws predictions for samples of the evaluated split.
 
-    The figures are drawn in every evaluation outside of training, and every `every_n_epochs` epochs in training.
+    The figures are written to a folder and to the loggers. They are drawn in every evaluation
+    outside of training, and every `every_n_epochs` epochs in training.
     """
 
     def __init__(
         self, folder: str, mean: Sequence[float], std: Sequence[float], loggers: Sequence[Logger] = (), every_n_epochs: int = 0
     ):
-        """`mean`, `std`: of the normalization, per channel. `every_n_epochs`: 0 draws no figures during training."""
+        """`mean`, `std`: of the normalization, per channel.
+
+        `every_n_epochs`: 0 draws no figures during training.
+        """
         self.folder, self.loggers, self.every_n_epochs = Path(folder), loggers, every_n_epochs
         self.mean, self.std = (torch.tensor(list(values)).view(1, -1, 1, 1) for values in (mean, std))
         self.samples: list[tuple[Batch, Tensor]] = []  # inputs and outputs

@@ -17,10 +17,11 @@ NO_WEIGHT_DECAY = ("cls_token", "mask_token", "pos_embed", "relative_position_bi
 def parameter_groups(model: nn.Module, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict]:
     """Returns the parameter groups of a network for an optimizer.
 
-    Vectors, biases, scales, tokens and position embeddings get no weight decay. With `layer_decay` < 1, lower layers get lower
-    learning rates: `lr` for the head and the last norm of the backbone, then lr * layer_decay, lr * layer_decay^2, ... for the layer
-    groups of the backbone from the last one to the stem (BEiT's code, `optim_factory.py`). Frozen parameters are left out.
-    Raises InputError if `layer_decay` is not in (0, 1].
+    Vectors, biases, scales, tokens and position embeddings get no weight decay. With `layer_decay`
+    < 1, lower layers get lower learning rates: `lr` for the head and the last norm of the backbone,
+    then lr * layer_decay, lr * layer_decay^2, ... for the layer groups of the backbone from the
+    last one to the stem (BEiT's code, `optim_factory.py`). Frozen parameters are left out. Raises
+    InputError if `layer_decay` is not in (0, 1].
     """
     if not 0 < layer_decay <= 1:
         raise InputError(

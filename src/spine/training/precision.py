@@ -11,9 +11,9 @@ TENSOR_CORES = (7, 0)  # the first compute capability with float16 faster than f
 def resolve_precision(wanted: str, accelerator: str) -> str:
     """Returns the precision for Lightning's Trainer: `wanted`, unless it is "auto".
 
-    "auto" becomes "bf16-mixed" if the device supports bfloat16 natively, "16-mixed" on CUDA GPUs with tensor cores but without
-    bfloat16 (V100, T4), otherwise "32-true". `accelerator`: trainer.accelerator; "auto" and "gpu" mean the device that Lightning
-    would select.
+    "auto" becomes "bf16-mixed" if the device supports bfloat16 natively, "16-mixed" on CUDA GPUs
+    with tensor cores but without bfloat16 (V100, T4), otherwise "32-true". `accelerator`:
+    trainer.accelerator; "auto" and "gpu" mean the device that Lightning would select.
     """
     if wanted != "auto":
         return wanted
@@ -30,7 +30,10 @@ def resolve_precision(wanted: str, accelerator: str) -> str:
 
 
 def device_type(accelerator: str) -> str:
-    """Returns the device type that Lightning uses for `trainer.accelerator`: cpu, cuda, mps, or the name of another accelerator."""
+    """Returns the device type that Lightning uses for `trainer.accelerator`.
+
+    It is cpu, cuda, mps, or the name of another accelerator.
+    """
     if accelerator not in ("auto", "gpu"):
         return accelerator
     if torch.cuda.is_available():
@@ -39,10 +42,12 @@ def device_type(accelerator: str) -> str:
 
 
 def set_float32_precision(precision: str) -> None:
-    """Allows TF32 in float32 matrix products on CUDA GPUs if the resolved `precision` is mixed, and only then.
+    """Allows TF32 in float32 matrix products on CUDA GPUs if the resolved `precision` is mixed.
 
-    In a mixed run most products are computed in 16 bits anyway, and TF32 has at least as many mantissa bits. With "32-true", matrix
-    products are computed in float32; convolutions follow the default of PyTorch, which is TF32. cudnn.benchmark stays off, because it
-    may select other algorithms in the next run, whose results would then not be bit-identical; `+trainer.benchmark=true` turns it on.
+    In a mixed run most products are computed in 16 bits anyway, and TF32 has at least as many
+    mantissa bits. With "32-true", matrix products are computed in float32; convolutions follow the
+    default of PyTorch, which is TF32. cudnn.benchmark stays off, because it may select other
+    algorithms in the next run, so that the results would not be bit-identical;
+    `+trainer.benchmark=true` turns it on.
     """
     torch.set_float32_matmul_precision("high" if precision.endswith("-mixed") else "highest")

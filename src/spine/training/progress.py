@@ -23,8 +23,9 @@ SECONDS_BETWEEN_BAR_UPDATES = 0.5
 class StepStatistics(pl.Callback):
     """Logs statistics every `log_every_n_steps` steps.
 
-    train/loss_step; train/lr, the highest of the parameter groups; train/grad_norm, before clipping; train/images_per_s, of all
-    processes; and train/data_wait, the fraction of time in which the process waited for batches.
+    train/loss_step; train/lr, the highest of the parameter groups; train/grad_norm, before
+    clipping; train/images_per_s, of all processes; and train/data_wait, the fraction of time in
+    which the process waited for batches.
     """
 
     def __init__(self) -> None:
@@ -46,7 +47,10 @@ class StepStatistics(pl.Callback):
         self.waited = getattr(trainer.train_dataloader, "seconds_waited", 0.0)
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
-        """Measures the gradients if the step will be logged. They are unscaled and not yet clipped."""
+        """Measures the gradients if the step will be logged.
+
+        They are unscaled and not yet clipped.
+        """
         if self._due(trainer.global_step + 1, trainer):
             self.lr = max(group["lr"] for group in optimizer.param_groups)
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
@@ -86,10 +90,17 @@ class StepStatistics(pl.Callback):
 
 
 class RunProgress(pl.Callback):
-    """Shows the progress of a run: a progress bar on a terminal, otherwise one line per minute; and one line for each epoch."""
+    """Shows the progress of a run.
+
+    On a terminal, draws a progress bar; otherwise, prints one line per minute. In both cases,
+    prints one line for each epoch.
+    """
 
     def __init__(self, bar: bool, statistics: StepStatistics):
-        """`bar`: draw a progress bar; otherwise print lines only. The last values of `statistics` are shown after the loss."""
+        """`bar`: draw a progress bar; otherwise print lines only.
+
+        The last values of `statistics` are shown after the loss.
+        """
         self.statistics = statistics
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"), transient=True
@@ -162,7 +173,10 @@ class RunProgress(pl.Callback):
         return trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
     def _time_left(self, trainer: pl.Trainer, now: float) -> str:
-        """Returns the estimated time to the end of the run, from the average speed of this process including validation."""
+        """Returns the estimated time to the end of the run.
+
+        It follows from the average speed of this process, including validation.
+        """
         if not trainer.max_epochs or trainer.max_epochs < 0:
             return ""
         done = self._batches_done(trainer) - self.first_batch

@@ -21,7 +21,10 @@ KEY = "random_states"  # in checkpoints: a list with the state of each process
 
 
 class GeneratorStates(TypedDict):
-    """States of the global random generators of a process. All values can be loaded with weights_only."""
+    """States of the global random generators of a process.
+
+    All values can be loaded with weights_only.
+    """
 
     torch: Tensor
     numpy: tuple[str, list[int], int, int, float]  # algorithm, keys, position, has_gauss, cached Gaussian
@@ -55,7 +58,10 @@ def restore(states: GeneratorStates) -> None:
 
 
 class RandomState(pl.Callback):
-    """Saves and restores the random state of each process, and gives each process a different random sequence."""
+    """Saves and restores the random state of each process.
+
+    Each process gets a different random sequence.
+    """
 
     def __init__(self, seed: int):
         self.seed = seed
@@ -63,7 +69,10 @@ class RandomState(pl.Callback):
         self.before_validation: GeneratorStates | None = None  # set during a validation within training
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: CheckpointContent) -> None:
-        """Adds the states of all processes to the checkpoint. Lightning calls this on every process."""
+        """Adds the states of all processes to the checkpoint.
+
+        Lightning calls this on every process.
+        """
         own = self.before_validation or capture()
         states: list[GeneratorStates | None] = [own]
         if trainer.world_size > 1:
@@ -76,7 +85,7 @@ class RandomState(pl.Callback):
         self.loaded = checkpoint.get(KEY)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Sets the random state of this process: the saved one, or a new one that differs between processes."""
+        """Sets the saved random state, or a new one that differs between processes."""
         if self.loaded is not None and len(self.loaded) == trainer.world_size:
             restore(self.loaded[trainer.global_rank])
         elif self.loaded is not None:

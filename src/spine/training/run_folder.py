@@ -59,10 +59,10 @@ class RunFolder:
             return None
 
     def back_up(self) -> Path | None:
-        """Moves the files of an earlier run to the first free folder `<folder>_before_<n>` next to this one.
+        """Moves the files of an earlier run to the first free folder `<folder>_before_<n>`.
 
-        Returns that folder, or None if there was nothing to move. The files of the current start stay: the lock and Hydra's
-        configuration.
+        It is next to this one. Returns that folder, or None if there was nothing to move. The files
+        of the current start stay: the lock and Hydra's configuration.
         """
         children = [child for child in self.path.iterdir() if child.name not in (".hydra", ".lock")]
         if not children:
@@ -79,8 +79,8 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Locks the folder against other runs. Only the first process of a run takes the lock.
 
-        The lock belongs to the process: the operating system releases it when the process ends for any reason. Raises InputError if
-        another process holds it.
+        The lock belongs to the process: the operating system releases it when the process ends for
+        any reason. Raises InputError if another process holds it.
         """
         if process_rank() > 0:
             yield

@@ -12,7 +12,10 @@ from spine.errors import InputError
 
 
 def _with_warmup(optimizer: Optimizer, total_steps: int, warmup: float, decay: Callable[[float], float]) -> LambdaLR:
-    """Linear warm-up over the fraction `warmup` of all steps, then `decay(t)` of the learning rate, t in 0..1."""
+    """Linear warm-up over the fraction `warmup` of all steps, then `decay`.
+
+    `decay`: factor of the learning rate as a function of the progress after the warm-up, in 0..1.
+    """
     if not 0 <= warmup < 1:
         raise InputError(f"schedule.warmup is {warmup}; it must be a fraction of all steps, 0 or more and below 1.")
     warmup_steps = round(warmup * total_steps)
@@ -26,7 +29,10 @@ def _with_warmup(optimizer: Optimizer, total_steps: int, warmup: float, decay: C
 
 
 def cosine(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.05, min_lr_ratio: float = 0.0) -> LambdaLR:
-    """Linear warm-up, then cosine decay to `min_lr_ratio` times the learning rate (Loshchilov and Hutter, arXiv 1608.03983)."""
+    """Linear warm-up, then cosine decay to `min_lr_ratio` times the learning rate.
+
+    Source: Loshchilov and Hutter, arXiv 1608.03983.
+    """
     return _with_warmup(
         optimizer, total_steps, warmup, lambda t: min_lr_ratio + (1 - min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * t))
     )

@@ -18,14 +18,15 @@ SignalHandler = Callable[[int, FrameType | None], object] | int | signal.Handler
 
 
 class StopOnSignal(pl.Callback):
-    """Stops training after the step in which a signal arrived, or before the next batch of a validation.
+    """Stops training after the step in which a signal arrived.
 
-    The signal handler only sets a flag. Lightning's handler would start a collective operation inside the signal handler, which
-    blocks if other processes wait in a different one. A second Ctrl-C ends the process at once.
+    In a validation, it stops before the next batch. The signal handler only sets a flag.
+    Lightning's handler would start a collective operation inside the signal handler, which blocks
+    if other processes wait in a different one. A second Ctrl-C ends the process at once.
     """
 
     def __init__(self, last: LastCheckpoint, random_state: RandomState):
-        """`last`: saves the state. `random_state`: gets the state before a validation, in case that is interrupted."""
+        """`last`: saves the state. `random_state`: gets the random state before each validation."""
         self.last, self.random_state = last, random_state
         self.received: int | None = None  # signal number
         self.previous: dict[int, SignalHandler] = {}  # handlers before training
@@ -49,9 +50,10 @@ class StopOnSignal(pl.Callback):
         self.previous = {}
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Restores the signal handlers, and saves the trained epoch if the error is in a validation, such as a broken image.
+        """Restores the signal handlers, and saves the trained epoch if the error is in a validation.
 
-        With several processes nothing is saved: they may not all have the error, and saving would wait for the others.
+        Such an error may be a broken image. With several processes nothing is saved: they may not
+        all have the error, and saving would wait for the others.
         """
         self.on_train_end(trainer, pl_module)
         if self.random_state.before_validation is not None and trainer.world_size == 1 and not isinstance(exception, RunStopped):
@@ -64,13 +66,16 @@ class StopOnSignal(pl.Callback):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ends training after this epoch, which is saved as usual. The command then raises RunStopped."""
+        """Ends training after this epoch, which is saved as usual.
+
+        The command then raises RunStopped.
+        """
         if self._any_received(trainer):
             self.received = self.received or signal.SIGTERM  # another process got the signal
             trainer.should_stop = True
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stores the random state, which a resumed run restores before it repeats the validation."""
+        """Stores the random state. A resumed run restores it before it repeats the validation."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self.random_state.before_validation = capture()
@@ -78,7 +83,10 @@ class StopOnSignal(pl.Callback):
             self._stop(trainer)
 
     def on_validation_batch_start(self, trainer: pl.Trainer, *args: object) -> None:
-        """Stops within a validation, on a single process only: several may not be at the same batch."""
+        """Stops within a validation.
+
+        Several processes may be at different batches, and do not stop.
+        """
         in_training = trainer.state.fn == "fit" and not trainer.sanity_checking
         if in_training and trainer.world_size == 1 and self.received is not None:
             self._stop(trainer)
@@ -88,7 +96,10 @@ class StopOnSignal(pl.Callback):
         self.random_state.before_validation = None
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: CheckpointContent) -> None:
-        """Marks an interrupted validation as not begun. Lightning then runs the whole validation on resume."""
+        """Marks an interrupted validation as not begun.
+
+        Lightning then runs the whole validation on resume.
+        """
         if self.random_state.before_validation is not None:
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
             counts = {"ready": 1, "started": 1, "processed": 0, "completed": 0}

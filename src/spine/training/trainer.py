@@ -43,10 +43,13 @@ def make_trainer(
     callbacks: Sequence[Callback] = (),
     kept_rows: int = 0,
 ) -> pl.Trainer:
-    """Creates Lightning's Trainer for a plain configuration. It always writes metrics.csv to `folder`.
+    """Creates Lightning's Trainer for a plain configuration.
 
-    `loggers`, `callbacks`: used in addition to those of spine. `kept_rows`: number of rows of an existing metrics.csv that are kept,
-    if a run is resumed. Raises InputError if the trainer does not take a key of `config["trainer"]`.
+    It always writes metrics.csv to `folder`.
+
+    `loggers`, `callbacks`: used in addition to those of spine. `kept_rows`: number of rows of an
+    existing metrics.csv that are kept, if a run is resumed. Raises InputError if the trainer does
+    not take a key of `config["trainer"]`.
     """
     check_arguments(pl.Trainer.__init__, config["trainer"], "trainer")
     for logger in loggers:
@@ -86,7 +89,10 @@ def _standard_callbacks(
 
 
 def silence_libraries() -> None:
-    """Hides messages of Lightning that do not help the user: advice on workers, tips, device lists, pending deprecations."""
+    """Hides messages of Lightning that do not help the user.
+
+    These are advice on workers, tips, device lists and pending deprecations.
+    """
     for pattern in HIDDEN_WARNINGS:
         warnings.filterwarnings("ignore", pattern)
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):

@@ -11,7 +11,10 @@ MAX_CLASSES_WITH_NUMBERS = 12  # with more classes, the cells of the confusion m
 
 
 def classification(images: np.ndarray, truth: list[int], prediction: list[int], classes: tuple[str, ...]) -> Figure:
-    """Draws images (B, H, W, 3) with the predicted class, and with the ground truth if the prediction is wrong."""
+    """Draws images (B, H, W, 3) with the predicted class.
+
+    If the prediction is wrong, the ground truth is shown too.
+    """
     rows, columns = (2, MAX_IMAGES) if len(images) > MAX_IMAGES else (1, len(images))
     figure, axes = grid(rows, columns, images.shape[1] / images.shape[2] + 0.2)
     for axis, image, true, predicted in zip(axes.flat, images, truth, prediction, strict=False):
@@ -23,7 +26,10 @@ def classification(images: np.ndarray, truth: list[int], prediction: list[int], 
 
 
 def confusion(matrix: np.ndarray, classes: tuple[str, ...]) -> Figure:
-    """Draws a confusion matrix (classes, classes) with the ground truth in rows. Each row is normalized to a sum of 1."""
+    """Draws a confusion matrix (classes, classes) with the ground truth in rows.
+
+    Each row is normalized to a sum of 1.
+    """
     side = 3.0 + 0.3 * min(len(classes), MAX_LABELS)
     figure = Figure(figsize=(side + 0.8, side), dpi=100, layout="constrained")
     axis = figure.subplots()

@@ -16,6 +16,9 @@ def patchify(image: Tensor, patch: int) -> Tensor:
 
 
 def unpatchify(patches: Tensor, patch: int, grid: tuple[int, int]) -> Tensor:
-    """Joins patches (B, N, P * P * C) to images (B, C, H, W): the inverse of `patchify`. `grid`: patches along height and width."""
+    """Joins patches (B, N, P * P * C) to images (B, C, H, W): the inverse of `patchify`.
+
+    `grid`: patches along height and width.
+    """
     x = patches.unflatten(2, (patch, patch, -1)).unflatten(1, grid)  # (B, h, w, P, P, C)
     return x.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, grid[0] * patch, grid[1] * patch)

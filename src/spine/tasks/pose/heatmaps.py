@@ -1,8 +1,9 @@
 """Encodes keypoints as heatmaps, and decodes keypoints from heatmaps.
 
-The centers of pixels have integer coordinates: an image extends from -0.5 to width - 0.5. Pixel i of a heatmap with stride s is
-therefore at image coordinate s * (i + 0.5) - 0.5. HRNet's code maps by x / s instead, and rounds the center of the Gaussian to an
-integer pixel. Each of these loses up to half a heatmap pixel, so that neither is done here.
+The centers of pixels have integer coordinates: an image extends from -0.5 to width - 0.5. Pixel i
+of a heatmap with stride s is therefore at image coordinate s * (i + 0.5) - 0.5. HRNet's code maps
+by x / s instead, and rounds the center of the Gaussian to an integer pixel. Each of these loses up
+to half a heatmap pixel, so that neither is done here.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from torch import Tensor
 
 
 def gaussian_heatmaps(keypoints: Tensor, size: tuple[int, int], stride: float, sigma: float) -> tuple[Tensor, Tensor]:
-    """Encodes keypoints as Gaussians with a maximum of 1, zero beyond 3 sigma (Sun et al., arXiv 1902.09212, section 3.2).
+    """Encodes keypoints as Gaussians with a maximum of 1, zero beyond 3 sigma.
 
-    `keypoints`: (B, K, 3), x, y in image pixels and visibility. `size`: (h, w) of the heatmaps. `sigma`: in heatmap pixels.
-    Returns heatmaps (B, K, h, w) and weights (B, K), which are 1 for keypoints that are labeled and inside the image, otherwise 0.
+    Source: Sun et al., arXiv 1902.09212, section 3.2. `keypoints`: (B, K, 3), x, y in image pixels
+    and visibility. `size`: (h, w) of the heatmaps. `sigma`: in heatmap pixels.
+
+    Returns heatmaps (B, K, h, w) and weights (B, K). The weight is 1 for keypoints that are labeled
+    and inside the image, otherwise 0.
     """
     h, w = size
     center = (keypoints[..., :2] + 0.5) / stride - 0.5  # (B, K, 2) in heatmap pixels
@@ -29,9 +33,10 @@ def gaussian_heatmaps(keypoints: Tensor, size: tuple[int, int], stride: float, s
 
 
 def decode_heatmaps(heatmaps: Tensor, stride: float) -> Tensor:
-    """Decodes heatmaps (B, K, h, w) to keypoints (B, K, 3): x, y in image pixels, and the maximum as score.
+    """Decodes heatmaps (B, K, h, w) to keypoints (B, K, 3): x, y in image pixels, and score.
 
-    The position of the maximum is shifted by a quarter of a heatmap pixel toward the higher neighbor along each axis.
+    The score is the maximum of the heatmap. The position of the maximum is shifted by a quarter of
+    a heatmap pixel toward the higher neighbor along each axis.
     """
     h, w = heatmaps.shape[2:]
     score, index = heatmaps.flatten(2).max(-1)  # (B, K)

@@ -14,13 +14,18 @@ from torchmetrics.utilities.data import dim_zero_cat
 
 
 class KeypointScores(Metric):
-    """OKS-AP and AR by the COCO protocol with given boxes, PCK and NME. All values are in pixels of the original images."""
+    """OKS-AP and AR by the COCO protocol with given boxes, PCK and NME.
+
+    All values are in pixels of the original images.
+    """
 
     full_state_update = False
 
     def __init__(self, sigmas: tuple[float, ...], pck_threshold: float = 0.2):
-        """`sigmas`: OKS constant of each keypoint. `pck_threshold`: a keypoint is correct for PCK if its distance to the ground truth
-        is at most this fraction of the longer side of the box.
+        """`sigmas`: OKS constant of each keypoint.
+
+        `pck_threshold`: a keypoint is correct for PCK if its distance to the ground truth is at
+        most this fraction of the longer side of the box.
         """
         super().__init__()
         self.sigmas, self.pck_threshold = sigmas, pck_threshold
@@ -30,8 +35,8 @@ class KeypointScores(Metric):
     def update(self, prediction: Tensor, target: Tensor, area: Tensor, box: Tensor, image_id: Tensor) -> None:
         """Adds a batch.
 
-        `prediction`: (B, K, 3), x, y, score. `target`: (B, K, 3), x, y, visibility. `area`: (B,). `box`: (B, 4), x, y, width, height.
-        `image_id`: (B,).
+        `prediction`: (B, K, 3), x, y, score. `target`: (B, K, 3), x, y, visibility. `area`: (B,).
+        `box`: (B, 4), x, y, width, height. `image_id`: (B,).
         """
         values = {"prediction": prediction, "target": target, "area": area, "box": box, "image_id": image_id}
         for name, value in values.items():
@@ -40,7 +45,8 @@ class KeypointScores(Metric):
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gathers the states of all processes.
 
-        A process without samples takes part with empty tensors, because torchmetrics does not gather empty lists.
+        A process without samples takes part with empty tensors, because torchmetrics does not
+        gather empty lists.
         """
         num_keypoints = len(self.sigmas)
         shapes = {"prediction": (num_keypoints, 3), "target": (num_keypoints, 3), "area": (), "box": (4,), "image_id": ()}
@@ -51,9 +57,10 @@ class KeypointScores(Metric):
         super().sync(*args, **kwargs)
 
     def compute(self) -> dict[str, float]:
-        """Computes AP, AP50, AP75, AR and PCK in 0..1, and NME as a fraction of the square root of the area of the box.
+        """Computes AP, AP50, AP75, AR and PCK in 0..1, and NME.
 
-        PCK and NME are averaged over labeled keypoints.
+        NME is a fraction of the square root of the area of the box. PCK and NME are averaged over
+        labeled keypoints.
         """
         names = ("prediction", "target", "area", "box", "image_id")
         prediction, target, area, box, image_id = (dim_zero_cat(getattr(self, name)).cpu().double() for name in names)
@@ -108,7 +115,10 @@ def _coco_ground_truth(target: Tensor, area: Tensor, box: Tensor, image_id: Tens
 
 
 def _coco_predictions(prediction: Tensor, image_id: Tensor) -> list[dict[str, object]]:
-    """Converts predictions to the result format of COCO. The score of an object is the mean score of its keypoints."""
+    """Converts predictions to the result format of COCO.
+
+    The score of an object is the mean score of its keypoints.
+    """
     return [
         {
             "image_id": int(image_id[i]),

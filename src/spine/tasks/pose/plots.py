@@ -11,9 +11,10 @@ from spine.reporting.figures import GROUND_TRUTH_COLOR, MAX_IMAGES, PREDICTION_C
 def keypoints(
     images: np.ndarray, truth: np.ndarray, prediction: np.ndarray, heatmaps: np.ndarray, skeleton: tuple[tuple[int, int], ...]
 ) -> Figure:
-    """Draws images (B, H, W, 3) with ground truth and predicted keypoints (B, K, 3), and below them heatmaps (B, h, w).
+    """Draws images (B, H, W, 3) with keypoints (B, K, 3), and heatmaps (B, h, w) below them.
 
-    `heatmaps`: the maximum over all keypoints. `skeleton`: pairs of keypoint indices, connected by lines in the prediction.
+    Shows ground truth and predicted keypoints. `heatmaps`: the maximum over all keypoints.
+    `skeleton`: pairs of keypoint indices, connected by lines in the prediction.
     """
     count = min(MAX_IMAGES, len(images))
     figure, axes = grid(2, count, images.shape[1] / images.shape[2], legend=0.25)

@@ -11,7 +11,7 @@ from spine.reporting.figures import MAX_IMAGES, MAX_LABELS, grid, palette
 
 
 def segmentation(images: np.ndarray, truth: np.ndarray, prediction: np.ndarray, classes: tuple[str, ...]) -> Figure:
-    """Draws images (B, H, W, 3), ground truth masks and predicted masks (B, H, W), with a legend of the classes.
+    """Draws images (B, H, W, 3), ground truth masks and predicted masks (B, H, W).
 
     Ignored pixels are white in both masks.
     """

@@ -9,7 +9,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 
 def log_summary(loggers: Iterable[Logger], values: Mapping[str, float]) -> None:
-    """Writes the final results to the summary of a W&B run, whose curves end with the last epoch."""
+    """Writes the final results to the summary of a W&B run. Its curves end with the last epoch."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.summary.update({f"best/{name}": value for name, value in values.items()})

@@ -16,9 +16,12 @@ ROWS_IN_MEMORY = 20
 
 
 class MetricsFile(Logger):
-    """Writes metrics.csv: one row for each call, one column for each metric. Cells without a value are empty.
+    """Writes metrics.csv: one row for each call, one column for each metric.
 
-    Unlike Lightning's CSVLogger it continues the file of a resumed run, and keeps the rows up to the checkpoint.
+    Cells without a value are empty.
+
+    Unlike Lightning's CSVLogger it continues the file of a resumed run, and keeps the rows up to
+    the checkpoint.
     """
 
     def __init__(self, path: Path, keep_rows: int = 0):

@@ -27,8 +27,8 @@ def wandb(
 ) -> WandbLogger:
     """Creates a Weights & Biases logger, offline by default. It never prompts and never blocks.
 
-    Without an API key, or without a response within `timeout` seconds, the run is stored offline in <folder>/wandb;
-    `wandb sync` uploads it later.
+    Without an API key, or without a response within `timeout` seconds, the run is stored offline in
+    <folder>/wandb; `wandb sync` uploads it later.
     """
     import wandb as library
 
