@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layers.conv import GlobalAveragePool, conv_norm_act
+from spine.variants import variant_builder
 
 VARIANTS = {"micro": {"dims": (16, 32, 64, 128)}, "small": {"dims": (64, 128, 256, 512)}}
 
@@ -11,7 +12,7 @@ VARIANTS = {"micro": {"dims": (16, 32, 64, 128)}, "small": {"dims": (64, 128, 25
 class PlainNet(Backbone):
     """Stages at strides 4, 8, 16 and 32, one convolution each."""
 
-    def __init__(self, *, dims: tuple[int, ...], use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3):
+    def __init__(self, dims: tuple[int, ...], *, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3):
         super().__init__()
         check_use(use)
         self.levels = (len(dims) - 1,) if use == "pooled" else pick_levels(levels, len(dims))
@@ -36,8 +37,7 @@ class PlainNet(Backbone):
         return [("stem.",), *((f"stages.{i}.",) for i in range(len(self.stages)))]
 
 
-def plain_net(
-    variant: str = "small", *, use: Use = "pooled", levels: tuple[int, ...] | None = None, in_chans: int = 3
-) -> PlainNet:
+@variant_builder(PlainNet)
+def plain_net(variant: str = "small", **options) -> PlainNet:
     """A PlainNet by the name of its variant."""
-    return PlainNet(**VARIANTS[variant], use=use, levels=levels, in_chans=in_chans)
+    return PlainNet(**VARIANTS[variant], **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import http.client
+import logging
 import os
 import socket
 import urllib.error
@@ -16,6 +17,8 @@ from urllib.parse import urlparse
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from spine.errors import InputError
+
+log = logging.getLogger(__name__)
 
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 30  # seconds
@@ -68,7 +71,7 @@ def _lock(file: BinaryIO, name: str) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print(f"Another process is downloading {name}; waiting for it.", flush=True)
+        log.warning("Another process is downloading %s; waiting for it.", name)
         fcntl.flock(file, fcntl.LOCK_EX)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict) or "state_dict" not in content:
         raise InputError(f"'{path}' is not a checkpoint of spine: it holds no configuration. Nothing in it was executed.")
     return upgrade_checkpoint(content)
+
+
+def verify_checkpoint(path: str | Path) -> None:
+    """Reads a whole checkpoint. Raises InputError if it is truncated or damaged, or not one of spine."""
+    read_checkpoint(path)  # maps the tensors, and does not read them
+    with zipfile.ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise InputError(f"'{path}' is damaged: the checksum of '{damaged}' in it does not match.")
 
 
 def upgrade_checkpoint(content: Checkpoint) -> Checkpoint:

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from spine import console
-from spine.checkpoints.run_checkpoint import read_checkpoint
+from spine.checkpoints.run_checkpoint import read_checkpoint, verify_checkpoint
 from spine.components import component_name
 from spine.config import messages
 from spine.config.checks import prepare
@@ -161,16 +161,42 @@ def _checkpoint_to_resume(config: Config, folder: RunFolder) -> str | None:
     ckpt_path = config["ckpt_path"]
     if config["trainer"]["fast_dev_run"]:
         return ckpt_path
-    if folder.last.is_file():
+    if (last := intact_checkpoint(folder)) is not None:
         if ckpt_path not in (None, "last") and Path(ckpt_path).resolve() != folder.last.resolve():
             log.warning("ckpt_path is not used: this run has already begun. restart=true starts it over from ckpt_path.")
-        log.info("Resuming from %s", folder.last)
-        return str(folder.last)
+        log.info("Resuming from %s", last)
+        return str(last)
     if ckpt_path == "last":
         return None
     if ckpt_path is not None:
         log.info("Resuming from %s; best.ckpt will be the best checkpoint of this run alone.", ckpt_path)
     return ckpt_path
+
+
+def intact_checkpoint(folder: RunFolder) -> Path | None:
+    """Returns last.ckpt if it is intact, otherwise previous.ckpt, or None if there is neither.
+
+    A damaged last.ckpt is renamed to damaged.ckpt. Raises InputError if no checkpoint is intact.
+    """
+    damaged = ""
+    for path in (folder.last, folder.previous):
+        if not path.is_file():
+            continue
+        try:
+            verify_checkpoint(path)
+        except InputError as error:
+            damaged = damaged or str(error)
+            continue
+        if damaged:
+            log.warning("%s The run resumes from the checkpoint before it.", damaged)
+            if console.process_rank() == 0 and folder.last.is_file():
+                folder.last.replace(folder.last.with_name("damaged.ckpt"))
+        return path
+    if damaged:
+        raise InputError(
+            f"{damaged} There is no intact checkpoint before it. restart=true starts the run over and keeps this folder."
+        )
+    return None
 
 
 def metrics_rows(config: Config, path: str) -> int:

@@ -30,6 +30,9 @@ NEUTRAL = (
     "trainer.log_every_n_steps",
     "trainer.profiler",
     "callbacks.figure_every_n_epochs",
+    "callbacks.checkpoint_every_minutes",
+    "callbacks.checkpoint_every_steps",
+    "callbacks.keep_best",
 )
 PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "out")  # their values may begin with `~`, the home folder
 EXAMPLES = {"out": "out=model.safetensors", "ckpt_path": "ckpt_path=logs/.../checkpoints/best.ckpt"}

@@ -182,6 +182,11 @@ TASK: Schema = {  # keys of every task, in addition to the options of its TaskSp
 LOADER_KEYS = tuple(key for key in LOADER if key != "root")  # keys of `dataset` that are not arguments of its format
 CALLBACKS: Schema = {
     "figure_every_n_epochs": Allowed(Count, "a whole number of epochs, or 0 for figures of the best checkpoint only"),
+    "checkpoint_every_minutes": Allowed(
+        AboveZero | None, "a number of minutes above 0, or null for checkpoints at the end of epochs only"
+    ),
+    "checkpoint_every_steps": Allowed(Positive | None, "a whole number of steps, 1 or more, or null"),
+    "keep_best": Allowed(Positive, "a whole number of checkpoints, 1 or more"),
     "more": Allowed(dict[str, Config] | None, "named callbacks, each with its _target_"),
 }
 # Ranges of options. Their types are in the signatures, which are checked after torch is imported.

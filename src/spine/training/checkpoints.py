@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from spine.errors import InputError
 from spine.training.divergence import require_finite_weights
 from spine.training.loggers.metrics_file import MetricsFile
 
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 CheckpointContent = dict[str, Any]  # tensors, numbers and text in nested dictionaries and lists
 
 
@@ -26,8 +29,8 @@ class BestCheckpoint(ModelCheckpoint):
     Values that are not finite are ignored.
     """
 
-    def __init__(self, folder: Path, monitor: str, mode: str):
-        super().__init__(folder, "best", monitor=monitor, mode=mode, enable_version_counter=False)
+    def __init__(self, folder: Path, monitor: str, mode: str, filename: str = "best", keep: int = 1):
+        super().__init__(folder, filename, monitor=monitor, mode=mode, save_top_k=keep, enable_version_counter=False)
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
         """Returns whether `current` is better than the best value so far."""
@@ -40,16 +43,25 @@ class BestCheckpoint(ModelCheckpoint):
         super()._save_checkpoint(trainer, filepath)
 
 
-class LastCheckpoint(Checkpoint):
-    """Writes last.ckpt at the end of every epoch, and if max_steps or max_time ends a run earlier.
+class TopCheckpoints(BestCheckpoint):
+    """Keeps the `keep` best checkpoints as top-<epoch>.ckpt, in addition to best.ckpt."""
 
-    Within an epoch, it saves the state after the last step, so that a resumed run continues in the
-    same epoch.
+    def __init__(self, folder: Path, monitor: str, mode: str, keep: int):
+        super().__init__(folder, monitor, mode, filename="top-{epoch:03d}", keep=keep)
+
+
+class LastCheckpoint(Checkpoint):
+    """Writes last.ckpt at the end of every epoch, and within an epoch if it is due or the run ends.
+
+    Within an epoch, it saves the state after a step, so that a resumed run continues in the same
+    epoch. It is due `every_minutes` after the previous checkpoint, and after `every_steps` steps.
     """
 
-    def __init__(self, path: Path, metrics: MetricsFile):
+    def __init__(self, path: Path, metrics: MetricsFile, every_minutes: float | None = None, every_steps: int | None = None):
         """`metrics`: written to disk with every checkpoint, which stores the number of its rows."""
         self.path, self.metrics = path, metrics
+        self.every_minutes, self.every_steps = every_minutes, every_steps
+        self.saved_at = time.monotonic()
         self.saved_step: int | None = None  # the step of a checkpoint that was saved within an epoch
         self.stop_pending = False  # stop as soon as the gradients of the current step are accumulated
 
@@ -64,9 +76,23 @@ class LastCheckpoint(Checkpoint):
             return
         trainer.should_stop = trainer.should_stop or self.stop_pending
         limit = trainer.max_steps
-        if trainer.should_stop or (limit is not None and 0 <= limit <= trainer.global_step):
+        ends = trainer.should_stop or (limit is not None and 0 <= limit <= trainer.global_step)
+        if ends or self._due(trainer):
             self.save(trainer)
             self.saved_step = trainer.global_step
+
+    def _due(self, trainer: pl.Trainer) -> bool:
+        """Returns whether a checkpoint is due. All processes agree, because saving is collective."""
+        if self.every_steps is not None and trainer.global_step % self.every_steps == 0:
+            return True
+        if self.every_minutes is None:
+            return False
+        due = time.monotonic() - self.saved_at >= 60 * self.every_minutes
+        return due if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(due, all=False)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock."""
+        self.saved_at = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves at the end of an epoch."""
@@ -85,12 +111,14 @@ class LastCheckpoint(Checkpoint):
         require_finite_weights(trainer.lightning_module)
         self.metrics.save()
         trainer.save_checkpoint(self.path)
+        self.saved_at = time.monotonic()
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a temporary file and renames it, so that no checkpoint is ever incomplete.
 
     The temporary file is in the same folder, because renaming is atomic within a file system only.
+    The last.ckpt that is replaced is kept as previous.ckpt.
     """
 
     def save_checkpoint(self, checkpoint: CheckpointContent, path: str | Path, storage_options: object = None) -> None:
@@ -106,7 +134,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
+            if path.name == LAST and path.is_file():
+                keep_as(path, path.with_name(PREVIOUS))
             part.replace(path)
+            sync_folder(path.parent)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             part.unlink(missing_ok=True)
             previous = " The previous one is kept." if path.is_file() else ""
@@ -118,3 +149,25 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> CheckpointContent:
         """Reads a checkpoint and translates the names of older versions."""
         return upgrade_checkpoint(super().load_checkpoint(path, *args, **kwargs))
+
+
+def keep_as(path: Path, other: Path) -> None:
+    """Gives a file a second name, which replaces an existing file. `path` exists at every moment."""
+    link = other.with_name(f".{other.name}.part")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:  # a file system without hard links
+        path.replace(other)
+        return
+    link.replace(other)
+
+
+def sync_folder(folder: Path) -> None:
+    """Writes the names in a folder to disk, so that a renamed file survives a power failure."""
+    with contextlib.suppress(OSError):  # some network file systems cannot do this
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

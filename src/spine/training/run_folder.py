@@ -47,6 +47,7 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
         self.last = path / "checkpoints" / "last.ckpt"
+        self.previous = path / "checkpoints" / "previous.ckpt"  # the one before the last
         self.results = path / "metrics.json"
         self.stopped = path / "stopped.json"
         self.error = path / "error.txt"

@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger
 from spine.components import check_arguments
 from spine.option_types import Config
 from spine.tasks.base import Task
-from spine.training.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from spine.training.checkpoints import LAST, AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, TopCheckpoints
 from spine.training.divergence import FiniteLoss
 from spine.training.figures import PredictionFigures
 from spine.training.loggers.metrics_file import MetricsFile
@@ -73,7 +73,9 @@ def _standard_callbacks(
     """Returns the callbacks that every run has."""
     normalization = config["dataset"]["mean"], config["dataset"]["std"]
     statistics, random_state = StepStatistics(), RandomState(config["seed"])
-    last = LastCheckpoint(folder / "checkpoints" / "last.ckpt", metrics)
+    saving, checkpoints = config["callbacks"], folder / "checkpoints"
+    every = saving.get("checkpoint_every_minutes"), saving.get("checkpoint_every_steps")
+    last = LastCheckpoint(checkpoints / LAST, metrics, *every)
     callbacks: list[Callback] = [
         PredictionFigures(str(folder / "figures"), *normalization, loggers, config["callbacks"]["figure_every_n_epochs"]),
         FiniteLoss(config["trainer"]["log_every_n_steps"]),
@@ -83,7 +85,9 @@ def _standard_callbacks(
         StopOnSignal(last, random_state),
     ]
     if config["trainer"]["limit_val_batches"] != 0:
-        callbacks.append(BestCheckpoint(folder / "checkpoints", task.monitor, task.mode))
+        callbacks.append(BestCheckpoint(checkpoints, task.monitor, task.mode))
+        if (keep := saving.get("keep_best", 1)) > 1:
+            callbacks.append(TopCheckpoints(checkpoints, task.monitor, task.mode, keep))
     callbacks.append(last)  # after BestCheckpoint, because last.ckpt stores the best metric so far
     return callbacks
 
