@@ -120,6 +120,25 @@ def test_a_signal_prints_the_state_of_the_run_and_the_command_that_resumes_it(tm
 
 
 @pytest.mark.slow
+def test_a_signal_in_a_validation_ends_a_run_with_workers(tmp_path):
+    """The workers of the training loader ignore SIGTERM, and the process must not wait for them."""
+    small = tuple(argument for argument in SMALL if "num_workers" not in argument)
+    run = start(
+        tmp_path,
+        "task=cls",
+        "dataset.length={train: 16, val: 4000, test: 4}",
+        "dataset.num_workers=2",
+        "trainer.max_epochs=4",
+        *small,
+    )
+    wait_for(run, lambda: bool(list(tmp_path.glob("logs/train/runs/*/starts.json"))))
+    time.sleep(4)  # the four steps of training are done; the validation takes longer
+    run.send_signal(signal.SIGTERM)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 143 and "Stopped by SIGTERM in epoch 1 of 4, after step " in errors
+
+
+@pytest.mark.slow
 def test_a_signal_stops_a_sweep_and_is_not_a_failed_job(tmp_path):
     run = start(
         tmp_path, "-m", "task=cls", "seed=1,2", "dataset.length={train: 64, val: 8, test: 4}", "trainer.max_epochs=40", *SMALL

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import multiprocessing
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +28,8 @@ class ResumableLoader(DataLoader):
     def __init__(self, *args: Any, **kwargs: Any):
         """Takes the arguments of DataLoader; `batch_sampler` is an EpochBatches."""
         super().__init__(*args, **kwargs)
+        if self.num_workers > 0:
+            _kill_workers_at_exit()
         self.batches_done = 0  # of the current epoch, including those that were skipped
         self.seconds_waited = 0.0  # for batches, since the loader was made
 
@@ -51,3 +56,19 @@ class ResumableLoader(DataLoader):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Makes the next pass start after the returned batches, if it is of the same epoch."""
         self.batch_sampler.epoch, self.batch_sampler.skip = state["epoch"], state["batches_done"]
+
+
+@functools.cache
+def _kill_workers_at_exit() -> None:
+    """Registers a function that kills the workers that still run when this process exits.
+
+    At exit, multiprocessing sends SIGTERM to its daemon processes and waits for them. The workers
+    ignore SIGTERM, and after a signal in a validation those of the training loader still run.
+    """
+
+    def kill() -> None:
+        for process in multiprocessing.active_children():
+            if process.daemon:
+                process.kill()
+
+    atexit.register(kill)  # functions that are registered later are called earlier
