@@ -57,13 +57,29 @@ def train(cfg: DictConfig) -> float | None:
             log.info("Starting over; the earlier run was moved to %s", backup)
         with console.log_to_file(folder.path / "train.log"):
             folder.error.unlink(missing_ok=True)
-            try:
-                return train_run(to_plain(cfg), folder, source)
-            except Exception as error:
-                reason = messages.user_message(error) or f"{type(error).__name__}: {error}"
-                if console.process_rank() == 0:
-                    _write_error(folder, reason)
-                raise
+            return _train_with_retries(cfg, folder, source)
+
+
+def _train_with_retries(cfg: DictConfig, folder: RunFolder, source: Config) -> float | None:
+    """Trains a run; in a sweep, tries a failed run again `sweep.retries` times, from its last checkpoint.
+
+    Mistakes of the user are not tried again. The reason of the last failure is written to error.txt.
+    """
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    retries = cfg.sweep.retries if in_sweep else 0
+    for attempt in range(retries + 1):
+        try:
+            return train_run(to_plain(cfg), folder, source)
+        except Exception as error:
+            message = messages.user_message(error)
+            reason = message or f"{type(error).__name__}: {error}"
+            if message is None and attempt < retries:
+                log.warning("The run failed (%s). Trying again, %d of %d.", reason, attempt + 1, retries)
+                continue
+            if console.process_rank() == 0:
+                _write_error(folder, reason)
+            raise
+    raise AssertionError("unreachable")
 
 
 def _write_error(folder: RunFolder, reason: str) -> None:
@@ -274,6 +290,7 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
     results: TrainingResults = {
         "metrics": without_nan(values),
         "monitor": monitor,
+        "mode": run.task.mode,
         "seconds": seconds,
         "checkpoint": best or (str(folder.last) if folder.last.is_file() else ""),
         "epochs": trainer.current_epoch,

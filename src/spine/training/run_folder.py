@@ -24,6 +24,7 @@ class TrainingResults(TypedDict):
 
     metrics: dict[str, float | None]  # of the best checkpoint on the validation split
     monitor: str  # the metric that selects the best checkpoint
+    mode: str  # max or min: whether more of it is better
     seconds: float
     checkpoint: str  # path of the evaluated checkpoint
     epochs: int
