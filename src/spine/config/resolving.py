@@ -29,6 +29,7 @@ NEUTRAL = (
     "logger",
     "optimized_metric",
     "dataset.num_workers",
+    "trainer.max_epochs",  # a finished run continues if it gets more epochs
     "trainer.max_time",  # a run that it ended within an epoch continues there if it gets more time
     "trainer.log_every_n_steps",
     "trainer.profiler",

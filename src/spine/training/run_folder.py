@@ -28,6 +28,7 @@ class TrainingResults(TypedDict):
     seconds: float
     checkpoint: str  # path of the evaluated checkpoint
     epochs: int
+    max_epochs: int | None  # the limit that the run had
     steps: int
     stopped_by_max_time: str | dict[str, int] | None  # trainer.max_time if it ended the run
 
