@@ -222,6 +222,24 @@ def test_a_finished_run_is_not_changed(tmp_path, caplog):
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
 
 
+def test_a_finished_run_continues_with_more_epochs(tmp_path, caplog):
+    """With a constant learning rate it equals a run that was longer from the start, its best checkpoint and curves included."""
+    caplog.set_level("INFO")
+    constant = ("schedule=constant", "schedule.warmup=0.0")
+    whole, folder = tmp_path / "whole", tmp_path / "continued"
+    whole.mkdir(), folder.mkdir()
+    train.train_run(config(*constant), RunFolder(whole))
+    train.train_run(config(*constant, "trainer.max_epochs=2"), RunFolder(folder))
+    train.train_run(config(*constant, "trainer.max_epochs=3"), RunFolder(folder))
+    assert "finished after 2 epochs and continues to 3" in caplog.text
+    assert_equal_outcome(whole, folder)
+    best = [torch.load(path / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] for path in (whole, folder)]
+    assert best[0] == best[1]
+    times = (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    train.train_run(config(*constant, "trainer.max_epochs=2"), RunFolder(folder))  # fewer epochs: finished
+    assert (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns == times
+
+
 def test_starting_over_keeps_the_earlier_files(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()

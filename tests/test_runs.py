@@ -147,7 +147,7 @@ def test_a_sweep_continues_after_a_failed_job_and_ends_with_one_table(tmp_path):
     assert sum((run / "metrics.json").is_file() for run in runs) == 2
     assert "fewer than one batch of 400" in done.stderr
     table = done.stdout[done.stdout.index("Sweep ") :]
-    assert table.count("val/top1") == 2 and table.count("failed") == 2
+    assert table.count("val/top1") == 2 and table.count("│ failed") == 2 and "4 runs: 2 finished, 2 failed." in table
 
 
 @pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])

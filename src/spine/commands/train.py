@@ -57,13 +57,29 @@ def train(cfg: DictConfig) -> float | None:
             log.info("Starting over; the earlier run was moved to %s", backup)
         with console.log_to_file(folder.path / "train.log"):
             folder.error.unlink(missing_ok=True)
-            try:
-                return train_run(to_plain(cfg), folder, source)
-            except Exception as error:
-                reason = messages.user_message(error) or f"{type(error).__name__}: {error}"
-                if console.process_rank() == 0:
-                    _write_error(folder, reason)
-                raise
+            return _train_with_retries(cfg, folder, source)
+
+
+def _train_with_retries(cfg: DictConfig, folder: RunFolder, source: Config) -> float | None:
+    """Trains a run; in a sweep, tries a failed run again `sweep.retries` times, from its last checkpoint.
+
+    Mistakes of the user are not tried again. The reason of the last failure is written to error.txt.
+    """
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    retries = cfg.sweep.retries if in_sweep else 0
+    for attempt in range(retries + 1):
+        try:
+            return train_run(to_plain(cfg), folder, source)
+        except Exception as error:
+            message = messages.user_message(error)
+            reason = message or f"{type(error).__name__}: {error}"
+            if message is None and attempt < retries:
+                log.warning("The run failed (%s). Trying again, %d of %d.", reason, attempt + 1, retries)
+                continue
+            if console.process_rank() == 0:
+                _write_error(folder, reason)
+            raise
+    raise AssertionError("unreachable")
 
 
 def _write_error(folder: RunFolder, reason: str) -> None:
@@ -149,11 +165,24 @@ def _finished_results(config: Config, folder: RunFolder) -> dict[str, float] | N
         return None
     if results.get("stopped_by_max_time") not in (None, config["trainer"]["max_time"]):
         return None  # a different max_time ended the run, so that it may continue
+    if _gets_more_epochs(config, results):
+        log.info(
+            "This run was finished after %d epochs and continues to %d. The learning rate schedule now has %d epochs: the "
+            "learning rate continues with the value that this schedule has after epoch %d.",
+            results["epochs"], config["trainer"]["max_epochs"], config["trainer"]["max_epochs"], results["epochs"],
+        )  # fmt: skip
+        return None
     values = {key: math.nan if value is None else value for key, value in results["metrics"].items()}
     if console.process_rank() == 0:
         print_results(folder.path, results["monitor"], values, results["seconds"])
         log.info("This run is finished; nothing was done. restart=true trains it again and keeps this folder under another name.")
     return values
+
+
+def _gets_more_epochs(config: Config, results: TrainingResults) -> bool:
+    """Returns whether trainer.max_epochs is higher than it was when the run was finished."""
+    before, now = results.get("max_epochs"), config["trainer"]["max_epochs"]
+    return before is not None and now is not None and now > before > 0
 
 
 def _checkpoint_to_resume(config: Config, folder: RunFolder) -> str | None:
@@ -274,9 +303,11 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
     results: TrainingResults = {
         "metrics": without_nan(values),
         "monitor": monitor,
+        "mode": run.task.mode,
         "seconds": seconds,
         "checkpoint": best or (str(folder.last) if folder.last.is_file() else ""),
         "epochs": trainer.current_epoch,
+        "max_epochs": trainer.max_epochs,
         "steps": trainer.global_step,
         "stopped_by_max_time": None if reached_end else run.config["trainer"]["max_time"],
     }

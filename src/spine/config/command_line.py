@@ -21,7 +21,7 @@ from spine import console, plugins
 from spine.config import messages, overrides, resolving  # noqa: F401  (registers the run_id resolver)
 from spine.config.conf_folder import conf_folder
 from spine.errors import RunStopped
-from spine.reporting.tables import sweep_table
+from spine.reporting.sweeps import report_sweep
 
 
 class PluginConfigs(SearchPathPlugin):
@@ -98,5 +98,5 @@ class SweepTable(Callback):
         """Prints the table if there was a sweep."""
         if cls.folder is None or console.process_rank() > 0:
             return
-        sweep_table(cls.folder)
+        report_sweep(cls.folder)
         cls.folder = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import sys
 from collections.abc import Iterable
 
 from omegaconf import DictConfig, OmegaConf
@@ -20,12 +22,14 @@ from spine.option_types import Config
 NEUTRAL = (
     "ckpt_path",
     "restart",
+    "sweep",
     "task_name",
     "tags",
     "plugins",
     "logger",
     "optimized_metric",
     "dataset.num_workers",
+    "trainer.max_epochs",  # a finished run continues if it gets more epochs
     "trainer.max_time",  # a run that it ended within an epoch continues there if it gets more time
     "trainer.log_every_n_steps",
     "trainer.profiler",
@@ -98,4 +102,30 @@ def _remove(config: Config, parts: list[str]) -> None:
         node.pop(parts[-1], None)
 
 
+def sweep_id() -> str:
+    """Returns the name of a sweep, which depends on the arguments of the command line only.
+
+    It has the swept keys and a hash of all overrides, in any order. The same command therefore
+    finds its folder, in which finished runs are not trained again.
+    """
+    overrides = sorted(argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith(("-", "hydra.")))
+    swept = [override for override in overrides if _is_sweep(override.partition("=")[2])]
+    counted = [override for override in overrides if override in swept or not _is_neutral(override.partition("=")[0])]
+    digest = hashlib.sha256(json.dumps(counted).encode()).hexdigest()[:8]
+    keys = [override.partition("=")[0].lstrip("+~").rpartition(".")[2] for override in swept]
+    return "_".join([*keys[:4], digest])
+
+
+def _is_sweep(value: str) -> bool:
+    """Whether a value is a sweep in Hydra's grammar: values with commas between them, or a function such as range(1,4)."""
+    outside = re.sub(r"""\[[^\]]*\]|\{[^}]*\}|"[^"]*"|'[^']*'""", "", value)  # lists, dictionaries and quoted text
+    return "," in outside or outside.startswith(("choice(", "range(", "glob("))
+
+
+def _is_neutral(key: str) -> bool:
+    key = key.lstrip("+~")
+    return any(key == path or key.startswith(f"{path}.") for path in NEUTRAL)
+
+
 OmegaConf.register_new_resolver("run_id", run_id, replace=True)
+OmegaConf.register_new_resolver("sweep_id", sweep_id, replace=True)

@@ -62,7 +62,7 @@ TOP: Schema = {
     "tags": Allowed(list[str], "a list of tags, such as tags=[first,baseline]"),
 }
 SECTIONS = ("backbone", "head", "task", "dataset", "augment", "optimizer", "schedule", "trainer", "callbacks")
-OPTIONAL_SECTIONS = ("logger",)
+OPTIONAL_SECTIONS = ("logger", "sweep")
 
 TRAINER: Schema = {
     "accelerator": Allowed(Literal[ACCELERATORS], f"one of {', '.join(ACCELERATORS)}"),
@@ -189,6 +189,7 @@ CALLBACKS: Schema = {
     "keep_best": Allowed(Positive, "a whole number of checkpoints, 1 or more"),
     "more": Allowed(dict[str, Config] | None, "named callbacks, each with its _target_"),
 }
+SWEEP: Schema = {"retries": Allowed(Count, "a whole number of further attempts, 0 or more")}
 # Ranges of options. Their types are in the signatures, which are checked after torch is imported.
 OPTIONS: Mapping[str, Schema] = {
     "backbone": {

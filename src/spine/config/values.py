@@ -45,6 +45,7 @@ def check_values(config: Config) -> None:
     check_schema(config["trainer"], schemas.TRAINER, "trainer")
     _check_end(config["trainer"])
     check_schema(config["callbacks"], schemas.CALLBACKS, "callbacks")
+    check_schema(config.get("sweep") or {}, schemas.SWEEP, "sweep")
     for section, known in schemas.OPTIONS.items():
         check_schema({key: value for key, value in config[section].items() if key in known}, known, section)
     check_schema(config["task"], {**schemas.TASK, **_task_spec(config["task"]["_target_"]).options}, "task")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,25 +29,3 @@ def print_results(folder: Path, monitor: str, values: Mapping[str, float], secon
     with console.capture() as capture:
         console.print(table)
     log.info("%sRun folder: %s", capture.get(), folder)
-
-
-def sweep_table(folder: Path) -> None:
-    """Prints a table of the runs in the folder of a sweep.
-
-    Each row has the metric and the seconds of a run, or the reason of its failure.
-    """
-    table = Table(title=f"Sweep {folder}", title_justify="left")
-    for column in ("run", "metric", "value", "seconds"):
-        table.add_column(column, justify="right" if column == "seconds" else "left")
-    for run in sorted(path for path in folder.glob("*") if path.is_dir()):
-        if (run / "metrics.json").is_file():
-            content = json.loads((run / "metrics.json").read_text())
-            value = content["metrics"].get(content["monitor"])
-            table.add_row(run.name, content["monitor"], "-" if value is None else f"{value:.4f}", f"{content['seconds']:.0f}")
-        elif (run / "error.txt").is_file():
-            reason = (run / "error.txt").read_text().strip() or "no reason was written"
-            table.add_row(run.name, "failed", reason.splitlines()[0], "")
-        elif (run / "stopped.json").is_file():
-            table.add_row(run.name, "stopped", f"in epoch {json.loads((run / 'stopped.json').read_text())['epoch']}", "")
-    if table.row_count:
-        Console().print(table)

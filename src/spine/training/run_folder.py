@@ -24,9 +24,11 @@ class TrainingResults(TypedDict):
 
     metrics: dict[str, float | None]  # of the best checkpoint on the validation split
     monitor: str  # the metric that selects the best checkpoint
+    mode: str  # max or min: whether more of it is better
     seconds: float
     checkpoint: str  # path of the evaluated checkpoint
     epochs: int
+    max_epochs: int | None  # the limit that the run had
     steps: int
     stopped_by_max_time: str | dict[str, int] | None  # trainer.max_time if it ended the run
 

@@ -1,0 +1,115 @@
+"""The summary of a sweep: one row for each job, on the terminal and in a file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+WIDE = 1000  # columns of a file or pipe, in which no cell is shortened
+FILE = "sweep.csv"
+
+
+@dataclass
+class Job:
+    """One run of a sweep, as its folder describes it."""
+
+    folder: Path
+    overrides: dict[str, str] = field(default_factory=dict)  # key -> value, from the command line
+    status: str = "not started"  # finished, failed, stopped, or not started
+    monitor: str = ""  # the metric that selects the best checkpoint
+    value: float = math.nan  # of the monitored metric
+    maximize: bool = True
+    seconds: float = math.nan
+    reason: str = ""  # of a failure or a stop
+
+    @classmethod
+    def read(cls, folder: Path) -> Job:
+        """Reads the job in a folder."""
+        job = cls(folder, _overrides(folder / ".hydra" / "overrides.yaml"))
+        if (folder / "metrics.json").is_file():
+            results = json.loads((folder / "metrics.json").read_text())
+            value = results["metrics"].get(results["monitor"])
+            job.status, job.monitor, job.seconds = "finished", results["monitor"], results["seconds"]
+            job.value, job.maximize = math.nan if value is None else value, results.get("mode", "max") == "max"
+        elif (folder / "error.txt").is_file():
+            lines = (folder / "error.txt").read_text().strip().splitlines()
+            job.status, job.reason = "failed", lines[0] if lines else "no reason was written"
+        elif (folder / "stopped.json").is_file():
+            job.status, job.reason = "stopped", f"in epoch {json.loads((folder / 'stopped.json').read_text())['epoch']}"
+        return job
+
+    @property
+    def rank(self) -> tuple[bool, str, float]:
+        """A key for sorting: jobs with the best value of a metric first, jobs without a value last."""
+        missing = math.isnan(self.value)
+        return missing, self.monitor, 0.0 if missing else (-self.value if self.maximize else self.value)
+
+
+def read_jobs(folder: Path) -> list[Job]:
+    """Returns the jobs in the folder of a sweep, the best first."""
+    jobs = [Job.read(path) for path in sorted(folder.iterdir()) if (path / ".hydra").is_dir()]
+    return sorted(jobs, key=lambda job: job.rank)
+
+
+def swept_keys(jobs: list[Job]) -> list[str]:
+    """Returns the keys in which the jobs differ, in the order of the command line."""
+    keys = dict.fromkeys(key for job in jobs for key in job.overrides)
+    return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
+
+
+def report_sweep(folder: Path) -> None:
+    """Prints a table of the jobs in the folder of a sweep and writes it to sweep.csv."""
+    jobs = read_jobs(folder)
+    if not jobs:
+        return
+    keys = swept_keys(jobs)
+    write_csv(folder / FILE, jobs, keys)
+    counts = {status: sum(job.status == status for job in jobs) for status in ("finished", "failed", "stopped", "not started")}
+    table = Table(title=f"Sweep {folder}", title_justify="left")
+    for column in (*keys, "metric", "value", "seconds", "run"):
+        table.add_column(column, justify="right" if column in ("value", "seconds") else "left", overflow="fold")
+    for job in jobs:
+        swept = [job.overrides.get(key, "") for key in keys]
+        if job.status == "finished":
+            table.add_row(*swept, job.monitor, f"{job.value:.4f}", f"{job.seconds:.0f}", job.folder.name)
+        else:
+            table.add_row(*swept, job.status, "", "", job.folder.name)
+    console = Console(width=None if sys.stdout.isatty() else WIDE)
+    console.print(table)
+    for job in jobs:
+        if job.reason:
+            console.print(
+                f"{job.folder.name} {job.status}: {job.reason}\n  log: {job.folder / 'train.log'}", highlight=False, markup=False
+            )
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    repeat = "" if counts["finished"] == len(jobs) else " The same command runs the others again."
+    console.print(f"{len(jobs)} runs: {summary}.{repeat} Table: {folder / FILE}", highlight=False, markup=False)
+
+
+def write_csv(path: Path, jobs: list[Job], keys: list[str]) -> None:
+    """Writes one row for each job: swept keys, status, metric, value, seconds, reason and folder."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*keys, "status", "metric", "value", "seconds", "reason", "folder"])
+        for job in jobs:
+            numbers = ["" if math.isnan(number) else number for number in (job.value, job.seconds)]
+            swept = [job.overrides.get(key, "") for key in keys]
+            writer.writerow([*swept, job.status, job.monitor, *numbers, job.reason, job.folder])
+    part.replace(path)
+
+
+def _overrides(path: Path) -> dict[str, str]:
+    """The overrides that Hydra stored for a job: key -> value."""
+    if not path.is_file():
+        return {}
+    pairs = (str(override).partition("=") for override in yaml.safe_load(path.read_text()) or [])
+    return {key.lstrip("+~"): value for key, _, value in pairs}
