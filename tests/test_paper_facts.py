@@ -196,6 +196,7 @@ SEGMENTERS = [  # SegNeXt with the hamburger head, 150 classes: variant, options
     ("large", {"rank": 16}, 48926550, 65968209920, 527718154240),
 ]
 ROWS = [(backbone, variant, *row) for backbone, table in CLASSIFIERS.items() for variant, row in table.items()]
+SLOW_ROWS = [pytest.param(*row, marks=pytest.mark.slow) for row in OTHER_SIZES]  # the variants themselves are in ROWS
 
 
 def count(backbone, size, **options):
@@ -207,7 +208,7 @@ def count(backbone, size, **options):
     return sum(parameter.numel() for parameter in net.parameters()), counter.get_total_flops() / 2
 
 
-@pytest.mark.parametrize(("backbone", "variant", "parameters", "macs", "size"), ROWS + OTHER_SIZES)
+@pytest.mark.parametrize(("backbone", "variant", "parameters", "macs", "size"), [*ROWS, *SLOW_ROWS])
 def test_classifier_has_the_published_size(backbone, variant, parameters, macs, size):
     assert count(backbone, (size, size), variant=variant, num_outputs=1000) == (parameters, macs)
 

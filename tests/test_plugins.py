@@ -52,6 +52,7 @@ def test_the_example_is_about_sixty_lines():
     assert sum(len(path.read_text().splitlines()) for path in EXAMPLE.rglob("*.py")) <= 65
 
 
+@pytest.mark.slow
 def test_the_example_trains_and_only_the_command_line_brings_it_back(tmp_path):
     loss = "task.loss={_target_: my_parts.losses.focal.FocalLoss, gamma: 1.5}"
     plugin = f"plugins={EXAMPLE}"

@@ -182,6 +182,7 @@ def test_a_checkpoint_with_other_classes_is_rejected(tmp_path):
         building.build_run(complete(config), "val")
 
 
+@pytest.mark.slow
 def test_a_broken_image_in_a_worker_is_reported_with_a_message(tmp_path):
     for split in ("train", "val"):
         for name in "ab":

@@ -127,7 +127,8 @@ main()
 """
 
 
-@pytest.mark.parametrize("retries", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("retries", [0, 1])
 def test_failed_runs_are_tried_again_if_asked(tmp_path, retries):
     (tmp_path / "flaky.py").write_text(FLAKY)
     done = sweep(tmp_path, "seed=0,1", f"sweep.retries={retries}", script=tmp_path / "flaky.py")
