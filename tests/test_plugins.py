@@ -142,3 +142,8 @@ def test_data_sets_keep_what_they_promise(name):
 @pytest.mark.parametrize("name", modules("head"))
 def test_heads_keep_what_they_promise(name):
     testing.check_head(name)
+
+
+@pytest.mark.parametrize("name", spine.list_backbones())
+def test_backbones_keep_what_they_promise(name):
+    testing.check_backbone(name, heads=False)  # test_contract.py tests them with every head
