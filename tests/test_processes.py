@@ -150,5 +150,5 @@ def test_a_signal_stops_a_sweep_and_is_not_a_failed_job(tmp_path):
     jobs = [path for path in (tmp_path / "logs/train/multiruns").glob("*/*") if path.is_dir()]
     assert len(jobs) == 1 and not (jobs[0] / "error.txt").exists()
     table = out[out.index("Sweep ") :]
-    assert table.count("│ stopped") == 1 and "1 runs: 1 stopped." in table and "failed" not in table
+    assert table.count("│ stopped") == 1 and "1 run: 1 stopped." in table and "failed" not in table
     assert f"hydra.run.dir={jobs[0]}" in errors  # the command that resumes this job

@@ -91,7 +91,11 @@ def report_sweep(folder: Path) -> None:
             )
     summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     repeat = "" if counts["finished"] == len(jobs) else " The same command runs the others again."
-    console.print(f"{len(jobs)} runs: {summary}.{repeat} Table: {folder / FILE}", highlight=False, markup=False)
+    console.print(
+        f"{len(jobs)} {'run' if len(jobs) == 1 else 'runs'}: {summary}.{repeat} Table: {folder / FILE}",
+        highlight=False,
+        markup=False,
+    )
 
 
 def write_csv(path: Path, jobs: list[Job], keys: list[str]) -> None:
