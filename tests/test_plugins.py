@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -71,8 +70,9 @@ def test_the_example_trains_and_only_the_command_line_brings_it_back(tmp_path):
 
 def test_installed_packages_declare_an_entry_point(monkeypatch, tmp_path):
     package(tmp_path / "installed_parts", {"__init__.py": "raise RuntimeError('imported')", "heads/mine.py": ""})
+    metadata = {"METADATA": "Name: parts\nVersion: 1.0\n", "entry_points.txt": "[spine.plugins]\nparts = installed_parts\n"}
+    package(tmp_path / "parts-1.0.dist-info", metadata)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [EntryPoint("parts", "installed_parts", group)])
     plugins._installed.cache_clear()
     try:
         assert modules("head")["mine"] == "installed_parts.heads.mine"  # nothing was imported

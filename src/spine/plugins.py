@@ -12,7 +12,6 @@ import functools
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from spine.errors import InputError
@@ -78,12 +77,22 @@ def part_names(package: Path, folder: str) -> Iterator[str]:
 @functools.cache
 def _installed() -> dict[str, Path]:
     found: dict[str, Path] = {}
+    if not _any_declared():
+        return found
+    from importlib.metadata import entry_points
+
     for point in entry_points(group=GROUP):
         spec = importlib.util.find_spec(point.value)
         if spec is None or not spec.submodule_search_locations:
             raise InputError(f"The plug-in '{point.name}' names the package '{point.value}', which is not installed.")
         found[point.value] = Path(next(iter(spec.submodule_search_locations)))
     return found
+
+
+def _any_declared() -> bool:
+    """Whether an installed package declares a plug-in. Parsing the metadata of all packages takes ten times as long."""
+    files = (path for folder in sys.path for path in Path(folder or ".").glob("*.dist-info/entry_points.txt"))
+    return any(GROUP.encode() in path.read_bytes() for path in files)
 
 
 def _imported_from_elsewhere(name: str, path: Path) -> bool:

@@ -18,13 +18,10 @@ from spine import console
 from spine.checkpoints.run_checkpoint import read_checkpoint, verify_checkpoint
 from spine.components import component_name
 from spine.config import messages
-from spine.config.checks import prepare
 from spine.config.command_line import run_command
 from spine.config.resolving import to_plain
-from spine.config.resume import changed_on_resume
 from spine.config.source import keep_interpolations
 from spine.errors import InputError, RunStopped, find_stop
-from spine.option_types import Config
 from spine.reporting.provenance import shell_command
 from spine.reporting.tables import print_results
 from spine.training.run_folder import RunFolder, StopReport, TrainingResults, without_nan
@@ -33,6 +30,7 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
     from spine.config.building import Run
+    from spine.option_types import Config
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +98,8 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None) -
     start = time.perf_counter()
     if (results := _finished_results(config, folder)) is not None:
         return _optimized_value(config, results)
+    from spine.config.checks import prepare  # imports pydantic
+
     checkpoint = _checkpoint_to_resume(config, folder)
     complete = {**prepare({**config, "ckpt_path": checkpoint}), "ckpt_path": config["ckpt_path"]}
     rows = metrics_rows(complete, checkpoint) if checkpoint is not None else 0
@@ -234,6 +234,8 @@ def metrics_rows(config: Config, path: str) -> int:
     Raises InputError if it cannot be resumed: if it holds weights only, or if options of optimizer
     or schedule were changed. The states of both are restored from the checkpoint.
     """
+    from spine.config.resume import changed_on_resume
+
     state = read_checkpoint(path)
     if "loops" not in state or "optimizer_states" not in state:
         raise InputError(f"'{path}' holds weights only and cannot be resumed. Start a run from it with backbone.weights={path}.")

@@ -8,12 +8,15 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from spine.errors import InputError
-from spine.option_types import Config
+
+if TYPE_CHECKING:
+    from spine.option_types import Config  # imports pydantic, which would slow down every start
 
 # Keys that change neither the weights nor the metrics of a run, such as its loggers and the number
 # of workers. They are not part of the run id, so that a run that is started again with other values

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from spine.option_types import Config
+if TYPE_CHECKING:
+    from spine.option_types import Config  # imports pydantic, which would slow down every start
 
 
 def keep_interpolations(source: Config, before: Config, after: Config) -> Config:
