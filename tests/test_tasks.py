@@ -5,6 +5,7 @@ import pytorch_lightning as pl
 import torch
 from test_configs import composed
 
+from spine.commands.eval import checkpoint_config
 from spine.components import modules, task_spec
 from spine.config.building import build_run
 from spine.config.completion import complete
@@ -76,3 +77,12 @@ def test_a_loss_of_ones_own_replaces_the_tasks():
     batch = next(iter(run.data.loader("val")))
     loss, logits = task.eval().evaluate_batch(batch)
     assert torch.equal(loss, torch.nn.functional.multi_margin_loss(logits, batch["label"]))
+
+
+def test_a_checkpoint_without_a_configuration_is_not_evaluated_by_the_command(tmp_path):
+    run = build_run(complete(composed("task=cls", *SMALL)))
+    run.task.config = {}  # a task that was constructed in a notebook
+    plain = trainer(tmp_path)
+    plain.fit(run.task, run.data)
+    with pytest.raises(InputError, match=r"was not written by train.py and has no configuration"):
+        checkpoint_config(plain.checkpoint_callback.best_model_path)

@@ -52,6 +52,10 @@ def checkpoint_config(path: str) -> Config:
     that are not allowed.
     """
     state = read_checkpoint(path)
+    if not state["config"]:
+        raise InputError(
+            f"'{path}' was not written by train.py and has no configuration. Load it with <Task>.load_from_checkpoint."
+        )
     config = strip_untrusted(state.get("config_source") or state["config"])
     config["num_outputs"] = state["config"].get("num_outputs")
     config["trainer"] = {**TRAINER, "precision": state["config"]["trainer"]["precision"]}
