@@ -13,11 +13,11 @@ import torch
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from spine.checkpoints.run_checkpoint import read_checkpoint
 from spine.commands.eval import checkpoint_config
 from spine.config.building import build_run
 from spine.config.completion import complete
 from spine.data.sampler import Draw
-from spine.evaluation.evaluate import read_checkpoint
 from spine.reporting.figures import palette
 from spine.tasks.mae.patches import patchify, unpatchify
 

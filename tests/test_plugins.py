@@ -76,6 +76,10 @@ def test_installed_packages_declare_an_entry_point(monkeypatch, tmp_path):
     plugins._installed.cache_clear()
     try:
         assert modules("head")["mine"] == "installed_parts.heads.mine"  # nothing was imported
+        package(tmp_path / "installed_parts", {"heads/linear.py": ""})
+        plugins._installed.cache_clear()
+        with pytest.raises(InputError, match="'installed_parts' has heads/linear, a name that spine has already"):
+            modules("head")
     finally:
         plugins._installed.cache_clear()
 

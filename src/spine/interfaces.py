@@ -219,6 +219,7 @@ class DataSet(Dataset):
     Subclasses read raw samples; transforms are applied later.
     """
 
+    reads_files: ClassVar[bool] = True  # False: images are made, and dataset.root is not needed
     provides: ClassVar[frozenset[str]]  # sample keys that the data set can load
     labels: Labels
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from spine.errors import InputError
 
 GROUP = "spine.plugins"  # of entry points
+SPINE = Path(__file__).parent
 _added: dict[str, Path] = {}  # packages that were given by their folder
 
 
 def packages() -> dict[str, Path]:
     """Package names and folders that are searched for parts: spine, installed plug-ins, added ones."""
-    return {"spine": Path(__file__).parent, **_installed(), **_added}
+    return {"spine": SPINE, **_installed(), **_added}
 
 
 def add(folder: str | Path) -> str:
@@ -43,7 +44,7 @@ def add(folder: str | Path) -> str:
         return name
     if name in packages() or _imported_from_elsewhere(name, path):
         raise InputError(f"There is another package named '{name}'. Rename the folder '{folder}'.")
-    _check_names(name, path)
+    _check_names(name, path, packages())
     sys.path.insert(0, str(path.parent))
     importlib.invalidate_caches()
     _added[name] = path
@@ -85,7 +86,9 @@ def _installed() -> dict[str, Path]:
         spec = importlib.util.find_spec(point.value)
         if spec is None or not spec.submodule_search_locations:
             raise InputError(f"The plug-in '{point.name}' names the package '{point.value}', which is not installed.")
-        found[point.value] = Path(next(iter(spec.submodule_search_locations)))
+        path = Path(next(iter(spec.submodule_search_locations)))
+        _check_names(point.value, path, {"spine": SPINE, **found})
+        found[point.value] = path
     return found
 
 
@@ -102,8 +105,9 @@ def _imported_from_elsewhere(name: str, path: Path) -> bool:
     return spec is not None and str(path) not in map(str, locations or [])
 
 
-def _check_names(name: str, path: Path) -> None:
+def _check_names(name: str, path: Path, others: dict[str, Path]) -> None:
+    """Raises InputError if a package has a part whose name one of the others has already."""
     for kind in ("backbones", "heads", "tasks", "data.formats"):
-        for other, folder in packages().items():
+        for other, folder in others.items():
             if taken := sorted(set(part_names(path, kind)) & set(part_names(folder, kind))):
                 raise InputError(f"Plug-in '{name}' has {kind}/{taken[0]}, a name that {other} has already. Rename it.")

@@ -65,19 +65,20 @@ def _train_with_retries(cfg: DictConfig, folder: RunFolder, source: Config) -> f
     """
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     retries = cfg.sweep.retries if in_sweep else 0
-    for attempt in range(retries + 1):
+    attempt = 0
+    while True:
         try:
             return train_run(to_plain(cfg), folder, source)
         except Exception as error:
             message = messages.user_message(error)
             reason = message or f"{type(error).__name__}: {error}"
             if message is None and attempt < retries:
-                log.warning("The run failed (%s). Trying again, %d of %d.", reason, attempt + 1, retries)
+                attempt += 1
+                log.warning("The run failed (%s). Trying again, %d of %d.", reason, attempt, retries)
                 continue
             if console.process_rank() == 0:
                 _write_error(folder, reason)
             raise
-    raise AssertionError("unreachable")
 
 
 def _write_error(folder: RunFolder, reason: str) -> None:

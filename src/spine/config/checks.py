@@ -14,8 +14,6 @@ from spine.config.values import check_options, check_values, format_value
 from spine.errors import InputError
 from spine.task_spec import TaskSpec
 
-WITHOUT_FILES = ("spine.data.formats.shapes.Shapes",)  # data sets that read no dataset.root
-
 
 def prepare(config: Config) -> Config:
     """Checks a plain configuration and returns a complete copy: what was null is filled in (see `completion.complete`).
@@ -48,11 +46,10 @@ def check_paths(config: Config) -> None:
 
 
 def check_root(node: Config) -> None:
-    """Raises InputError if a data set that reads files has no folder."""
-    if node["_target_"] not in WITHOUT_FILES:
-        from spine.data.image_files import need_root
+    """Raises InputError if the folder of a data set is not given or does not exist."""
+    from spine.data.image_files import need_root
 
-        need_root(node.get("root"), component_name("dataset", node["_target_"]))
+    need_root(node.get("root"), component_name("dataset", node["_target_"]))
 
 
 def check_devices(trainer: Config) -> None:
@@ -94,7 +91,8 @@ def check_data(config: Config) -> None:
             f"Task '{name}' reads {', '.join(missing)}, which data set '{component_name('dataset', config['dataset']['_target_'])}' "
             f"does not provide (it gives {', '.join(sorted(dataset.provides))}). Data sets that do: {', '.join(others)}."
         )
-    check_root(config["dataset"])
+    if dataset.reads_files:
+        check_root(config["dataset"])
     own = {key: value for key, value in config["dataset"].items() if key not in (*LOADER_KEYS, "_target_")}
     check_arguments(dataset.__init__, own, "dataset")
     check_options(dataset, own, "dataset")

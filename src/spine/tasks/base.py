@@ -59,7 +59,8 @@ class Task(pl.LightningModule):
         """`model`: a network of `spine.create_model`. `labels`: those of the data set.
 
         `optimizer` makes the optimizer of a network, for example `partial(adamw, lr=1e-3)`; only training needs it. `schedule` makes its
-        learning rate schedule; None keeps the rate constant. `loss` replaces the loss of the task's paper; see `compute_loss`.
+        learning rate schedule; None keeps the rate constant. `loss` replaces the loss of
+        the task's paper; the class of each task says what it is called with.
         """
         super().__init__()
         self.model, self.labels, self.loss = model, labels, loss

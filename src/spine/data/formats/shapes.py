@@ -68,6 +68,7 @@ class Shapes(DataSet):
     occurs in several classes.
     """
 
+    reads_files = False
     provides: ClassVar[frozenset[str]] = frozenset({"image", "label", "mask", "keypoints"})
     labels = Labels(
         classes=CLASSES,
