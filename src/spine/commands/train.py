@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import signal
 import sys
 import time
@@ -15,7 +14,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from spine import console
-from spine.checkpoints.run_checkpoint import read_checkpoint, verify_checkpoint
 from spine.components import component_name
 from spine.config import messages
 from spine.config.command_line import run_command
@@ -96,12 +94,13 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None) -
     `source`: the configuration with its interpolations, for the checkpoints. Raises InputError for
     a mistake of the user, and RunStopped after a signal.
     """
-    start = time.perf_counter()
-    if (results := _finished_results(config, folder)) is not None:
-        return _optimized_value(config, results)
     from spine.config.checks import prepare  # imports pydantic
+    from spine.config.resume import checkpoint_to_resume, finished_results, metrics_rows
 
-    checkpoint = _checkpoint_to_resume(config, folder)
+    start = time.perf_counter()
+    if (results := finished_results(config, folder)) is not None:
+        return _optimized_value(config, results)
+    checkpoint = checkpoint_to_resume(config, folder)
     complete = {**prepare({**config, "ckpt_path": checkpoint}), "ckpt_path": config["ckpt_path"]}
     rows = metrics_rows(complete, checkpoint) if checkpoint is not None else 0
     import pytorch_lightning as pl
@@ -151,101 +150,6 @@ def _write_start(run: Run, folder: RunFolder) -> None:
         component_name("head", config["head"]["_target_"]), parameters / 1e6, run.task.name, *config["image_size"],
         len(run.data.split("train")), config["trainer"]["precision"], folder.path,
     )  # fmt: skip
-
-
-# Earlier starts of the same run
-
-
-def _finished_results(config: Config, folder: RunFolder) -> dict[str, float] | None:
-    """Prints and returns the results of a finished run.
-
-    Returns None if there is something to train.
-    """
-    results = folder.read_results()
-    if results is None or config["trainer"]["fast_dev_run"]:
-        return None
-    if results.get("stopped_by_max_time") not in (None, config["trainer"]["max_time"]):
-        return None  # a different max_time ended the run, so that it may continue
-    if _gets_more_epochs(config, results):
-        log.info(
-            "This run was finished after %d epochs and continues to %d. The learning rate schedule now has %d epochs: the "
-            "learning rate continues with the value that this schedule has after epoch %d.",
-            results["epochs"], config["trainer"]["max_epochs"], config["trainer"]["max_epochs"], results["epochs"],
-        )  # fmt: skip
-        return None
-    values = {key: math.nan if value is None else value for key, value in results["metrics"].items()}
-    if console.process_rank() == 0:
-        print_results(folder.path, results["monitor"], values, results["seconds"])
-        log.info("This run is finished; nothing was done. restart=true trains it again and keeps this folder under another name.")
-    return values
-
-
-def _gets_more_epochs(config: Config, results: TrainingResults) -> bool:
-    """Returns whether trainer.max_epochs is higher than it was when the run was finished."""
-    before, now = results.get("max_epochs"), config["trainer"]["max_epochs"]
-    return before is not None and now is not None and now > before > 0
-
-
-def _checkpoint_to_resume(config: Config, folder: RunFolder) -> str | None:
-    """Returns last.ckpt of the folder if it exists, otherwise ckpt_path of the configuration."""
-    ckpt_path = config["ckpt_path"]
-    if config["trainer"]["fast_dev_run"]:
-        return ckpt_path
-    if (last := intact_checkpoint(folder)) is not None:
-        if ckpt_path not in (None, "last") and Path(ckpt_path).resolve() != folder.last.resolve():
-            log.warning("ckpt_path is not used: this run has already begun. restart=true starts it over from ckpt_path.")
-        log.info("Resuming from %s", last)
-        return str(last)
-    if ckpt_path == "last":
-        return None
-    if ckpt_path is not None:
-        log.info("Resuming from %s; best.ckpt will be the best checkpoint of this run alone.", ckpt_path)
-    return ckpt_path
-
-
-def intact_checkpoint(folder: RunFolder) -> Path | None:
-    """Returns last.ckpt if it is intact, otherwise previous.ckpt, or None if there is neither.
-
-    A damaged last.ckpt is renamed to damaged.ckpt. Raises InputError if no checkpoint is intact.
-    """
-    damaged = ""
-    for path in (folder.last, folder.previous):
-        if not path.is_file():
-            continue
-        try:
-            verify_checkpoint(path)
-        except InputError as error:
-            damaged = damaged or str(error)
-            continue
-        if damaged:
-            log.warning("%s The run resumes from the checkpoint before it.", damaged)
-            if console.process_rank() == 0 and folder.last.is_file():
-                folder.last.replace(folder.last.with_name("damaged.ckpt"))
-        return path
-    if damaged:
-        raise InputError(
-            f"{damaged} There is no intact checkpoint before it. restart=true starts the run over and keeps this folder."
-        )
-    return None
-
-
-def metrics_rows(config: Config, path: str) -> int:
-    """Returns how many rows of metrics.csv belong to the checkpoint from which a run is resumed.
-
-    Raises InputError if it cannot be resumed: if it holds weights only, or if options of optimizer
-    or schedule were changed. The states of both are restored from the checkpoint.
-    """
-    from spine.config.resume import changed_on_resume
-
-    state = read_checkpoint(path)
-    if "loops" not in state or "optimizer_states" not in state:
-        raise InputError(f"'{path}' holds weights only and cannot be resumed. Start a run from it with backbone.weights={path}.")
-    if changed := changed_on_resume(state["config"], config):
-        raise InputError(
-            f"A resumed run takes optimizer and schedule from its checkpoint, and this command changes them: {'; '.join(changed)}. "
-            f"Resume with the values of the checkpoint, or start another run from its weights with backbone.weights={path}."
-        )
-    return state.get("metrics_rows", 0)
 
 
 # End of the run

@@ -1,17 +1,115 @@
-"""Checks whether a run can be resumed from a checkpoint."""
+"""Finds out whether a run is finished, or from which checkpoint it is resumed, and checks that checkpoint."""
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spine.checkpoints.run_checkpoint import read_checkpoint
+from spine import console
+from spine.checkpoints.run_checkpoint import read_checkpoint, verify_checkpoint
 from spine.config.values import format_value
 from spine.errors import InputError
 from spine.option_types import Config
+from spine.reporting.tables import print_results
+from spine.training.run_folder import RunFolder, TrainingResults
 
 if TYPE_CHECKING:
     from torch import nn
+
+log = logging.getLogger(__name__)
+
+
+def finished_results(config: Config, folder: RunFolder) -> dict[str, float] | None:
+    """Prints and returns the results of a finished run.
+
+    Returns None if there is something to train.
+    """
+    results = folder.read_results()
+    if results is None or config["trainer"]["fast_dev_run"]:
+        return None
+    if results.get("stopped_by_max_time") not in (None, config["trainer"]["max_time"]):
+        return None  # a different max_time ended the run, so that it may continue
+    if _gets_more_epochs(config, results):
+        log.info(
+            "This run was finished after %d epochs and continues to %d. The learning rate schedule now has %d epochs: the "
+            "learning rate continues with the value that this schedule has after epoch %d.",
+            results["epochs"], config["trainer"]["max_epochs"], config["trainer"]["max_epochs"], results["epochs"],
+        )  # fmt: skip
+        return None
+    values = {key: math.nan if value is None else value for key, value in results["metrics"].items()}
+    if console.process_rank() == 0:
+        print_results(folder.path, results["monitor"], values, results["seconds"])
+        log.info("This run is finished; nothing was done. restart=true trains it again and keeps this folder under another name.")
+    return values
+
+
+def _gets_more_epochs(config: Config, results: TrainingResults) -> bool:
+    """Returns whether trainer.max_epochs is higher than it was when the run was finished."""
+    before, now = results.get("max_epochs"), config["trainer"]["max_epochs"]
+    return before is not None and now is not None and now > before > 0
+
+
+def checkpoint_to_resume(config: Config, folder: RunFolder) -> str | None:
+    """Returns last.ckpt of the folder if it exists, otherwise ckpt_path of the configuration."""
+    ckpt_path = config["ckpt_path"]
+    if config["trainer"]["fast_dev_run"]:
+        return ckpt_path
+    if (last := intact_checkpoint(folder)) is not None:
+        if ckpt_path not in (None, "last") and Path(ckpt_path).resolve() != folder.last.resolve():
+            log.warning("ckpt_path is not used: this run has already begun. restart=true starts it over from ckpt_path.")
+        log.info("Resuming from %s", last)
+        return str(last)
+    if ckpt_path == "last":
+        return None
+    if ckpt_path is not None:
+        log.info("Resuming from %s; best.ckpt will be the best checkpoint of this run alone.", ckpt_path)
+    return ckpt_path
+
+
+def intact_checkpoint(folder: RunFolder) -> Path | None:
+    """Returns last.ckpt if it is intact, otherwise previous.ckpt, or None if there is neither.
+
+    A damaged last.ckpt is renamed to damaged.ckpt. Raises InputError if no checkpoint is intact.
+    """
+    damaged = ""
+    for path in (folder.last, folder.previous):
+        if not path.is_file():
+            continue
+        try:
+            verify_checkpoint(path)
+        except InputError as error:
+            damaged = damaged or str(error)
+            continue
+        if damaged:
+            log.warning("%s The run resumes from the checkpoint before it.", damaged)
+            if console.process_rank() == 0 and folder.last.is_file():
+                folder.last.replace(folder.last.with_name("damaged.ckpt"))
+        return path
+    if damaged:
+        raise InputError(
+            f"{damaged} There is no intact checkpoint before it. restart=true starts the run over and keeps this folder."
+        )
+    return None
+
+
+def metrics_rows(config: Config, path: str) -> int:
+    """Returns how many rows of metrics.csv belong to the checkpoint from which a run is resumed.
+
+    Raises InputError if it cannot be resumed: if it holds weights only, or if options of optimizer
+    or schedule were changed. The states of both are restored from the checkpoint.
+    """
+    state = read_checkpoint(path)
+    if "loops" not in state or "optimizer_states" not in state:
+        raise InputError(f"'{path}' holds weights only and cannot be resumed. Start a run from it with backbone.weights={path}.")
+    if changed := changed_on_resume(state["config"], config):
+        raise InputError(
+            f"A resumed run takes optimizer and schedule from its checkpoint, and this command changes them: {'; '.join(changed)}. "
+            f"Resume with the values of the checkpoint, or start another run from its weights with backbone.weights={path}."
+        )
+    return state.get("metrics_rows", 0)
 
 
 def check_resume(path: str, config: Config, model: nn.Module) -> None:
