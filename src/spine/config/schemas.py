@@ -169,6 +169,7 @@ LOADER: Schema = {  # keys of every data set, even if its format does not use th
     "root": Allowed(Text | None, "the path of a folder, or null"),
     "image_size": IMAGE_SIZE,
     "batch_size": Allowed(Positive, "a whole number of samples, 1 or more"),
+    "global_batch_size": Allowed(Positive | None, "a whole number of samples of an optimizer step, 1 or more, or null"),
     "num_workers": Allowed(Count | Literal[-1], "a whole number of processes, 0 or more, or -1 for one per core"),
     "mean": Allowed(Channels | None, "three numbers, one per channel of pixels in 0..1, or null"),
     "std": Allowed(

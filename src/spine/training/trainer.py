@@ -18,6 +18,7 @@ from spine.tasks.base import Task
 from spine.training.checkpoints import LAST, AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, TopCheckpoints
 from spine.training.divergence import FiniteLoss
 from spine.training.figures import PredictionFigures
+from spine.training.global_batch import GlobalBatch
 from spine.training.loggers.metrics_file import MetricsFile
 from spine.training.progress import RunProgress, StepStatistics
 from spine.training.random_state import RandomState
@@ -76,7 +77,11 @@ def _standard_callbacks(
     saving, checkpoints = config["callbacks"], folder / "checkpoints"
     every = saving.get("checkpoint_every_minutes"), saving.get("checkpoint_every_steps")
     last = LastCheckpoint(checkpoints / LAST, metrics, *every)
+    dataset = config["dataset"]
     callbacks: list[Callback] = [
+        GlobalBatch(
+            dataset.get("global_batch_size"), dataset["batch_size"]
+        ),  # first: others measure the gradients that it scales
         PredictionFigures(str(folder / "figures"), *normalization, loggers, config["callbacks"]["figure_every_n_epochs"]),
         FiniteLoss(config["trainer"]["log_every_n_steps"]),
         statistics,
