@@ -19,6 +19,8 @@ from spine.checkpoints.run_checkpoint import read_checkpoint
 from spine.errors import InputError
 from spine.interfaces import Labels, SampleExtra
 from spine.models.assembly import NetworkConfig
+from spine.models.network import Network
+from spine.models.sharding import shard
 from spine.option_types import Config
 from spine.tasks.mean_loss import MeanLoss
 
@@ -107,6 +109,12 @@ class Task(pl.LightningModule):
     def draw_summary(self) -> dict[str, Figure]:
         """Figures by name of the whole evaluation, drawn before its metrics are reset."""
         return {}
+
+    def configure_model(self) -> None:
+        """Shards the network over the processes, with trainer=fsdp."""
+        mesh = self.device_mesh
+        if mesh is not None and isinstance(self.model, Network):
+            shard(self.model, mesh["data_parallel"])
 
     # ---- training ----
 

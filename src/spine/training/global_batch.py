@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 
 from spine.data.sampler import count_micro_batches
 from spine.errors import InputError
+from spine.models.sharding import local_part
 from spine.tasks.base import Batch, Task
 from spine.training.checkpoints import CheckpointContent
-from spine.training.sharding import local_part
 
 KEY = "step_size"  # in checkpoints
 
