@@ -16,8 +16,8 @@ from spine.training.costs import multiply_adds
 from spine.training.run_folder import RunFolder
 
 SMALL = (
-    "backbone=mobilenet_v2", "backbone.variant=w100", "dataset.length={train: 12, val: 4, test: 4}", "dataset.batch_size=4", "dataset.num_workers=0",
-    "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1",
+    "backbone=mobilenet_v2", "backbone.variant=w100", "dataset.length={train: 12, val: 4, test: 4}", "dataset.batch_size=4",
+    "dataset.num_workers=0", "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1",
 )  # fmt: skip
 
 
