@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 COMMON = (
     "dataset.length={train: 64, val: 31, test: 4}", "dataset.global_batch_size=16", "dataset.batch_size=8", "dataset.num_workers=0",
     "trainer.max_epochs=3", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.log_every_n_steps=1",
-    "schedule=constant", "schedule.warmup=0.0",
+    "schedule=constant", "schedule.warmup=0.0", "optimizer=sgd",  # AdamW divides the rounding errors of zero gradients by themselves
 )  # fmt: skip
 TASKS = {  # networks without batch norm and without random operations
     "cls": ("task=cls", "backbone=vit"),
@@ -60,13 +60,15 @@ def assert_close_weights(one, two):
     first, second = last(one), last(two)
     assert first["global_step"] == second["global_step"] == 12
     for name, tensor in first["state_dict"].items():
-        torch.testing.assert_close(second["state_dict"][name], tensor, rtol=1e-3, atol=1e-5, msg=name)
+        torch.testing.assert_close(
+            second["state_dict"][name], tensor, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The folder of a run on a single process, by task."""
-    folders = {}
+    folders: dict[str, Path] = {}
 
     def get(task):
         if task not in folders:
