@@ -166,6 +166,34 @@ def test_torchrun_starts_a_run_on_two_nodes(tmp_path, alone):
 
 
 @pytest.mark.slow
+def test_slurm_starts_the_processes_of_one_run(tmp_path, alone):
+    """SLURM is simulated: `srun` starts each process with these variables."""
+    folder = tmp_path / "run"
+    line = command("train.py", folder, *TASKS["cls"], *COMMON, *devices(2))
+    job = {
+        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_NAME": "spine",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_NODEID": "0",
+    }
+    processes = [
+        subprocess.Popen(
+            line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={
+                **os.environ, **job, "SLURM_NODELIST": "127.0.0.1", "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank),
+                "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src"),
+            },
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    texts = [process.communicate(timeout=400)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], texts
+    assert texts[0].count("Results after") == 1 and "Results after" not in texts[1]
+    assert_close_weights(alone("cls"), folder)
+
+
+@pytest.mark.slow
 def test_a_killed_run_on_two_processes_continues_on_one_in_the_same_folder(tmp_path, alone):
     """The same command with other devices finds the folder: the id has the global batch size only."""
     options = (*TASKS["cls"], *COMMON, "callbacks.checkpoint_every_steps=1")
