@@ -89,13 +89,13 @@ def project(gradient_bytes: float, multiply_adds: float, gpus: int, machine: Mac
     return Projection(compute, all_reduce_seconds(gradient_bytes, gpus, machine))
 
 
-def measure_gradients(backbone: str, variant: str) -> tuple[int, float]:
-    """Returns the bytes of the float32 gradients of a classifier of 1000 classes, and its multiply-adds for one image."""
+def measure_gradients(backbone: str, variant: str, classes: int = 1000, size: int = IMAGE_SIZE) -> tuple[int, float]:
+    """Returns the bytes of the float32 gradients of a classifier, and its multiply-adds for one image."""
     with torch.device("meta"):
-        network = create_model(backbone, variant=variant, num_outputs=1000, image_size=IMAGE_SIZE)
+        network = create_model(backbone, variant=variant, num_outputs=classes, image_size=size)
     assert isinstance(network.config, NetworkConfig)
-    size = sum(parameter.numel() * 4 for parameter in network.parameters() if parameter.requires_grad)
-    return size, count_multiply_adds(network.config)
+    gradient_bytes = sum(parameter.numel() * 4 for parameter in network.parameters() if parameter.requires_grad)
+    return gradient_bytes, count_multiply_adds(network.config)
 
 
 def print_projection(machine: Machine) -> None:
@@ -135,7 +135,7 @@ def print_measurement(rounds: int) -> None:
             for processes, found in speeds.items():
                 found.append(images_per_second(backbone, processes))
         pairs = sorted(two / one / 2 for one, two in zip(speeds[1], speeds[2], strict=True))
-        size, _ = measure_gradients(backbone, "micro")
+        size, _ = measure_gradients(backbone, "micro", classes=5, size=64)
         one, two = (statistics.median(found) for found in speeds.values())
         spread = f"{statistics.median(pairs):.0%} ({pairs[0]:.0%} to {pairs[-1]:.0%})"
         print(f"| {backbone} micro | {size:,} | {one:.0f} | {two:.0f} | {spread} |", flush=True)
