@@ -72,16 +72,18 @@ def read_run(folder: Path) -> RunRecord:
         "starts.json": _read_starts,
         "metrics.json": _read_results,
     }
-    problems = []
+    problems = {}
     for name, read in readers.items():
         try:
             read(record)
         except Exception as error:  # a damaged folder is listed, whatever is wrong in it
-            problems.append(f"{name} cannot be read ({type(error).__name__}: {error})")
-    if problems:
-        record.status, record.reason = "damaged", "; ".join(problems)
+            problems[name] = f"{name} cannot be read ({type(error).__name__}: {error})"
+    if not problems.keys().isdisjoint({"config.json", "metrics.json"}):  # without the others, the results are still valid
+        record.status = "damaged"
     if _is_locked(folder):
         record.status, record.reason = "running", f"{record.epochs or 0} of {record.max_epochs or '?'} epochs are done"
+    elif problems:
+        record.reason = "; ".join(problems.values())
     return record
 
 
@@ -113,7 +115,8 @@ def _read_starts(record: RunRecord) -> None:
     path = record.folder / "starts.json"
     if path.is_file():
         starts = json.loads(path.read_text())["starts"]
-        record.starts, record.started, record.commit = len(starts), starts[0]["time"], (starts[-1]["commit"] or "")[:7]
+        record.starts, record.started = len(starts), str(starts[0]["time"])
+        record.commit = str(starts[-1].get("commit") or "")[:7]
 
 
 def _read_results(record: RunRecord) -> None:
@@ -126,12 +129,12 @@ def _read_results(record: RunRecord) -> None:
         return
     results = json.loads((record.folder / "metrics.json").read_text())
     record.metrics = {name: math.nan if value is None else float(value) for name, value in results["metrics"].items()}
-    record.monitor, record.maximize, record.seconds = job.monitor, job.maximize, job.seconds
-    record.split, costs = str(results.get("split", "")), results.get("costs") or {}
+    record.monitor, record.maximize, record.seconds = str(job.monitor), job.maximize, float(job.seconds)
+    costs, epochs = results.get("costs") or {}, results.get("epochs", record.epochs)
     record.costs = {key: value for key, value in costs.items() if isinstance(value, int | float | str)}
-    record.epochs = results.get("epochs", record.epochs)
-    if record.split:
-        record.max_epochs = None  # the configuration of an evaluation says 1
+    record.epochs = None if epochs is None else int(epochs)
+    if "split" in results:
+        record.split, record.max_epochs = str(results["split"]), None  # the configuration of an evaluation says 1
 
 
 def part_name(target: str) -> str:

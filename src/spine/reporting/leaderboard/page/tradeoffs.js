@@ -74,7 +74,7 @@ function placeLabels(svg, area, dots, points) {
     && !taken.some((other) => box.left < other.right && box.right > other.left && box.top < other.bottom && box.bottom > other.top);
   for (const { number, at: [cx, cy] } of points) {
     const label = DATA.runs[number].label;
-    const text = make("text", { class: "point", "data-run": number }, label.length > 28 ? `${label.slice(0, 27)}…` : label);
+    const text = make("text", { class: "point", "data-run": number }, label.length > 34 ? `${label.slice(0, 33)}…` : label);
     svg.append(text);
     const width = text.getBBox().width;
     const spots = [[8, 0], [-8 - width, 0], [-width / 2, -13], [-width / 2, 13], [8, -12], [8, 12], [-8 - width, -12], [-8 - width, 12], [10, -26], [10, 26], [-10 - width, -26], [-10 - width, 26]];
