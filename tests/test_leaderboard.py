@@ -20,6 +20,7 @@ from spine.reporting.leaderboard.page import MAX_POINTS, thin
 from spine.reporting.leaderboard.pictures import MAX_WIDTH
 from spine.reporting.leaderboard.ranking import make_groups, shortest_names
 from spine.reporting.leaderboard.records import find_runs, flatten, part_name, read_run
+from spine.reporting.leaderboard.seeds import seed_means
 
 ROOT = Path(__file__).parents[1]
 TARGETS = {"cls": "spine.tasks.cls.task.Classification", "seg": "spine.tasks.seg.task.Segmentation"}
@@ -186,6 +187,23 @@ def test_without_command_lines_the_columns_are_keys_of_the_configuration(tmp_pat
         folder = run(tmp_path / name, 0.5, config={"seed": seed})
         (folder / ".hydra" / "overrides.yaml").unlink()
     assert groups(tmp_path)[0].keys == ["seed"]
+
+
+def test_runs_that_differ_in_their_seed_have_a_mean(tmp_path, capsys):
+    for backbone, seed, value in (("vit", 0, 0.5), ("vit", 1, 0.7), ("swin", 0, 0.65)):
+        run(tmp_path / f"{backbone}_{seed}", value, backbone=backbone, overrides=[f"seed={seed}"])
+    run(tmp_path / "failed", backbone="vit", overrides=["seed=2"], error_txt="CUDA out of memory")
+    (group,) = groups(tmp_path)
+    swin, vit = seed_means(group)
+    assert (swin.setting, swin.seeds, swin.mean) == (("swin",), 1, 0.65) and math.isnan(swin.deviation)
+    assert vit.seeds == 2 and vit.mean == pytest.approx(0.6) and vit.deviation == pytest.approx(0.02**0.5)
+    assert "Means over seeds" in page_of(tmp_path) and "Means over seeds" in capsys.readouterr().out
+
+
+def test_without_repeated_settings_there_are_no_means(tmp_path):
+    for backbone, seed in (("vit", 0), ("swin", 1)):
+        run(tmp_path / backbone, 0.5, backbone=backbone, overrides=[f"seed={seed}"])
+    assert seed_means(groups(tmp_path)[0]) == []
 
 
 def test_files_are_written_with_unrounded_numbers(tmp_path):

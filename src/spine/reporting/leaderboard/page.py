@@ -16,6 +16,7 @@ from spine.reporting.history import Points
 from spine.reporting.leaderboard.columns import Column, group_columns
 from spine.reporting.leaderboard.pictures import embedded_figures
 from spine.reporting.leaderboard.ranking import Entry, Group
+from spine.reporting.leaderboard.seeds import seed_means, seed_titles
 from spine.reporting.leaderboard.tables import title
 from spine.reporting.provenance import Provenance
 
@@ -68,7 +69,11 @@ def _group_table(group: Group, out: Path) -> Row:
             "cells": [_cell(column, entry) for column in columns],
             "share": share if group.maximize else 1.0 - share if entry.rank is not None and high > low else 0.0,
         })  # fmt: skip
-    return {"title": title(group), "metric": group.metric, "columns": columns, "rows": rows}
+    means = [{"cells": mean.cells(), "settings": len(mean.setting)} for mean in seed_means(group)]
+    return {
+        "title": title(group), "metric": group.metric, "columns": columns, "rows": rows,
+        "means": means, "mean_titles": seed_titles(group),
+    }  # fmt: skip
 
 
 def _cell(column: Column, entry: Entry) -> Row:

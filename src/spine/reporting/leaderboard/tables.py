@@ -14,6 +14,7 @@ from rich.text import Text
 
 from spine.reporting.leaderboard.columns import Value, group_columns
 from spine.reporting.leaderboard.ranking import Group
+from spine.reporting.leaderboard.seeds import SeedMean, seed_means, seed_titles
 from spine.reporting.sweeps import WIDE
 
 
@@ -25,6 +26,8 @@ def print_leaderboard(groups: Sequence[Group]) -> None:
         for entry in group.entries:
             if entry.run.reason:
                 console.print(Text(f"{entry.name} {entry.run.status}: {entry.run.reason}"))
+        if means := seed_means(group):
+            console.print(_seed_table(group, means))
         console.print()
 
 
@@ -46,6 +49,16 @@ def _table(group: Group) -> Table:
         first = str(entry.rank) if entry.rank else entry.run.status
         style = "bold" if entry.rank == 1 else "dim" if entry.rank is None else None
         table.add_row(*map(Text, (first, entry.name, *(column.cell(entry) for column in columns))), style=style)
+    return table
+
+
+def _seed_table(group: Group, means: Sequence[SeedMean]) -> Table:
+    table = Table(title="Means over seeds", title_justify="left")
+    settings = len(means[0].setting)
+    for i, name in enumerate(seed_titles(group)):
+        table.add_column(Text(name), justify="left" if i < settings else "right", overflow="fold")
+    for each in means:
+        table.add_row(*map(Text, each.cells()))
     return table
 
 

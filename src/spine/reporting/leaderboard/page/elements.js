@@ -56,6 +56,7 @@ function ticks(low, high, count, log) {
       for (const digit of [1, 2, 5]) found.push(digit * 10 ** power);
     const inside = found.filter((value) => value >= low && value <= high);
     const powers = inside.filter((value) => Number.isInteger(Math.round(Math.log10(value) * 1e9) / 1e9));
+    if (inside.length < 2) return ticks(low, high, count, false);
     return inside.length > count + 1 && powers.length > 1 ? powers : inside;
   }
   const rough = (high - low) / count || 1;

@@ -2,12 +2,12 @@
 
 function setUpTables() {
   findAll(".board").forEach((board, index) => {
-    findAll("thead th:not(.pick)", board).forEach((head) => {
+    findAll(".runs thead th:not(.pick)", board).forEach((head) => {
       const button = make("button", { type: "button", onclick: () => sortTable(board, head) });
       button.append(...head.childNodes);
       head.append(button);
     });
-    findAll("tbody tr", board).forEach((row, place) => {
+    findAll(".runs tbody tr", board).forEach((row, place) => {
       row.run = DATA.groups[index].runs[place];
       const box = make("input", { type: "checkbox", "aria-label": `show ${DATA.runs[row.run].name}`, onchange: () => toggle(row.run, box.checked) });
       find(".pick", row).append(box);
@@ -47,13 +47,13 @@ function sortTable(board, head) {
     if (x === "" || y === "") return (x === "") - (y === "");
     return sign * (number ? x - y : x.localeCompare(y, "en", { numeric: true }));
   };
-  find("tbody", board).append(...findAll("tbody tr", board).sort(compare));
+  find(".runs tbody", board).append(...findAll(".runs tbody tr", board).sort(compare));
 }
 
 /** Shows the rows that contain every word of the filter. */
 function filterTable(board) {
   const words = find(".filter", board).value.toLowerCase().split(/\s+/).filter(Boolean);
-  const rows = findAll("tbody tr", board);
+  const rows = findAll(".runs tbody tr", board);
   rows.forEach((row) => (row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word))));
   const shown = rows.filter((row) => !row.hidden).length;
   find(".shown", board).textContent = shown === rows.length ? `${shown} runs` : `${shown} of ${rows.length} runs`;
@@ -62,7 +62,7 @@ function filterTable(board) {
 /** Selects the best runs, all rows that the filter shows, or none. */
 function choose(board, which) {
   const runs = DATA.groups[state.group].runs;
-  const shown = findAll("tbody tr", board).filter((row) => !row.hidden).map((row) => row.run);
+  const shown = findAll(".runs tbody tr", board).filter((row) => !row.hidden).map((row) => row.run);
   const ranked = runs.filter((number) => DATA.runs[number].rank !== null);
   const best = (ranked.length ? ranked : runs).slice(0, DATA.selected);
   state.selected = { best, shown, none: [] }[which];
@@ -76,7 +76,7 @@ function toggle(number, on) {
 
 /** Checks the boxes of the selected runs, in their colors. */
 function markSelected() {
-  findAll(".board")[state.group].querySelectorAll("tbody tr").forEach((row) => {
+  findAll(".board")[state.group].querySelectorAll(".runs tbody tr").forEach((row) => {
     const box = find(".pick input", row);
     box.checked = state.selected.includes(row.run);
     box.style.setProperty("--color", color(row.run));
