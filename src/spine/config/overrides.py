@@ -1,8 +1,10 @@
-"""Quotes values of the command line with braces or a tilde, which Hydra would interpret."""
+"""Overrides of the command line: which are swept, and quotes for values that Hydra would interpret."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from pathlib import Path
 
 UNQUOTED = re.compile(r"""[^'"\[\](),]*""")  # one value without quotes, brackets or commas
 
@@ -29,6 +31,25 @@ def _quoted(argument: str) -> str:
 
 def _quoted_value(value: str) -> str:
     return f'"{value}"' if "{split}" in value or value.startswith("~") else value
+
+
+def quote_path(path: Path) -> str:
+    """Returns a path as a value of an override, in quotes if it has characters that Hydra would interpret."""
+    text = str(path)
+    if re.fullmatch(r"[\w/.+@%-]+", text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def swept_keys(overrides: Iterable[str]) -> list[str]:
+    """Returns the keys with several values, in Hydra's grammar: values with commas between them, or range(1,4)."""
+    pairs = [override.partition("=") for override in overrides]
+    return [key.lstrip("+~") for key, _, value in pairs if _is_sweep(value)]
+
+
+def _is_sweep(value: str) -> bool:
+    outside = re.sub(r"""\[[^\]]*\]|\{[^}]*\}|"[^"]*"|'[^']*'""", "", value)  # lists, dictionaries and quoted text
+    return "," in outside or outside.startswith(("choice(", "range(", "glob("))
 
 
 def how_to_quote(override: str) -> str:

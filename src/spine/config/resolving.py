@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from spine.config.overrides import swept_keys
+from spine.config.sweep_jobs import Sweep
 from spine.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def run_id(*, _root_: DictConfig) -> str:
     choices = _root_.hydra.runtime.choices
     own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
     content: Config = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
-    swept = _overridden(_root_) if str(_root_.hydra.mode).endswith("MULTIRUN") else set()
+    swept = _swept(_root_) if str(_root_.hydra.mode).endswith("MULTIRUN") else set()
     for path in NEUTRAL:
         if not any(key == path or key.startswith(f"{path}.") for key in swept):
             _remove(content, path.split("."))
@@ -90,8 +91,10 @@ def run_id(*, _root_: DictConfig) -> str:
     return "_".join([*names, digest])
 
 
-def _overridden(root: DictConfig) -> set[str]:
-    """Returns the keys that the command line of a job overrides."""
+def _swept(root: DictConfig) -> set[str]:
+    """Returns the swept keys; outside of a sweep that runs, all that the command line overrides."""
+    if (sweep := Sweep.current()) is not None:
+        return set(sweep.swept)
     overrides: Iterable[str] = root.hydra.overrides.task
     return {override.partition("=")[0].lstrip("+~") for override in overrides}
 
@@ -112,17 +115,11 @@ def sweep_id() -> str:
     finds its folder, in which finished runs are not trained again.
     """
     overrides = sorted(argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith(("-", "hydra.")))
-    swept = [override for override in overrides if _is_sweep(override.partition("=")[2])]
+    swept = [override for override in overrides if swept_keys([override])]
     counted = [override for override in overrides if override in swept or not _is_neutral(override.partition("=")[0])]
     digest = hashlib.sha256(json.dumps(counted).encode()).hexdigest()[:8]
     keys = [override.partition("=")[0].lstrip("+~").rpartition(".")[2] for override in swept]
     return "_".join([*keys[:4], digest])
-
-
-def _is_sweep(value: str) -> bool:
-    """Whether a value is a sweep in Hydra's grammar: values with commas between them, or a function such as range(1,4)."""
-    outside = re.sub(r"""\[[^\]]*\]|\{[^}]*\}|"[^"]*"|'[^']*'""", "", value)  # lists, dictionaries and quoted text
-    return "," in outside or outside.startswith(("choice(", "range(", "glob("))
 
 
 def _is_neutral(key: str) -> bool:

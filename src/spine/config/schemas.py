@@ -189,7 +189,10 @@ CALLBACKS: Schema = {
     "keep_best": Allowed(Positive, "a whole number of checkpoints, 1 or more"),
     "more": Allowed(dict[str, Config] | None, "named callbacks, each with its _target_"),
 }
-SWEEP: Schema = {"retries": Allowed(Count, "a whole number of further attempts, 0 or more")}
+SWEEP: Schema = {
+    "retries": Allowed(Count, "a whole number of further attempts, 0 or more"),
+    "gpus_per_job": Allowed(Positive | None, "a whole number of GPUs, 1 or more, or null"),
+}
 # Ranges of options. Their types are in the signatures, which are checked after torch is imported.
 OPTIONS: Mapping[str, Schema] = {
     "backbone": {
