@@ -23,7 +23,7 @@ from spine.config.source import keep_interpolations
 from spine.errors import InputError, RunStopped, find_stop
 from spine.reporting.provenance import shell_command
 from spine.reporting.tables import print_results
-from spine.training.run_folder import RunFolder, StopReport, TrainingResults, without_nan
+from spine.training.run_folder import PruneReport, RunFolder, StopReport, TrainingResults, without_nan
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -69,6 +69,9 @@ def _run_job(config: Config, folder: RunFolder) -> float | None:
     from spine.config.resume import finished_results
 
     console.show_messages()  # in a worker of joblib
+    if folder.pruned.is_file() and not config["restart"]:
+        log.info("This run was pruned; nothing was done. %s", folder.path)
+        return None
     if config["restart"] or finished_results(config, folder) is None:
         sweep_jobs.run_job(folder, config["sweep"]["retries"], config["sweep"]["gpus_per_job"])
     results = folder.read_results()
@@ -95,6 +98,7 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None) -
     import pytorch_lightning as pl
 
     from spine.config.building import build_run, build_trainer  # imports Lightning, which takes seconds
+    from spine.training.pruning import pruned_epoch
     from spine.training.trainer import silence_libraries
 
     silence_libraries()
@@ -106,18 +110,29 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None) -
     if trainer.is_global_zero:
         _write_start(run, folder)
     values = _fit_and_evaluate(run, trainer, folder, checkpoint)
+    if (epoch := pruned_epoch(trainer)) is not None:
+        if trainer.is_global_zero:
+            _write_pruned(run, folder, epoch, values)
+        return None
     if trainer.is_global_zero:
         _write_results(run, trainer, folder, values, time.perf_counter() - start)
     return _optimized_value(config, values)
 
 
 def _fit_and_evaluate(run: Run, trainer: pl.Trainer, folder: RunFolder, checkpoint: str | None) -> dict[str, float]:
-    """Trains, and returns the metrics of the best checkpoint. Raises RunStopped after a signal."""
+    """Trains, and returns the metrics of the best checkpoint, or of the last epoch if the run was pruned.
+
+    Raises RunStopped after a signal.
+    """
+    from spine.training.pruning import pruned_epoch
+
     if run.config["trainer"]["limit_val_batches"] != 0:
         run.data.transformed("val")  # reports mistakes in the validation data before the first epoch
     try:
         trainer.fit(run.task, run.data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
         _raise_if_signaled(trainer)
+        if pruned_epoch(trainer) is not None:
+            return _logged_metrics(trainer)
         return _evaluate_best(run, trainer, folder)
     except BaseException as error:
         if (stop := find_stop(error)) is None:
@@ -129,6 +144,7 @@ def _write_start(run: Run, folder: RunFolder) -> None:
     """Writes config.json, starts.json and weights.txt, and logs a summary of the run."""
     folder.write_json(folder.path / "config.json", run.config)
     folder.record_start()
+    folder.pruned.unlink(missing_ok=True)
     if run.load_report is not None:
         log.info("%s", run.load_report)
         (folder.path / "weights.txt").write_text(run.load_report.details())
@@ -210,6 +226,17 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
     folder.write_json(folder.results, results)
     folder.stopped.unlink(missing_ok=True)
     print_results(folder.path, monitor, values, seconds)
+
+
+def _write_pruned(run: Run, folder: RunFolder, epoch: int, values: dict[str, float]) -> None:
+    """Writes curves.png and pruned.json."""
+    from spine.reporting.curves import draw_curves
+
+    draw_curves(folder.path)
+    report: PruneReport = {"epoch": epoch, "metrics": without_nan(values), "monitor": run.task.monitor, "mode": run.task.mode}
+    folder.write_json(folder.pruned, report)
+    folder.stopped.unlink(missing_ok=True)
+    log.info("Pruned after epoch %d: other trials were better at this epoch. Run folder: %s", epoch, folder.path)
 
 
 def _optimized_value(config: Config, values: Mapping[str, float | None]) -> float | None:

@@ -46,7 +46,8 @@ def own_gpus(count: int | None, give_up: Callable[[], bool] = lambda: False) -> 
 
 def _take(names: list[str], count: int, locks: contextlib.ExitStack) -> list[str]:
     """Locks `count` GPUs and returns their names. If fewer are free, locks none: two jobs could wait for each other."""
-    taken, files = [], contextlib.ExitStack()
+    taken: list[str] = []
+    files = contextlib.ExitStack()
     for name in names:
         if len(taken) < count and (file := _locked(name)) is not None:
             files.enter_context(file)

@@ -16,7 +16,14 @@ def quote_for_hydra(arguments: list[str]) -> list[str]:
     `dataset.images="images/{split}"`. In a sweep, `a/{split},b/{split}` becomes two quoted values.
     Values with quotes or brackets are not changed.
     """
-    return [_quoted(argument) for argument in arguments]
+    return [_quoted(_space_key(argument)) for argument in arguments]
+
+
+def _space_key(argument: str) -> str:
+    """Converts `sweep.space.<key>=<values>`, whose key may have dots, to an entry of the dictionary `sweep.space`."""
+    key, equals, value = argument.partition("=")
+    name = key.lstrip("+~").removeprefix("sweep.space.")
+    return f"++sweep.space={{{name}: {value}}}" if equals and name != key.lstrip("+~") else argument
 
 
 def _quoted(argument: str) -> str:
@@ -31,6 +38,12 @@ def _quoted(argument: str) -> str:
 
 def _quoted_value(value: str) -> str:
     return f'"{value}"' if "{split}" in value or value.startswith("~") else value
+
+
+def space_entry(override: str) -> str | None:
+    """Returns what the user wrote for an entry of `sweep.space`, or None for any other override."""
+    match = re.fullmatch(r"\+\+sweep\.space=\{([^:]*): (.*)\}", override)
+    return f"sweep.space.{match[1]}={match[2]}" if match else None
 
 
 def quote_path(path: Path) -> str:
@@ -48,8 +61,10 @@ def swept_keys(overrides: Iterable[str]) -> list[str]:
 
 
 def _is_sweep(value: str) -> bool:
-    outside = re.sub(r"""\[[^\]]*\]|\{[^}]*\}|"[^"]*"|'[^']*'""", "", value)  # lists, dictionaries and quoted text
-    return "," in outside or outside.startswith(("choice(", "range(", "glob("))
+    outside, before = value, ""
+    while outside != before:  # remove lists, dictionaries and quoted text from the inside out
+        outside, before = re.sub(r"""\[[^][{}]*\]|\{[^][{}]*\}|"[^"]*"|'[^']*'""", "", outside), outside
+    return "," in outside or outside.startswith(("choice(", "range(", "glob(", "interval(", "tag("))
 
 
 def how_to_quote(override: str) -> str:

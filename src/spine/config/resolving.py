@@ -42,6 +42,7 @@ NEUTRAL = (
     "callbacks.checkpoint_every_steps",
     "callbacks.keep_best",
 )
+SEARCH = ("space", "objectives", "sampler", "seed", "pruner")  # keys of `sweep` that determine the trials of a study
 PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "out")  # their values may begin with `~`, the home folder
 EXAMPLES = {"out": "out=model.safetensors", "ckpt_path": "ckpt_path=logs/.../checkpoints/best.ckpt"}
 
@@ -108,18 +109,25 @@ def _remove(config: Config, parts: list[str]) -> None:
         node.pop(parts[-1], None)
 
 
-def sweep_id() -> str:
+def sweep_id(*, _root_: DictConfig) -> str:
     """Returns the name of a sweep, which depends on the arguments of the command line only.
 
     It has the swept keys and a hash of all overrides, in any order. The same command therefore
-    finds its folder, in which finished runs are not trained again.
+    finds its folder, in which finished runs are not trained again. With `sweep=optuna`, it also
+    depends on the search space and on how it is searched, but not on the number of trials.
     """
-    overrides = sorted(argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith(("-", "hydra.")))
-    swept = [override for override in overrides if swept_keys([override])]
-    counted = [override for override in overrides if override in swept or not _is_neutral(override.partition("=")[0])]
-    digest = hashlib.sha256(json.dumps(counted).encode()).hexdigest()[:8]
-    keys = [override.partition("=")[0].lstrip("+~").rpartition(".")[2] for override in swept]
-    return "_".join([*keys[:4], digest])
+    given = sorted(
+        argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith(("-", "hydra.", "hydra/"))
+    )
+    swept = [override for override in given if swept_keys([override])]
+    counted: list[object] = [override for override in given if override in swept or not _is_neutral(override.partition("=")[0])]
+    keys = swept_keys(swept)
+    if OmegaConf.select(_root_, "sweep.space") is not None:
+        search: Config = OmegaConf.to_container(_root_.sweep, resolve=True)  # type: ignore[assignment]
+        counted.append({key: search.get(key) for key in SEARCH})
+        keys += map(str, search["space"])
+    digest = hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:8]
+    return "_".join([*(key.rpartition(".")[2] for key in keys[:4]), digest])
 
 
 def _is_neutral(key: str) -> bool:

@@ -143,14 +143,14 @@ def run_job(folder: RunFolder, retries: int, gpus: int | None) -> None:
     name = f"#{HydraConfig.get().job.num}" if _in_parallel() else ""
     arguments = job_arguments(folder.path)
     for attempt in range(retries + 1):
-        code = None
+        code = 0
         if sweep.stop_signal() is None:
             folder.error.unlink(missing_ok=True)
             with own_gpus(gpus, lambda: sweep.stop_signal() is not None) as environment:
                 code = _supervise([*sweep.command, *arguments], environment, sweep, name)
         if (number := sweep.stop_signal()) is not None and started_here is not None and not _in_parallel():
             raise RunStopped(number)
-        if code in (None, 0, *(128 + stop for stop in STOPS), *(-stop for stop in STOPS)):
+        if code in (0, *(128 + stop for stop in STOPS), *(-stop for stop in STOPS)):
             return
         reason = _reason(folder, code)
         if code == MISTAKE or attempt == retries:

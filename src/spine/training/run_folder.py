@@ -46,6 +46,15 @@ class StopReport(TypedDict):
     command: str  # resumes the run
 
 
+class PruneReport(TypedDict):
+    """The content of pruned.json, written when a sweep with Optuna ends a run that is not promising."""
+
+    epoch: int  # after which it ended, counted from 1
+    metrics: dict[str, float | None]
+    monitor: str
+    mode: str
+
+
 class RunFolder:
     """Paths of the files in a run folder."""
 
@@ -56,6 +65,7 @@ class RunFolder:
         self.results = path / "metrics.json"
         self.stopped = path / "stopped.json"
         self.error = path / "error.txt"
+        self.pruned = path / "pruned.json"
 
     def read_results(self) -> TrainingResults | None:
         """Returns the content of metrics.json, or None if the run is not finished."""
