@@ -35,8 +35,10 @@ class StepStatistics(pl.Callback):
         self.latest = ""  # the last logged values, for the progress bar
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock."""
+        """Starts the clock, and the measurement of the peak memory of a GPU."""
         self._restart_clock(trainer)
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)  # the previous run of a sweep used the same process
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restarts the clock: the time between epochs does not count."""
