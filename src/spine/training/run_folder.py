@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import platform
@@ -15,6 +16,8 @@ from typing import TextIO, TypedDict
 from spine.console import process_rank
 from spine.errors import InputError
 from spine.reporting.provenance import provenance
+
+log = logging.getLogger(__name__)
 
 LOCK_TIMEOUT = 1.0  # seconds; a process that was just stopped may still hold the lock
 
@@ -55,6 +58,15 @@ class StopReport(TypedDict):
     command: str  # resumes the run
 
 
+class PruneReport(TypedDict):
+    """The content of pruned.json, written when a sweep with Optuna ends a run that is not promising."""
+
+    epoch: int  # after which it ended, counted from 1
+    metrics: dict[str, float | None]
+    monitor: str
+    mode: str
+
+
 class RunFolder:
     """Paths of the files in a run folder."""
 
@@ -65,6 +77,7 @@ class RunFolder:
         self.results = path / "metrics.json"
         self.stopped = path / "stopped.json"
         self.error = path / "error.txt"
+        self.pruned = path / "pruned.json"
 
     def read_results(self) -> TrainingResults | None:
         """Returns the content of metrics.json, or None if the run is not finished."""
@@ -133,6 +146,26 @@ class RunFolder:
         part = path.with_name(f".{path.name}.part")
         part.write_text(json.dumps(content, indent=2) + "\n")
         part.replace(path)
+
+    def write_error(self, reason: str) -> None:
+        """Writes the reason of a failure to error.txt."""
+        try:
+            self.error.write_text(reason + "\n")
+        except OSError:  # a full disk must not hide the error itself
+            log.warning("'%s' could not be written.", self.error)
+
+    def wait_until_free(self, timeout: float) -> None:
+        """Waits until no process uses the folder, at most `timeout` seconds."""
+        import fcntl  # POSIX only
+
+        end = time.monotonic() + timeout
+        with (self.path / ".lock").open("a") as file:
+            while time.monotonic() < end:
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                except OSError:
+                    time.sleep(0.1)
 
     def record_start(self) -> None:
         """Adds the provenance of this start to starts.json."""
