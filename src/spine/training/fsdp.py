@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.strategies import ModelParallelStrategy
@@ -38,15 +38,14 @@ class FullySharded(ModelParallelStrategy):
         """
         inner = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         assert self.model is not None
-        saved = get_optimizer_state_dict(self.model, inner, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        saved = cast(OptimizerState, get_optimizer_state_dict(self.model, inner, options=options))
         if not saved:
             return {}
         numbers = {name: number for number, name in enumerate(self._parameter_names(inner))}
         return {
             "state": {numbers[name]: state for name, state in saved["state"].items()},
-            "param_groups": [
-                {**group, "params": [numbers[name] for name in group["params"]]} for group in saved["param_groups"]
-            ],
+            "param_groups": [{**group, "params": [numbers[name] for name in group["params"]]} for group in saved["param_groups"]],
         }
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> CheckpointContent:

@@ -17,6 +17,7 @@ from spine.components import check_arguments
 from spine.errors import InputError
 from spine.option_types import Config
 from spine.tasks.base import Task
+from spine.training.batch_norm import BatchNormReport
 from spine.training.checkpoints import LAST, AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, TopCheckpoints
 from spine.training.divergence import FiniteLoss
 from spine.training.figures import PredictionFigures
@@ -35,6 +36,7 @@ HIDDEN_WARNINGS = (  # patterns
     ".*Experiment logs directory .* exists and is not empty.*",
     ".*dirpath has changed.*",  # the command reports this itself
     ".*callbacks used to create the checkpoint need to be provided.*",  # the timer of max_time
+    ".*FSDP2-wrapped module .* returned a view tensor.*",  # no network changes the output of a block in place
     ".*number of training batches .* is smaller than the logging interval.*",
 )
 
@@ -104,6 +106,7 @@ def _standard_callbacks(
         GlobalBatch(
             dataset.get("global_batch_size"), dataset["batch_size"]
         ),  # first: others measure the gradients that it scales
+        BatchNormReport(config["trainer"].get("sync_batchnorm", False)),
         PredictionFigures(str(folder / "figures"), *normalization, loggers, config["callbacks"]["figure_every_n_epochs"]),
         FiniteLoss(config["trainer"]["log_every_n_steps"]),
         statistics,
