@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 def run_costs(task: Task, metrics_file: Path, device: torch.device) -> RunCosts:
     """Returns the costs of a task that was trained on `device`. `metrics_file`: the metrics.csv of its run."""
     speeds, waits = _logged(metrics_file, "train/images_per_s"), _logged(metrics_file, "train/data_wait")
-    on_gpu = device.type == "cuda"
+    on_gpu, threads = device.type == "cuda", torch.get_num_threads()
     return {
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         "multiply_adds": multiply_adds(task),
         "images_per_s": statistics.median(speeds) if speeds else None,
         "data_wait": statistics.fmean(waits) if waits else None,
         "peak_memory_mb": (torch.cuda.max_memory_allocated(device) if on_gpu else _peak_resident_bytes()) / 2**20,
-        "device": torch.cuda.get_device_name(device) if on_gpu else f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name(device) if on_gpu else f"CPU, {threads} thread{'s' * (threads > 1)}",
     }
 
 
