@@ -44,9 +44,7 @@ class FullySharded(ModelParallelStrategy):
         numbers = {name: number for number, name in enumerate(self._parameter_names(inner))}
         return {
             "state": {numbers[name]: state for name, state in saved["state"].items()},
-            "param_groups": [
-                {**group, "params": [numbers[name] for name in group["params"]]} for group in saved["param_groups"]
-            ],
+            "param_groups": [{**group, "params": [numbers[name] for name in group["params"]]} for group in saved["param_groups"]],
         }
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> CheckpointContent:
