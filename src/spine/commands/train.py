@@ -208,7 +208,7 @@ def _best_path(trainer: pl.Trainer) -> str:
 def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dict[str, float], seconds: float) -> None:
     """Writes curves.png, prints the results, and writes metrics.json last: it marks a finished run."""
     from spine.reporting.curves import draw_curves  # imports matplotlib, which takes a second
-    from spine.training.costs import run_costs
+    from spine.training.costs import latency_ms, run_costs
 
     draw_curves(folder.path)
     best, monitor = _best_path(trainer), run.task.monitor
@@ -225,6 +225,8 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
         "stopped_by_max_time": None if reached_end else run.config["trainer"]["max_time"],
         "costs": run_costs(run.task, folder.path / "metrics.csv", trainer.strategy.root_device),
     }
+    if "latency_ms" in ((run.config.get("sweep") or {}).get("objectives") or ()):
+        results["costs"]["latency_ms"] = latency_ms(trainer, run.task, run.config["image_size"])
     folder.stopped.unlink(missing_ok=True)
     print_results(folder.path, monitor, values, seconds)
     folder.write_json(folder.results, results)
