@@ -106,6 +106,7 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None) -
     import pytorch_lightning as pl
 
     from spine.config.building import build_run, build_trainer  # imports Lightning, which takes seconds
+    from spine.training.loggers.run_logger import finished_at_end
     from spine.training.trainer import silence_libraries
 
     silence_libraries()
@@ -114,11 +115,12 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None) -
     run.task.config_source = keep_interpolations(source or config, config, run.config)
     in_place = checkpoint is not None and Path(checkpoint).resolve().parent == folder.last.parent.resolve()
     trainer = build_trainer(run.config, folder.path, run.task, kept_rows=rows if in_place else 0)
-    if trainer.is_global_zero:
-        _write_start(run, folder)
-    values = _fit_and_evaluate(run, trainer, folder, checkpoint)
-    if trainer.is_global_zero:
-        _write_results(run, trainer, folder, values, time.perf_counter() - start)
+    with finished_at_end(trainer.loggers):
+        if trainer.is_global_zero:
+            _write_start(run, folder)
+        values = _fit_and_evaluate(run, trainer, folder, checkpoint)
+        if trainer.is_global_zero:
+            _write_results(run, trainer, folder, values, time.perf_counter() - start)
     return _optimized_value(config, values)
 
 
@@ -181,10 +183,6 @@ def _evaluate_best(run: Run, trainer: pl.Trainer, folder: RunFolder) -> dict[str
     loggers, trainer.loggers = trainer.loggers, []  # the curves end with training; the results are logged separately
     values = evaluate_checkpoint(trainer, run.task, run.data, "val", _best_path(trainer) or str(folder.last))
     trainer.loggers = loggers
-    if trainer.is_global_zero:
-        from spine.training.loggers.media import log_summary
-
-        log_summary(loggers, values)
     return values
 
 
@@ -203,6 +201,7 @@ def _best_path(trainer: pl.Trainer) -> str:
 def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dict[str, float], seconds: float) -> None:
     """Writes curves.png and metrics.json, and prints the results."""
     from spine.reporting.curves import draw_curves  # imports matplotlib, which takes a second
+    from spine.training.loggers.run_logger import log_results
 
     draw_curves(folder.path)
     best, monitor = _best_path(trainer), run.task.monitor
@@ -219,6 +218,7 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
         "stopped_by_max_time": None if reached_end else run.config["trainer"]["max_time"],
     }
     folder.write_json(folder.results, results)
+    log_results(trainer.loggers, run.config, {f"best/{name}": value for name, value in values.items()})
     folder.stopped.unlink(missing_ok=True)
     print_results(folder.path, monitor, values, seconds)
 
