@@ -10,20 +10,6 @@ from spine.tasks.cls.plots import classification, confusion
 from spine.tasks.pose.plots import keypoints
 from spine.tasks.seg.plots import segmentation
 from spine.training.figures import render
-from spine.training.loggers import wandb
-
-
-def test_wandb_without_an_api_key_is_offline_and_does_not_prompt(tmp_path, monkeypatch, caplog):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "nothing"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    logger = wandb.wandb(str(tmp_path), online=True)
-    assert "stored offline" in caplog.text
-    logger.log_metrics({"val/top1": 0.5}, step=1)
-    logger.log_image("image", [np.zeros((8, 8, 3), np.uint8)])
-    logger.experiment.finish()
-    (run,) = (tmp_path / "wandb").glob("offline-run-*")
-    assert list(run.glob("*.wandb"))
 
 
 def test_ignored_pixels_are_white_and_classes_have_distinct_colors():

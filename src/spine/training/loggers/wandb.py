@@ -9,7 +9,7 @@ import secrets
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -68,31 +68,36 @@ class WandbRun(WandbLogger, RunLogger):
             self.experiment.log({**metrics, "trainer/global_step": step}, step=2 * self.rows, commit=True)
         self.rows += 1
 
-    def _log_between_rows(self, values: Mapping[str, object], step: int) -> None:
+    def _log_between_rows(self, name: str, make: Callable[[], object], step: int) -> None:
+        """Logs a picture or a table. A failure is reported and does not end the run: online, tables need the server."""
         number = max(0, 2 * self.rows - 1)
-        if number >= self.first_missing:
-            self.experiment.log({**values, "trainer/global_step": max(0, step - 1)}, step=number, commit=False)
+        if number < self.first_missing:
+            return
+        try:
+            self.experiment.log({name: make(), "trainer/global_step": max(0, step - 1)}, step=number, commit=False)
+        except Exception as error:  # whatever the network, the server and the disk raise
+            log.warning("W&B did not take '%s' (%s). It is in the run folder.", name, type(error).__name__)
 
     @rank_zero_only
     def log_figure(self, name: str, image: np.ndarray, step: int) -> None:
         """Logs a picture."""
         import wandb
 
-        self._log_between_rows({name: wandb.Image(image)}, step)
+        self._log_between_rows(name, partial(wandb.Image, image), step)
 
     @rank_zero_only
     def log_samples(self, name: str, samples: Sequence[SampleView], step: int) -> None:
         """Logs a table of samples whose losses are known; of others, images with masks or keypoints as layers."""
         if all(sample.loss is not None for sample in samples):
-            self._log_between_rows({name: sample_table(samples)}, step)
+            self._log_between_rows(name, partial(sample_table, samples), step)
         elif any(sample.masks or sample.keypoints for sample in samples):
-            self._log_between_rows({name: [sample_image(sample) for sample in samples]}, step)
+            self._log_between_rows(name, lambda: [sample_image(sample) for sample in samples], step)
 
     @rank_zero_only
     def log_confusion(self, name: str, counts: np.ndarray, classes: Sequence[str], step: int) -> None:
         """Logs W&B's plot of a confusion matrix, with at most MAX_CONFUSION_CLASSES classes."""
         if len(classes) <= MAX_CONFUSION_CLASSES:
-            self._log_between_rows({name: confusion_plot(counts, classes)}, step)
+            self._log_between_rows(name, partial(confusion_plot, counts, classes), step)
 
     @rank_zero_only
     def log_results(self, config: Config, values: Mapping[str, float]) -> None:
