@@ -83,10 +83,12 @@ def test_metrics_are_drawn_against_the_steps_and_the_best_value_is_in_the_summar
     assert all("epoch" in row for row in offline.rows)
 
 
-def test_the_summary_has_the_evaluated_best(trained, offline):
+def test_the_summary_has_the_evaluated_best_and_the_costs(trained, offline):
     results = json.loads((trained / "metrics.json").read_text())
     for name, value in results["metrics"].items():
         assert offline.summary[f"best/{name}"] == pytest.approx(value)
+    costs = {key: value for key, value in results["costs"].items() if key != "device"}
+    assert {key: offline.summary[f"costs/{key}"] for key in costs} == pytest.approx(costs)
 
 
 def test_the_run_has_names_tags_and_the_configuration(trained, offline):

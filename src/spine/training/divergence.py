@@ -8,6 +8,7 @@ from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from spine.errors import InputError
+from spine.models.sharding import local_part
 from spine.training.step_output import step_loss
 
 ADVICE = (
@@ -18,8 +19,8 @@ ADVICE = (
 
 def require_finite_weights(module: pl.LightningModule) -> None:
     """Raises InputError if a parameter holds a value that is not finite."""
-    finite = torch.stack([parameter.detach().isfinite().all() for parameter in module.parameters()]).all()
-    if not finite:
+    finite = torch.stack([local_part(parameter.detach()).isfinite().all() for parameter in module.parameters()]).all()
+    if not module.trainer.strategy.reduce_boolean_decision(bool(finite)):
         step = module.trainer.global_step
         raise InputError(f"The weights are not finite after step {step}; no checkpoint of them was written. {ADVICE}")
 

@@ -56,7 +56,7 @@ class PredictionFigures(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Collects samples from evenly spaced batches, about MAX_IMAGES in total, and the worst ones of all batches."""
-        if not self._due(trainer):
+        if not self._due(trainer) or "spare" in batch:
             return
         assert isinstance(outputs, Tensor)
         self._collect_worst(pl_module, outputs, batch)

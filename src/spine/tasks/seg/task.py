@@ -63,6 +63,11 @@ class Segmentation(Task):
             for found, true in masks
         ]
 
+    def loss_weight(self, batch: Batch) -> float | Tensor:
+        """The number of images, each counted by the fraction of its pixels that are labeled."""
+        labeled = batch["mask"] != IGNORE_INDEX
+        return super().loss_weight(batch) * (labeled.sum() / labeled.numel())
+
     def predict_batch(self, batch: Batch) -> dict[str, Tensor]:
         """`mask` (B, H, W): the index of the predicted class of each pixel of the image."""
         image = batch["image"]

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 
 from spine.option_types import Config
 from spine.tasks.samples import SampleView
+from spine.training.run_folder import TrainingResults
 
 Row = Mapping[str, float]  # of metrics.csv, with its "step"
 
@@ -103,6 +104,13 @@ class RunLogger(Logger):
 def run_loggers(loggers: Sequence[Logger]) -> list[RunLogger]:
     """Returns the loggers that hold pictures and results."""
     return [logger for logger in loggers if isinstance(logger, RunLogger)]
+
+
+def logged_results(results: TrainingResults) -> dict[str, float | None]:
+    """Returns the metrics of the best checkpoint as best/<metric>, and what the run cost as costs/<name>."""
+    metrics = {f"best/{name}": value for name, value in results["metrics"].items()}
+    costs = {f"costs/{name}": value for name, value in results["costs"].items() if isinstance(value, int | float)}
+    return {**metrics, **costs}
 
 
 def log_results(loggers: Sequence[Logger], config: Config, values: Mapping[str, float | None]) -> None:
