@@ -98,6 +98,7 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None) -
     import pytorch_lightning as pl
 
     from spine.config.building import build_run, build_trainer  # imports Lightning, which takes seconds
+    from spine.training.loggers.run_logger import finished_at_end
     from spine.training.pruning import pruned_epoch
     from spine.training.trainer import silence_libraries
 
@@ -107,15 +108,16 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None) -
     run.task.config_source = keep_interpolations(source or config, config, run.config)
     in_place = checkpoint is not None and Path(checkpoint).resolve().parent == folder.last.parent.resolve()
     trainer = build_trainer(run.config, folder.path, run.task, kept_rows=rows if in_place else 0)
-    if trainer.is_global_zero:
-        _write_start(run, folder)
-    values = _fit_and_evaluate(run, trainer, folder, checkpoint)
-    if (epoch := pruned_epoch(trainer)) is not None:
+    with finished_at_end(trainer.loggers):
         if trainer.is_global_zero:
-            _write_pruned(run, folder, epoch, values)
-        return None
-    if trainer.is_global_zero:
-        _write_results(run, trainer, folder, values, time.perf_counter() - start)
+            _write_start(run, folder)
+        values = _fit_and_evaluate(run, trainer, folder, checkpoint)
+        if (epoch := pruned_epoch(trainer)) is not None:
+            if trainer.is_global_zero:
+                _write_pruned(run, folder, epoch, values)
+            return None
+        if trainer.is_global_zero:
+            _write_results(run, trainer, folder, values, time.perf_counter() - start)
     return _optimized_value(config, values)
 
 
@@ -186,10 +188,6 @@ def _evaluate_best(run: Run, trainer: pl.Trainer, folder: RunFolder) -> dict[str
     loggers, trainer.loggers = trainer.loggers, []  # the curves end with training; the results are logged separately
     values = evaluate_checkpoint(trainer, run.task, run.data, "val", _best_path(trainer) or str(folder.last))
     trainer.loggers = loggers
-    if trainer.is_global_zero:
-        from spine.training.loggers.media import log_summary
-
-        log_summary(loggers, values)
     return values
 
 
@@ -209,6 +207,7 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
     """Writes curves.png, prints the results, and writes metrics.json last: it marks a finished run."""
     from spine.reporting.curves import draw_curves  # imports matplotlib, which takes a second
     from spine.training.costs import latency_ms, run_costs
+    from spine.training.loggers.run_logger import log_results, logged_results
 
     draw_curves(folder.path)
     best, monitor = _best_path(trainer), run.task.monitor
@@ -229,6 +228,7 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
         results["costs"]["latency_ms"] = latency_ms(trainer, run.task, run.config["image_size"])
     folder.stopped.unlink(missing_ok=True)
     print_results(folder.path, monitor, values, seconds)
+    log_results(trainer.loggers, run.config, logged_results(results))
     folder.write_json(folder.results, results)
 
 

@@ -23,6 +23,7 @@ from spine.training.divergence import FiniteLoss
 from spine.training.figures import PredictionFigures
 from spine.training.global_batch import GlobalBatch
 from spine.training.loggers.metrics_file import MetricsFile
+from spine.training.loggers.run_logger import run_loggers
 from spine.training.progress import RunProgress, StepStatistics
 from spine.training.pruning import pruning
 from spine.training.random_state import RandomState
@@ -58,9 +59,11 @@ def make_trainer(
     not take a key of `config["trainer"]`.
     """
     check_arguments(pl.Trainer.__init__, config["trainer"], "trainer")
+    metrics = MetricsFile(folder / "metrics.csv", kept_rows)
     for logger in loggers:
         logger.log_hyperparams(config)
-    metrics = MetricsFile(folder / "metrics.csv", kept_rows)
+    for logger in run_loggers(loggers):
+        logger.start(task.monitor, task.mode, metrics.kept)
     return pl.Trainer(
         default_root_dir=str(folder),
         logger=[metrics, *loggers],
