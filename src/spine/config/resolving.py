@@ -40,6 +40,8 @@ NEUTRAL = (
     "callbacks.checkpoint_every_minutes",
     "callbacks.checkpoint_every_steps",
     "callbacks.keep_best",
+    "callbacks.on_nan",  # a run that a loss of NaN stopped goes on if it may skip it
+    "callbacks.spike_threshold",
 )
 PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "out")  # their values may begin with `~`, the home folder
 EXAMPLES = {"out": "out=model.safetensors", "ckpt_path": "ckpt_path=logs/.../checkpoints/best.ckpt"}

@@ -107,7 +107,8 @@ class Task(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
         loss, _ = self.evaluate_batch(batch)
-        self.train_loss.update(loss.detach(), len(batch["image"]))
+        value = loss.detach()  # one that is not finite has no weight: its step is skipped, or it ends the run
+        self.train_loss.update(value.nan_to_num(), value.isfinite() * len(batch["image"]))
         return loss
 
     def on_train_epoch_start(self) -> None:

@@ -16,11 +16,12 @@ from spine.components import check_arguments
 from spine.option_types import Config
 from spine.tasks.base import Task
 from spine.training.checkpoints import LAST, AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, TopCheckpoints
-from spine.training.divergence import FiniteLoss
+from spine.training.divergence import LossCheck
 from spine.training.figures import PredictionFigures
 from spine.training.loggers.metrics_file import MetricsFile
 from spine.training.progress import RunProgress, StepStatistics
 from spine.training.random_state import RandomState
+from spine.training.skipping import SkipBadSteps
 from spine.training.stopping import StopOnSignal
 
 HIDDEN_WARNINGS = (  # patterns
@@ -76,10 +77,13 @@ def _standard_callbacks(
     saving, checkpoints = config["callbacks"], folder / "checkpoints"
     every = saving.get("checkpoint_every_minutes"), saving.get("checkpoint_every_steps")
     last = LastCheckpoint(checkpoints / LAST, metrics, *every)
+    skipping = SkipBadSteps() if saving.get("on_nan") == "skip" else None
+    losses = LossCheck(folder, config["seed"], config["trainer"]["log_every_n_steps"], saving.get("spike_threshold"), skipping)
     callbacks: list[Callback] = [
         PredictionFigures(str(folder / "figures"), *normalization, loggers, config["callbacks"]["figure_every_n_epochs"]),
-        FiniteLoss(config["trainer"]["log_every_n_steps"]),
-        statistics,
+        statistics,  # before the gradients of a bad step are dropped
+        *([skipping] if skipping else []),
+        losses,
         RunProgress(sys.stdout.isatty(), statistics),
         random_state,
         StopOnSignal(last, random_state),
