@@ -17,6 +17,7 @@ from spine import console
 from spine.components import component_name
 from spine.config import messages
 from spine.config.command_line import run_command
+from spine.config.rerun import find_original, register_run, report, take_original, warn_of_omissions
 from spine.config.resolving import to_plain
 from spine.config.source import keep_interpolations
 from spine.errors import InputError, RunStopped, find_stop
@@ -35,7 +36,10 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Runs the command with the arguments of the command line."""
-    run_command("train", train)
+    if find_original(sys.argv[1:]) is None:
+        run_command("train", train)
+    else:
+        run_command("rerun", train, register_run)
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -44,8 +48,9 @@ def train(cfg: DictConfig) -> float | None:
     Writes metrics, curves, figures and checkpoints.
 
     For a finished run, prints its results. An unfinished run is resumed from its last checkpoint.
-    `restart=true` starts over.
+    `restart=true` starts over. `rerun=<run folder>` repeats a finished run and compares the two.
     """
+    original = take_original(cfg)
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     source: Config = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
     with folder.locked():
@@ -53,10 +58,13 @@ def train(cfg: DictConfig) -> float | None:
             log.info("Starting over; the earlier run was moved to %s", backup)
         with console.log_to_file(folder.path / "train.log"):
             folder.error.unlink(missing_ok=True)
-            return _train_with_retries(cfg, folder, source)
+            value = _train_with_retries(cfg, folder, source, original)
+            if original is not None and console.process_rank() == 0:
+                report(original, folder, [*map(str, HydraConfig.get().overrides.task)])
+            return value
 
 
-def _train_with_retries(cfg: DictConfig, folder: RunFolder, source: Config) -> float | None:
+def _train_with_retries(cfg: DictConfig, folder: RunFolder, source: Config, original: RunFolder | None) -> float | None:
     """Trains a run; in a sweep, tries a failed run again `sweep.retries` times, from its last checkpoint.
 
     Mistakes of the user are not tried again. The reason of the last failure is written to error.txt.
@@ -66,7 +74,7 @@ def _train_with_retries(cfg: DictConfig, folder: RunFolder, source: Config) -> f
     attempt = 0
     while True:
         try:
-            return train_run(to_plain(cfg), folder, source)
+            return train_run(to_plain(cfg), folder, source, original)
         except Exception as error:
             message = messages.user_message(error)
             reason = message or f"{type(error).__name__}: {error}"
@@ -86,13 +94,14 @@ def _write_error(folder: RunFolder, reason: str) -> None:
         log.warning("'%s' could not be written.", folder.error)
 
 
-def train_run(config: Config, folder: RunFolder, source: Config | None = None) -> float | None:
+def train_run(config: Config, folder: RunFolder, source: Config | None = None, original: RunFolder | None = None) -> float | None:
     """Trains or resumes one run of a plain configuration in `folder`.
 
     Returns the value of optimized_metric, if it is set.
 
-    `source`: the configuration with its interpolations, for the checkpoints. Raises InputError for
-    a mistake of the user, and RunStopped after a signal.
+    `source`: the configuration with its interpolations, for the checkpoints. `original`: the run
+    that this one repeats. Raises InputError for a mistake of the user, and RunStopped after a
+    signal.
     """
     from spine.config.checks import prepare  # imports pydantic
     from spine.config.resume import checkpoint_to_resume, finished_results, metrics_rows
@@ -106,6 +115,7 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None) -
     import pytorch_lightning as pl
 
     from spine.config.building import build_run, build_trainer  # imports Lightning, which takes seconds
+    from spine.config.start import record_start
     from spine.training.trainer import silence_libraries
 
     silence_libraries()
@@ -115,7 +125,10 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None) -
     in_place = checkpoint is not None and Path(checkpoint).resolve().parent == folder.last.parent.resolve()
     trainer = build_trainer(run.config, folder.path, run.task, kept_rows=rows if in_place else 0)
     if trainer.is_global_zero:
+        if original is not None:
+            warn_of_omissions(original, run.config)
         _write_start(run, folder)
+        record_start(run, trainer, folder, original)
     values = _fit_and_evaluate(run, trainer, folder, checkpoint)
     if trainer.is_global_zero:
         _write_results(run, trainer, folder, values, time.perf_counter() - start)
@@ -137,9 +150,8 @@ def _fit_and_evaluate(run: Run, trainer: pl.Trainer, folder: RunFolder, checkpoi
 
 
 def _write_start(run: Run, folder: RunFolder) -> None:
-    """Writes config.json, starts.json and weights.txt, and logs a summary of the run."""
+    """Writes config.json and weights.txt, and logs a summary of the run."""
     folder.write_json(folder.path / "config.json", run.config)
-    folder.record_start()
     if run.load_report is not None:
         log.info("%s", run.load_report)
         (folder.path / "weights.txt").write_text(run.load_report.details())
