@@ -109,5 +109,5 @@ def test_a_repeated_run_has_the_same_loss_curve(tmp_path):
     assert {**configs[0], "logger": {}} == configs[1]
     done = call("train.py", "rerun=first", "seed=7", folder=tmp_path)
     assert "seeds (seed 0 → 7)" in done.stderr and "curves differ, first train/loss_step in step 0" in done.stdout
-    done = call("train.py", "rerun=first", "optimzer.lr=1", folder=tmp_path, ok=False)
-    assert done.returncode == 1 and "Did you mean 'optimizer" in done.stderr and "Traceback" not in done.stderr
+    done = call("train.py", "rerun=first", "optimizer.l=1", folder=tmp_path, ok=False)
+    assert done.returncode == 1 and "Did you mean 'optimizer.lr'?" in done.stderr and "Traceback" not in done.stderr
