@@ -198,6 +198,29 @@ def test_the_run_id_depends_on_the_configuration():
     assert len({base, folder("task=cls"), *others}) == 6
 
 
+def test_the_run_id_depends_on_the_samples_of_a_step_and_not_on_their_division():
+    def small(*overrides):
+        return folder("task=seg", *overrides)
+
+    wide = small("dataset.global_batch_size=32")
+    for division in ("dataset.batch_size=4", "trainer.devices=3", "+trainer.num_nodes=2", "trainer.strategy=ddp"):
+        assert small("dataset.global_batch_size=32", division) == wide
+    assert small("dataset.global_batch_size=48") != wide
+    two = small("dataset.batch_size=16", "trainer.devices=2", "trainer.strategy=ddp")
+    assert (
+        two
+        == small("dataset.batch_size=32", "trainer.devices=1")
+        == small("dataset.batch_size=8", "trainer.devices=2", "+trainer.num_nodes=2")
+    )
+    others = (
+        small("dataset.batch_size=16", "trainer.devices=1"), small("dataset.batch_size=32", "trainer.devices=2"),
+        small("dataset.batch_size=32", "trainer.devices=auto"), small("dataset.batch_size=32", "trainer.devices=[0]"),
+        small("dataset.batch_size=16", "trainer.devices=1", "trainer.accumulate_grad_batches=2"),
+    )  # fmt: skip
+    assert len({two, *others}) == 6
+    assert folder("task=seg", "trainer.devices=1", sweep=True) != folder("task=seg", "trainer.devices=2", sweep=True)
+
+
 NEUTRAL = (
     "logger=tensorboard", "tags=[a]", "ckpt_path=a.ckpt", "restart=true", "dataset.num_workers=5", "trainer.max_time=00:01:00:00",
     "trainer.log_every_n_steps=1", "trainer.max_epochs=7", "callbacks.keep_best=2", "sweep.retries=1",

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from spine.data.sampler import EpochBatches
 from spine.tasks.pose.metrics import KeypointScores
 from spine.training import random_state
 
@@ -59,13 +58,6 @@ def test_random_numbers_differ_between_processes_and_are_repeatable():
             drawn[run, rank] = torch.rand(4)
     assert torch.equal(drawn[0, 0], drawn[1, 0]) and torch.equal(drawn[0, 1], drawn[1, 1])
     assert not torch.equal(drawn[0, 0], drawn[0, 1])
-
-
-def test_a_process_without_a_sample_to_evaluate_uses_a_marked_copy():
-    parts = [EpochBatches(2, 4, 0, shuffle=False, rank=rank, world=3) for rank in range(3)]
-    assert [part.spare for part in parts] == [False, False, True]
-    assert [[draw for batch in part for draw in batch] for part in parts] == [[(0, 0, 0)], [(0, 1, 0)], [(0, 0, 1)]]
-    assert [len(part) for part in parts] == [1, 1, 1]
 
 
 def test_keypoint_scores_are_gathered_from_a_process_without_samples():

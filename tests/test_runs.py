@@ -51,6 +51,7 @@ def test_every_combination_trains_a_step_and_evaluates(tmp_path, caplog, backbon
     train.train_run(config, RunFolder(tmp_path))
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert np.isfinite(content["metrics"]["train/loss"]) and content["monitor"] in content["metrics"]
+    assert content["costs"]["multiply_adds"] > 0
     TRAINED.setdefault(backbone, {})[task, head] = re.search(r"([\d.]+) M parameters", caplog.text)[1]
 
 

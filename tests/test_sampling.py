@@ -6,7 +6,7 @@ import torch
 
 from spine.data.data_module import DataModule, Samples, collate
 from spine.data.formats.shapes import Shapes
-from spine.data.sampler import Draw, EpochBatches
+from spine.data.sampler import Draw, EvaluationBatches, TrainingBatches
 from spine.data.transforms import RandomScaleCrop, TopDownAffine, Transform
 from spine.errors import InputError
 from spine.tasks.mae.masking import RandomPatchMask
@@ -19,7 +19,7 @@ def indices(batches):
 
 
 def test_each_epoch_has_every_sample_once_in_another_order():
-    batches = EpochBatches(24, 4, seed=0, shuffle=True)
+    batches = TrainingBatches(24, 4, seed=0)
     orders = []
     for epoch in range(3):
         batches.set_epoch(epoch)
@@ -28,12 +28,12 @@ def test_each_epoch_has_every_sample_once_in_another_order():
     assert orders[0] != orders[1] != orders[2]
     batches.set_epoch(1)
     assert sum(indices(batches), []) == orders[1]
-    assert sum(indices(EpochBatches(24, 4, seed=1, shuffle=True)), []) != orders[0]
+    assert sum(indices(TrainingBatches(24, 4, seed=1)), []) != orders[0]
 
 
 def test_processes_share_one_order():
-    whole = EpochBatches(26, 8, seed=3, shuffle=True)
-    parts = [EpochBatches(26, 4, seed=3, shuffle=True, rank=rank, world=2) for rank in range(2)]
+    whole = TrainingBatches(26, 8, seed=3)
+    parts = [TrainingBatches(26, 4, seed=3, rank=rank, world=2) for rank in range(2)]
     assert len(whole) == len(parts[0]) == len(parts[1]) == 3
     for all_of_it, one, two in zip(indices(whole), *map(indices, parts), strict=True):
         assert all_of_it[0::2] == one and all_of_it[1::2] == two
@@ -41,16 +41,16 @@ def test_processes_share_one_order():
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_evaluation_sees_every_sample_once_in_order(world):
-    parts = [EpochBatches(10, 4, 0, shuffle=False, rank=rank, world=world) for rank in range(world)]
+    parts = [EvaluationBatches(10, 4, rank=rank, world=world) for rank in range(world)]
     for part in parts:
         part.set_epoch(5)
         assert len(indices(part)) == len(part)
         assert all(draw.epoch == 0 for batch in part for draw in batch)  # the same randomness in every epoch
-    assert sorted(sum((sum(indices(part), []) for part in parts), [])) == list(range(10))
+    assert sorted(draw.index for part in parts for batch in part for draw in batch if not draw.copy) == list(range(10))
 
 
 def test_lightning_can_reach_set_epoch():
-    batches = EpochBatches(8, 2, seed=0, shuffle=True)
+    batches = TrainingBatches(8, 2, seed=0)
     batches.sampler.set_epoch(4)
     assert batches.epoch == 4
 
@@ -124,6 +124,10 @@ def test_workers_do_not_change_the_data():
 def test_too_few_samples_for_a_batch_are_reported():
     with pytest.raises(InputError, match="has 32 samples, fewer than one batch of 64. Set dataset.batch_size to at most 32"):
         module(0, batch_size=64).train_dataloader()
+    data = module(0)
+    data.global_batch_size = 33
+    with pytest.raises(InputError, match="has 32 samples, fewer than dataset.global_batch_size=33. Set it to at most 32"):
+        data.train_dataloader()
     with pytest.raises(InputError, match="batch_size is 0"):
         module(0, batch_size=0)
 
@@ -144,7 +148,7 @@ def test_a_pass_starts_with_the_epoch_of_its_first_batch(workers):
 
 
 def epoch_batches(loader, epoch):
-    batches = EpochBatches(loader.batch_sampler.length, loader.batch_sampler.batch_size, loader.batch_sampler.seed, shuffle=True)
+    batches = TrainingBatches(loader.batch_sampler.length, loader.batch_sampler.batch_size, loader.batch_sampler.seed)
     batches.set_epoch(epoch)
     return batches
 
@@ -157,7 +161,7 @@ def test_a_loader_resumes_after_the_batches_that_were_returned():
     iterator = iter(first)
     assert [next(iterator)["index"].tolist() for _ in range(2)] == whole[:2]
     state = first.state_dict()
-    assert state == {"epoch": 2, "batches_done": 2} and first.seconds_waited > 0
+    assert state == {"epoch": 2, "samples_done": 16} and first.seconds_waited > 0
     second = data.loader("train", training=True)
     second.load_state_dict(state)
     second.batch_sampler.set_epoch(2)

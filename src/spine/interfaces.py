@@ -160,6 +160,7 @@ class Sample(TypedDict, total=False):
     keypoints: Tensor  # (K, 3) float32: x, y in pixels of `image` (the center of the first pixel is 0, 0), visibility 0/1/2
     patch_mask: Tensor  # (N,) bool, True = masked
     index: Tensor  # () int64
+    spare: Tensor  # () bool; only in copies that keep a process in step with others: losses and metrics leave them out
     affine: Tensor  # (2, 3) float32: from pixels of the original image to pixels of `image`; with keypoints
     box: Tensor  # (4,) float32: x, y, width, height of the object in the original image; with keypoints
     area: Tensor  # () float32: pixels of the object in the original image; with keypoints

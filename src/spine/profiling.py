@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from spine.models.assembly import NetworkConfig
 from spine.models.create import create_model
+from spine.models.masked import MaskedModel
 from spine.option_types import Options
 
 
@@ -68,23 +71,37 @@ def images_per_second(net: nn.Module, image: Tensor, train: bool, rounds: int) -
     return len(image) / statistics.median(seconds[1:])
 
 
+def count_multiply_adds(network: NetworkConfig, more: Sequence[Tensor] = ()) -> float:
+    """Returns the multiply-adds of the forward pass of one image at the image size of a network.
+
+    `more`: further inputs of a batch of one: patch_mask (1, N) on the CPU for masked networks. The
+    network is built on the meta device: nothing is allocated or computed, and the fused attention
+    of the CPU is counted, which torch's counter does not know.
+    """
+    height, width = network.image_size or (224, 224)
+    channels = int(network.backbone_options.get("in_chans", 3))  # type: ignore[call-overload]
+    with torch.device("meta"):
+        net, image = network.build().eval(), torch.empty(1, channels, height, width)
+    if not (isinstance(net, MaskedModel) and net.masking == "drop"):  # dropping patches needs the values of the mask
+        more = [tensor.to("meta") for tensor in more]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(image, *more)
+    return counter.get_total_flops() / 2
+
+
 def measure_cost(backbone: str, variant: str, size: int, batch: int, rounds: int) -> Cost:
     """Builds one classifier, counts, and runs it on the accelerator where there is one, else on the processor."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     net = create_model(backbone, variant=variant, num_outputs=1000, image_size=size)
     net = net.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     image = torch.randn(batch, 3, size, size, device=device).to(memory_format=torch.channels_last)
-    with torch.device("meta"):  # the processor's fused attention is unknown to the counter
-        counted = create_model(backbone, variant=variant, num_outputs=1000, image_size=size).eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            counted(torch.empty(1, 3, size, size))
     with torch.no_grad(), Traffic() as traffic:
         net(image[:1])
     return Cost(
         backbone,
         variant,
         sum(parameter.numel() for parameter in net.parameters()),
-        counter.get_total_flops() / 2,
+        count_multiply_adds(net.config),
         traffic.bytes,
         images_per_second(net, image, False, rounds),
         images_per_second(net, image, True, rounds),

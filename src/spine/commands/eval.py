@@ -124,6 +124,7 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
         content = {
             "metrics": without_nan(values),
             "monitor": monitor,
+            "mode": run.task.mode,
             "seconds": seconds,
             "checkpoint": checkpoint,
             "split": split,

@@ -213,8 +213,9 @@ def _best_path(trainer: pl.Trainer) -> str:
 
 
 def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dict[str, float], seconds: float) -> None:
-    """Writes curves.png and metrics.json, and prints the results."""
+    """Writes curves.png, prints the results, and writes metrics.json last: it marks a finished run."""
     from spine.reporting.curves import draw_curves  # imports matplotlib, which takes a second
+    from spine.training.costs import run_costs
 
     draw_curves(folder.path)
     best, monitor = _best_path(trainer), run.task.monitor
@@ -229,10 +230,11 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
         "max_epochs": trainer.max_epochs,
         "steps": trainer.global_step,
         "stopped_by_max_time": None if reached_end else run.config["trainer"]["max_time"],
+        "costs": run_costs(run.task, folder.path / "metrics.csv", trainer.strategy.root_device),
     }
-    folder.write_json(folder.results, results)
     folder.stopped.unlink(missing_ok=True)
     print_results(folder.path, monitor, values, seconds)
+    folder.write_json(folder.results, results)
 
 
 def _optimized_value(config: Config, values: dict[str, float]) -> float | None:

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 # Keys that change neither the weights nor the metrics of a run, such as its loggers and the number
 # of workers. They are not part of the run id, so that a run that is started again with other values
-# finds its folder. The number of devices is part of it, because dataset.batch_size is the batch
-# size on each device.
+# finds its folder.
 NEUTRAL = (
     "ckpt_path",
     "restart",
@@ -43,6 +42,8 @@ NEUTRAL = (
     "callbacks.on_nan",  # a run that a loss of NaN stopped goes on if it may skip it
     "callbacks.spike_threshold",
 )
+# Keys that only divide the samples of an optimizer step among processes and micro-batches.
+DIVISION = ("dataset.batch_size", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.accumulate_grad_batches")
 PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "out")  # their values may begin with `~`, the home folder
 EXAMPLES = {"out": "out=model.safetensors", "ckpt_path": "ckpt_path=logs/.../checkpoints/best.ckpt"}
 
@@ -85,11 +86,32 @@ def run_id(*, _root_: DictConfig) -> str:
     for path in NEUTRAL:
         if not any(key == path or key.startswith(f"{path}.") for key in swept):
             _remove(content, path.split("."))
+    if not swept.intersection(DIVISION):
+        _merge_division(content)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
     names = [str(choices.get(group)) for group in ("backbone", "task", "dataset")]
     if variant := (content.get("backbone") or {}).get("variant"):
         names[0] += f"-{variant}"
     return "_".join([*names, digest])
+
+
+def _merge_division(content: Config) -> None:
+    """Replaces the keys that divide an optimizer step by the number of its samples, if it is known.
+
+    With dataset.global_batch_size, that is the number. Otherwise, it is dataset.batch_size times
+    the number of devices. The number of accumulated batches stays then, because an epoch ends with
+    a smaller step if it does not divide the batches. `auto` and lists of devices stay too.
+    """
+    dataset, trainer = content.get("dataset") or {}, content.get("trainer") or {}
+    if dataset.get("global_batch_size") is not None:
+        for path in DIVISION:
+            _remove(content, path.split("."))
+        return
+    devices, batch_size = trainer.get("devices"), dataset.get("batch_size")
+    if isinstance(devices, int) and devices > 0 and isinstance(batch_size, int):
+        dataset["batch_size"] = batch_size * devices * trainer.pop("num_nodes", 1)
+        del trainer["devices"]
+        trainer.pop("strategy", None)
 
 
 def _overridden(root: DictConfig) -> set[str]:

@@ -45,7 +45,7 @@ STRATEGIES = (
     "auto", "single_device", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true", "ddp_spawn", "ddp_fork",
     "ddp_notebook", "ddp_spawn_find_unused_parameters_false", "ddp_spawn_find_unused_parameters_true",
     "ddp_fork_find_unused_parameters_false", "ddp_fork_find_unused_parameters_true", "ddp_notebook_find_unused_parameters_false",
-    "ddp_notebook_find_unused_parameters_true", "fsdp", "fsdp_cpu_offload", "deepspeed", "deepspeed_stage_1", "deepspeed_stage_2",
+    "ddp_notebook_find_unused_parameters_true", "fsdp", "deepspeed", "deepspeed_stage_1", "deepspeed_stage_2",
     "deepspeed_stage_2_offload", "deepspeed_stage_3", "deepspeed_stage_3_offload", "deepspeed_stage_3_offload_nvme",
 )  # fmt: skip
 
@@ -169,6 +169,7 @@ LOADER: Schema = {  # keys of every data set, even if its format does not use th
     "root": Allowed(Text | None, "the path of a folder, or null"),
     "image_size": IMAGE_SIZE,
     "batch_size": Allowed(Positive, "a whole number of samples, 1 or more"),
+    "global_batch_size": Allowed(Positive | None, "a whole number of samples of an optimizer step, 1 or more, or null"),
     "num_workers": Allowed(Count | Literal[-1], "a whole number of processes, 0 or more, or -1 for one per core"),
     "mean": Allowed(Channels | None, "three numbers, one per channel of pixels in 0..1, or null"),
     "std": Allowed(

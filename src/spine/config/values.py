@@ -46,6 +46,7 @@ def check_values(config: Config) -> None:
     _check_end(config["trainer"])
     check_schema(config["callbacks"], schemas.CALLBACKS, "callbacks")
     check_schema(config.get("sweep") or {}, schemas.SWEEP, "sweep")
+    _check_global_batch(config)
     for section, known in schemas.OPTIONS.items():
         check_schema({key: value for key, value in config[section].items() if key in known}, known, section)
     check_schema(config["task"], {**schemas.TASK, **_task_spec(config["task"]["_target_"]).options}, "task")
@@ -76,6 +77,16 @@ def _check_end(trainer: Config) -> None:
         raise InputError(
             f"trainer.max_epochs is {format_value(epochs)}, which has no end, but the schedule needs one: set a whole number of "
             f"epochs, 1 or more, or also set +trainer.max_steps."
+        )
+
+
+def _check_global_batch(config: Config) -> None:
+    """Raises InputError if the size of an optimizer step is given twice."""
+    size, accumulated = config["dataset"].get("global_batch_size"), config["trainer"].get("accumulate_grad_batches", 1)
+    if size is not None and accumulated != 1:
+        raise InputError(
+            f"trainer.accumulate_grad_batches is {format_value(accumulated)} and dataset.global_batch_size is {format_value(size)}; "
+            f"the global batch size determines how many batches are accumulated. Leave one of them out."
         )
 
 

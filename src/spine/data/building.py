@@ -39,6 +39,7 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
         steps("eval"),
         needs=needs,
         batch_size=node["batch_size"],
+        global_batch_size=node.get("global_batch_size"),
         num_workers=node["num_workers"],
         seed=config["seed"],
         mean=node["mean"],

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from spine.checkpoints.input_settings import IMAGENET_MEAN, IMAGENET_STD
 from spine.data.loader import ResumableLoader
-from spine.data.sampler import Draw, EpochBatches
+from spine.data.sampler import Draw, EpochBatches, EvaluationBatches, TrainingBatches
 from spine.data.transforms import Step, Transform
 from spine.errors import InputError
 from spine.interfaces import DataSet, Labels, RawSample, Sample, SampleExtra
@@ -63,6 +63,8 @@ class Samples(Dataset):
         raw = {key: value for key, value in self.data.load(draw.index).items() if key in self.keys}
         sample = self.transform(cast(RawSample, raw), rng)
         sample["index"] = torch.tensor(draw.index)
+        if draw.copy:
+            sample["spare"] = torch.tensor(True)
         for key, draw_extra in self.extras.items():
             sample[key] = draw_extra(rng)  # type: ignore[literal-required]
         return sample
@@ -111,6 +113,7 @@ class DataModule(pl.LightningDataModule):
         *,
         needs: Iterable[str],
         batch_size: int = 32,
+        global_batch_size: int | None = None,
         num_workers: int = 2,
         seed: int = 0,
         mean: Sequence[float] = IMAGENET_MEAN,
@@ -122,6 +125,9 @@ class DataModule(pl.LightningDataModule):
         `train_steps`, `eval_steps`: transforms of `spine.data.transforms` and of albumentations,
         before normalization.
         `needs`: sample keys of the data set that the task needs, such as {"image", "mask"}.
+        `batch_size`: samples of a batch on each process. `global_batch_size`: samples of an optimizer
+        step on all processes together; `batch_size` is then the largest size of a micro-batch, and the
+        Trainer needs the callback `spine.training.global_batch.GlobalBatch`.
         `num_workers`: processes per loader, at most the number of cores; -1 for one per core.
         `mean`, `std`: per channel, of pixels in 0..1. `pad_multiple`: images are padded to a
         multiple of it, see `Transform`.
@@ -132,7 +138,7 @@ class DataModule(pl.LightningDataModule):
         self.open_split, self.needs = open_split, frozenset(needs)
         self.train_steps, self.eval_steps = list(train_steps), list(eval_steps)
         self.mean, self.std, self.pad_multiple = mean, std, pad_multiple
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.global_batch_size, self.seed = batch_size, global_batch_size, seed
         cores = os.cpu_count() or 1
         self.num_workers = min(num_workers, cores) if num_workers >= 0 else cores
         self.extras: dict[str, SampleExtra] = {}
@@ -184,19 +190,10 @@ class DataModule(pl.LightningDataModule):
 
         By default it evaluates: in order, complete, with the evaluation steps. With `training`:
         shuffled, with the training steps, and without an incomplete last batch. Raises InputError
-        if the training split is smaller than one batch per process.
+        if the training split is smaller than one batch per process, or than the global batch size.
         """
         samples = self.transformed(name, training)
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        if training and len(samples) < self.batch_size * world:
-            processes = f" on each of {world} processes" if world > 1 else ""
-            raise InputError(
-                f"The training split has {len(samples)} samples, fewer than one batch of {self.batch_size}{processes}. "
-                f"Set dataset.batch_size to at most {max(1, len(samples) // world)}."
-            )
-        overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        shuffle = training and not overfit  # overfitting needs the same batches in every epoch
-        batches = EpochBatches(len(samples), self.batch_size, self.seed, shuffle=shuffle, rank=rank, world=world)
+        batches = self._training_batches(len(samples)) if training else self._evaluation_batches(len(samples))
         options: WorkerOptions = {"persistent_workers": True, "prefetch_factor": 4} if self.num_workers else {}
         return ResumableLoader(
             samples,
@@ -208,6 +205,39 @@ class DataModule(pl.LightningDataModule):
             generator=torch.Generator(),  # with the global one, dropout would depend on the number of workers
             **options,
         )
+
+    def _evaluation_batches(self, length: int) -> EpochBatches:
+        rank, world = self._rank_and_world()
+        return EvaluationBatches(length, self.batch_size, rank=rank, world=world)
+
+    def _training_batches(self, length: int) -> EpochBatches:
+        """Returns the batches of `length` training samples. Raises InputError if these are too few."""
+        rank, world = self._rank_and_world()
+        if self.global_batch_size is not None and length < self.global_batch_size:
+            raise InputError(
+                f"The training split has {length} samples, fewer than dataset.global_batch_size={self.global_batch_size}. "
+                f"Set it to at most {length}."
+            )
+        if self.global_batch_size is None and length < self.batch_size * world:
+            processes = f" on each of {world} processes" if world > 1 else ""
+            raise InputError(
+                f"The training split has {length} samples, fewer than one batch of {self.batch_size}{processes}. "
+                f"Set dataset.batch_size to at most {max(1, length // world)}."
+            )
+        overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        return TrainingBatches(
+            length,
+            self.batch_size,
+            self.seed,
+            rank=rank,
+            world=world,
+            global_batch_size=self.global_batch_size,
+            shuffle=not overfit,  # overfitting needs the same batches in every epoch
+        )
+
+    def _rank_and_world(self) -> tuple[int, int]:
+        """Returns the index and the number of processes."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def train_dataloader(self) -> ResumableLoader:
         """Returns the batches of the training split.

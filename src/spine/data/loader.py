@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from spine.data.sampler import EpochBatches
+from spine.data.sampler import EpochBatches, TrainingBatches
 
 
 class ResumableLoader(DataLoader):
@@ -47,15 +47,26 @@ class ResumableLoader(DataLoader):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Returns the epoch and the number of its batches that were returned.
+        """Returns the epoch and the number of its samples that all processes have returned.
 
-        Lightning saves it in every checkpoint.
+        Lightning saves it in every checkpoint. It does not depend on the number of processes.
         """
-        return {"epoch": self.batch_sampler.epoch, "batches_done": self.batches_done}
+        if not isinstance(self.batch_sampler, TrainingBatches):
+            return {}
+        return {"epoch": self.batch_sampler.epoch, "samples_done": self.batch_sampler.samples_before(self.batches_done)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Makes the next pass start after the returned batches, if it is of the same epoch."""
-        self.batch_sampler.epoch, self.batch_sampler.skip = state["epoch"], state["batches_done"]
+        """Makes the next pass start after the returned samples, if it is of the same epoch.
+
+        Raises InputError if the batches of this loader do not end there.
+        """
+        if not isinstance(self.batch_sampler, TrainingBatches) or not state:
+            return
+        self.batch_sampler.epoch = state["epoch"]
+        if "samples_done" in state:
+            self.batch_sampler.skip_samples(state["samples_done"])
+        else:  # a checkpoint of an earlier version
+            self.batch_sampler.skip = state["batches_done"]
 
 
 @functools.cache

@@ -1,12 +1,15 @@
-"""The order of samples as a function of (seed, epoch)."""
+"""The order of samples as a function of (seed, epoch), and its division among processes."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
+
+from spine.errors import InputError
 
 
 class Draw(NamedTuple):
@@ -17,36 +20,23 @@ class Draw(NamedTuple):
 
     epoch: int
     index: int  # type: ignore[assignment]
-    copy: int = 0  # number of earlier draws of the same sample in the epoch
+    copy: int = 0  # 1: a spare sample, which keeps a process in step with the others and is not counted
 
 
 class EpochBatches(Sampler[list[Draw]]):
-    """Batches of draws for one process.
+    """Batches of draws for one process. No global random state is used.
 
-    All processes compute the same order and take every `world`-th sample of it. No global random
-    state is used. Training drops the last incomplete batch. Evaluation keeps the order of the data
-    set and every sample; the last ranks may have one sample fewer.
+    All processes have the same number of batches, because they wait for each other in every
+    batch, for example in the broadcast of batch norm statistics.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, *, shuffle: bool, rank: int = 0, world: int = 1):
-        """`length`: number of samples; `shuffle`: True for training; `rank`, `world`: index and
-        number of processes.
-        """
-        self.length, self.batch_size, self.seed, self.shuffle = length, batch_size, seed, shuffle
+    def __init__(self, length: int, batch_size: int, *, rank: int = 0, world: int = 1):
+        """`length`: number of samples; `rank`, `world`: index and number of processes."""
+        self.length, self.batch_size = length, batch_size
         self.rank, self.world = rank, world
         self.epoch = 0
         self.skip = 0  # batches that the next pass leaves out, for a run that resumes within an epoch
         self.sampler = self  # Lightning calls set_epoch on batch_sampler.sampler only
-
-    @property
-    def spare(self) -> bool:
-        """Whether there are fewer samples to evaluate than processes, and none for this process.
-
-        The process then draws a copy of the first sample, which metrics do not count. If it
-        evaluated nothing, the others would wait for it in collective operations, such as the
-        broadcast of batch norm statistics.
-        """
-        return not self.shuffle and self.rank >= self.length > 0
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch of the next pass.
@@ -56,22 +46,99 @@ class EpochBatches(Sampler[list[Draw]]):
         if epoch != self.epoch:
             self.epoch, self.skip = epoch, 0
 
+    @abstractmethod
     def __len__(self) -> int:
         """Number of batches per epoch."""
-        if self.shuffle:
-            return self.length // (self.batch_size * self.world)
-        return 1 if self.spare else -(-len(range(self.rank, self.length, self.world)) // self.batch_size)
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[list[Draw]]: ...
+
+
+class TrainingBatches(EpochBatches):
+    """Batches of shuffled samples. The incomplete last batch of an epoch is dropped.
+
+    All processes compute the same order and divide it into groups of consecutive samples. Process r
+    takes the samples r, r + world, ... of each group.
+
+    Without a global batch size, a group has `batch_size` samples for each process, which are one
+    batch. With one, a group has exactly that many samples, and each process divides its part into
+    `micro_batches` batches of nearly equal size, at most `batch_size`. The optimizer steps after
+    each group, so that the steps do not depend on the number of processes.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        global_batch_size: int | None = None,
+        shuffle: bool = True,
+    ):
+        """`shuffle`: False for the same samples with the same randomness in every epoch."""
+        super().__init__(length, batch_size, rank=rank, world=world)
+        self.seed, self.shuffle = seed, shuffle
+        self.group_size = global_batch_size or batch_size * world
+        self.micro_batches = count_micro_batches(self.group_size, batch_size, world)
+
+    def __len__(self) -> int:
+        """Number of batches per epoch."""
+        return self.length // self.group_size * self.micro_batches
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        if self.spare:
-            yield [Draw(0, 0, copy=1)]
-            return
         if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-            order = order[: len(self) * self.batch_size * self.world]
+            epoch, order = self.epoch, np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
         else:
-            order = np.arange(self.length)
-        epoch, own = self.epoch if self.shuffle else 0, order[self.rank :: self.world]
-        first, self.skip = self.skip * self.batch_size, 0
-        for start in range(first, len(own), self.batch_size):
-            yield [Draw(epoch, int(index)) for index in own[start : start + self.batch_size]]
+            epoch, order = 0, np.arange(self.length)
+        first, self.skip = self.skip, 0
+        for number in range(first, len(self)):
+            group, part = divmod(number, self.micro_batches)
+            start = group * self.group_size
+            own = order[start : start + self.group_size][self.rank :: self.world]
+            indices = np.array_split(own, self.micro_batches)[part]
+            # a process has fewer samples than batches if the batch size is 1 and the group is not a multiple of the processes
+            yield [Draw(epoch, int(index)) for index in indices] or [Draw(epoch, int(own[0]), copy=1)]
+
+    def samples_before(self, batch: int) -> int:
+        """Returns the number of samples in the groups of all processes before a batch."""
+        return batch // self.micro_batches * self.group_size
+
+    def skip_samples(self, samples: int) -> None:
+        """Makes the next pass start after `samples` samples of the order.
+
+        Raises InputError if a group of another size ends there.
+        """
+        if samples % self.group_size:
+            raise InputError(
+                f"The checkpoint was written after {samples} samples of an epoch, which is not a multiple of the {self.group_size} "
+                f"samples in a batch of this run. Resume with the batch size of the checkpoint."
+            )
+        self.skip = samples // self.group_size * self.micro_batches
+
+
+class EvaluationBatches(EpochBatches):
+    """Batches of all samples in the order of the data set.
+
+    Process r takes the batches r, r + world, ... of a single process, so that every batch has the
+    same samples for any number of processes. A process that would have one batch less than others
+    gets a spare batch at the end.
+    """
+
+    def __len__(self) -> int:
+        """Number of batches per pass."""
+        batches = -(-self.length // self.batch_size)
+        return -(-batches // self.world)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for number in range(len(self)):
+            start = (number * self.world + self.rank) * self.batch_size
+            indices = range(start, min(start + self.batch_size, self.length))
+            yield [Draw(0, index) for index in indices] or [Draw(0, 0, copy=1)]
+
+
+def count_micro_batches(group_size: int, batch_size: int, world: int) -> int:
+    """Returns the number of batches into which the largest part of a group is divided."""
+    largest_part = -(-group_size // world)
+    return -(-largest_part // batch_size)

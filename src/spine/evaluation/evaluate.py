@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 
 from spine.checkpoints.run_checkpoint import read_checkpoint
 from spine.data.data_module import DataModule
+from spine.models.sharding import load_full_state
 from spine.tasks.base import Task
 
 
@@ -14,7 +15,7 @@ def evaluate_checkpoint(trainer: pl.Trainer, task: Task, data: DataModule, split
 
     Returns metric values by name.
     """
-    task.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+    load_full_state(task, read_checkpoint(checkpoint)["state_dict"])
     task.split = split
     data.trainer = trainer  # the loader needs the number of processes
     values = trainer.validate(task, dataloaders=data.loader(split), verbose=False)[0]

@@ -14,13 +14,15 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanMetric
 
 from spine.checkpoints.run_checkpoint import read_checkpoint
 from spine.errors import InputError
 from spine.interfaces import Labels, SampleExtra
 from spine.models.assembly import NetworkConfig
+from spine.models.network import Network
+from spine.models.sharding import shard
 from spine.option_types import Config
+from spine.tasks.mean_loss import MeanLoss
 
 Batch = dict[str, Tensor]
 ToPixels = Callable[[Tensor], np.ndarray]  # normalized images (B, 3, H, W) -> (B, H, W, 3) uint8
@@ -68,8 +70,8 @@ class Task(pl.LightningModule):
         self.split = "val"  # the name of what is evaluated
         self.config: Config = {}  # the complete configuration of the run; saved in every checkpoint
         self.config_source: Config = {}  # the same with its interpolations, so that overrides reach what depends on them
-        self.train_loss = MeanMetric(nan_strategy="disable")  # of the epoch; a check for NaN would wait for the device
-        self.split_loss = MeanMetric(nan_strategy="disable")
+        self.train_loss, self.split_loss = MeanLoss(), MeanLoss()  # of the epoch, and of the evaluated split
+        self.step_weight: Tensor | float | None = None  # of a micro-batch in its optimizer step; None: all have the same weight
 
     def forward(self, image: Tensor, *more: Tensor) -> Tensor:
         """The output of the network: normalized images (B, 3, H, W), and patch_mask (B, N) for masked networks."""
@@ -82,6 +84,12 @@ class Task(pl.LightningModule):
     def predict_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Predictions by name for one batch, which needs no ground truth."""
         raise TypeError(f"{type(self).__name__} does not define predict_batch.")
+
+    def loss_weight(self, batch: Batch) -> float | Tensor:
+        """The weight of a batch in the mean of several: the number of images that its loss averages over. A loss of one's own is
+        assumed to average over the same as the loss of the task.
+        """
+        return 0.0 if "spare" in batch else float(len(batch["image"]))
 
     def sample_extras(self) -> Mapping[str, SampleExtra]:
         """What the data module adds to every sample for this task: functions of a random generator by sample key."""
@@ -102,18 +110,28 @@ class Task(pl.LightningModule):
         """Figures by name of the whole evaluation, drawn before its metrics are reset."""
         return {}
 
+    def configure_model(self) -> None:
+        """Shards the network over the processes, with trainer=fsdp."""
+        mesh = self.device_mesh
+        if mesh is not None and isinstance(self.model, Network):
+            shard(self.model, mesh["data_parallel"])
+
     # ---- training ----
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
         loss, _ = self.evaluate_batch(batch)
         value = loss.detach()  # one that is not finite has no weight: its step is skipped, or it ends the run
-        self.train_loss.update(value.nan_to_num(), value.isfinite() * len(batch["image"]))
+        self.train_loss.update(value.nan_to_num(), self.loss_weight(batch) * value.isfinite())
         return loss
+
+    def backward(self, loss: Tensor, *args: object, **kwargs: object) -> None:
+        """The gradients of the loss, weighted if micro-batches of an optimizer step have different weights."""
+        super().backward(loss if self.step_weight is None else loss * self.step_weight, *args, **kwargs)
 
     def on_train_epoch_start(self) -> None:
         """Resets the mean loss of the epoch; an epoch that is resumed continues with the mean of its checkpoint."""
-        self.train_loss.reset()
+        self.train_loss.reset(self.device)
 
     def on_train_epoch_end(self) -> None:
         """Logs the mean loss of the epoch. It goes to the loggers here, so that it is written before the epoch is saved."""
@@ -137,16 +155,14 @@ class Task(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Updates loss and metrics with a batch; returns the output of the network for the figures."""
         loss, output = self.evaluate_batch(batch)
-        loaders = self.trainer.test_dataloaders if self.trainer.testing else self.trainer.val_dataloaders
-        sampler = getattr(loaders, "batch_sampler", None)
-        if not getattr(sampler, "spare", False):  # a copy that only keeps this process in step with the others
-            self.split_loss.update(loss, len(batch["image"]))
+        if "spare" not in batch:
+            self.split_loss.update(loss, self.loss_weight(batch))
             self.update_metrics(output, batch)
         return output
 
     def on_validation_epoch_start(self) -> None:
         """Resets the mean loss of the split."""
-        self.split_loss.reset()
+        self.split_loss.reset(self.device)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics of the split. Every process takes part, also one that had no sample."""
@@ -188,15 +204,15 @@ class Task(pl.LightningModule):
         checkpoint["task"] = {"name": self.name, "options": self.options()}
         if (network := getattr(self.model, "config", None)) is not None:
             checkpoint["network"] = network.to_dict()
-        loss = self.train_loss
-        checkpoint["train_loss"] = {"mean_value": loss.mean_value.cpu(), "weight": loss.weight.cpu()}
+        checkpoint["train_loss"] = self.train_loss.state()
 
     def on_load_checkpoint(self, checkpoint: Config) -> None:
         """Restores the mean loss of an epoch that is resumed."""
-        if saved := checkpoint.get("train_loss"):
-            self.train_loss.mean_value = saved["mean_value"].to(self.device)
-            self.train_loss.weight = saved["weight"].to(self.device)
-            self.train_loss._update_count = 1
+        saved = checkpoint.get("train_loss", [])
+        if isinstance(saved, dict):  # written by an earlier version
+            saved = [[float(saved["mean_value"] * saved["weight"]), float(saved["weight"])]]
+        if saved:
+            self.train_loss.load(saved, self.trainer.global_rank, self.trainer.world_size)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **changes: object) -> Self:  # type: ignore[override]

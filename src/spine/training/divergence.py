@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spine.data.data_module import DataModule
 from spine.errors import InputError
+from spine.models.sharding import local_part
 from spine.reporting.bad_batches import BAD_BATCH, SKIPPED, SPIKES, BatchRecord, append_rows, keep_rows, write_record
 from spine.reporting.provenance import shell_command
 from spine.tasks.base import Batch
@@ -32,8 +33,8 @@ ADVICE = (
 
 def require_finite_weights(module: pl.LightningModule) -> None:
     """Raises InputError if a parameter holds a value that is not finite."""
-    finite = torch.stack([parameter.detach().isfinite().all() for parameter in module.parameters()]).all()
-    if not finite:
+    finite = torch.stack([local_part(parameter.detach()).isfinite().all() for parameter in module.parameters()]).all()
+    if not module.trainer.strategy.reduce_boolean_decision(bool(finite)):
         step = module.trainer.global_step
         raise InputError(f"The weights are not finite after step {step}; no checkpoint of them was written. {ADVICE}")
 

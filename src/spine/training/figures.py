@@ -52,7 +52,7 @@ class PredictionFigures(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Collects samples from evenly spaced batches, about MAX_IMAGES in total."""
-        if not self._due(trainer):
+        if not self._due(trainer) or "spare" in batch:
             return
         assert isinstance(outputs, Tensor)
         batches = int(trainer.num_val_batches[0])

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 from torch.optim import Optimizer
 
+from spine.models.sharding import full_tensor
 from spine.tasks.base import Batch, Task
 from spine.training.step_output import step_loss
 
@@ -35,8 +36,10 @@ class StepStatistics(pl.Callback):
         self.latest = ""  # the last logged values, for the progress bar
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock."""
+        """Starts the clock, and the measurement of the peak memory of a GPU."""
         self._restart_clock(trainer)
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)  # the previous run of a sweep used the same process
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restarts the clock: the time between epochs does not count."""
@@ -54,7 +57,7 @@ class StepStatistics(pl.Callback):
         if self._due(trainer.global_step + 1, trainer):
             self.lr = max(group["lr"] for group in optimizer.param_groups)
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-            self.grad_norm = torch.nn.utils.get_total_norm(gradients)
+            self.grad_norm = full_tensor(torch.nn.utils.get_total_norm(gradients))
 
     @staticmethod
     def _due(step: int, trainer: pl.Trainer) -> bool:

@@ -85,18 +85,18 @@ class RandomState(pl.Callback):
         self.loaded = checkpoint.get(KEY)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Sets the saved random state, or a new one that differs between processes."""
-        if self.loaded is not None and len(self.loaded) == trainer.world_size:
-            restore(self.loaded[trainer.global_rank])
-        elif self.loaded is not None:
-            log.warning(
-                "The checkpoint holds the random states of %d processes, but this run has %d: dropout uses new random numbers.",
-                len(self.loaded),
-                trainer.world_size,
-            )
+        """Sets the saved random state of this process.
+
+        A process that has none gets a new one. At the start of a run, process 0 keeps the state of
+        the seed, as a run on a single process does.
+        """
+        saved, rank = self.loaded, trainer.global_rank
+        if saved is not None and rank < len(saved):
+            restore(saved[rank])
+        elif rank > 0:
             self._reseed(trainer)
-        elif trainer.global_rank > 0:  # process 0 keeps the state of the seed, as a run on a single process does
-            self._reseed(trainer)
+        if saved is not None and len(saved) != trainer.world_size:
+            log.info("The checkpoint was written by %d processes, this run has %d.", len(saved), trainer.world_size)
         self.loaded = None
 
     def _reseed(self, trainer: pl.Trainer) -> None:

@@ -21,8 +21,19 @@ from spine.reporting.working_tree import uncommitted_changes
 LOCK_TIMEOUT = 1.0  # seconds; a process that was just stopped may still hold the lock
 
 
+class RunCosts(TypedDict):
+    """What the network and its training cost. None: not measured."""
+
+    parameters: int
+    multiply_adds: float | None  # of the forward pass of one image
+    images_per_s: float | None  # of training, all processes together: the median of metrics.csv
+    data_wait: float | None  # mean fraction of time in which training waited for batches
+    peak_memory_mb: float  # of the first process: allocated on its GPU; without one, its resident memory since it began
+    device: str
+
+
 class TrainingResults(TypedDict):
-    """The content of metrics.json after training."""
+    """The content of metrics.json after training. It is the last file that a run writes."""
 
     metrics: dict[str, float | None]  # of the best checkpoint on the validation split
     monitor: str  # the metric that selects the best checkpoint
@@ -33,6 +44,7 @@ class TrainingResults(TypedDict):
     max_epochs: int | None  # the limit that the run had
     steps: int
     stopped_by_max_time: str | dict[str, int] | None  # trainer.max_time if it ended the run
+    costs: RunCosts
 
 
 class StopReport(TypedDict):

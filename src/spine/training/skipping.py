@@ -7,10 +7,10 @@ import logging
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from spine.errors import InputError
+from spine.models.sharding import local_part
 
 log = logging.getLogger(__name__)
 MAX_CONSECUTIVE = 20
@@ -68,7 +68,7 @@ class SkipBadSteps(pl.Callback):
         Raises InputError after more than MAX_CONSECUTIVE skipped steps.
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        gradients = [p.grad.to_local() if isinstance(p.grad, DTensor) else p.grad for p in parameters]
+        gradients = [local_part(p.grad) for p in parameters if p.grad is not None]
         largest = torch.nn.utils.get_total_norm(gradients, float("inf")).to(self.losses[0].device)
         bad = not bool(torch.stack([*self.losses, largest.float()]).isfinite().all())
         self.losses = []

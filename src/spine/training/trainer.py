@@ -11,13 +11,16 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import Strategy
 
 from spine.components import check_arguments
+from spine.errors import InputError
 from spine.option_types import Config
 from spine.tasks.base import Task
 from spine.training.checkpoints import LAST, AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, TopCheckpoints
 from spine.training.divergence import LossCheck
 from spine.training.figures import PredictionFigures
+from spine.training.global_batch import GlobalBatch
 from spine.training.loggers.metrics_file import MetricsFile
 from spine.training.progress import RunProgress, StepStatistics
 from spine.training.random_state import RandomState
@@ -64,8 +67,23 @@ def make_trainer(
         plugins=[AtomicCheckpointIO()],
         enable_model_summary=False,
         use_distributed_sampler=False,
-        **config["trainer"],
+        **{**config["trainer"], "strategy": _strategy(config["trainer"])},
     )
+
+
+def _strategy(options: Config) -> str | Strategy:
+    """Returns the strategy of the trainer. Raises InputError if it does not support the precision."""
+    strategy: str = options.get("strategy", "auto")
+    if strategy != "fsdp":
+        return strategy
+    if options["precision"] in ("16-mixed", "16", 16):
+        raise InputError(
+            f"trainer.strategy is fsdp, which does not train with trainer.precision={options['precision']}. "
+            f"Use bf16-mixed, bf16-true or 32-true, or trainer.strategy=ddp."
+        )
+    from spine.training.fsdp import FullySharded  # takes half a second
+
+    return FullySharded()
 
 
 def _standard_callbacks(
@@ -77,9 +95,13 @@ def _standard_callbacks(
     saving, checkpoints = config["callbacks"], folder / "checkpoints"
     every = saving.get("checkpoint_every_minutes"), saving.get("checkpoint_every_steps")
     last = LastCheckpoint(checkpoints / LAST, metrics, *every)
+    dataset = config["dataset"]
     skipping = SkipBadSteps() if saving.get("on_nan") == "skip" else None
     losses = LossCheck(folder, config["seed"], config["trainer"]["log_every_n_steps"], saving.get("spike_threshold"), skipping)
     callbacks: list[Callback] = [
+        GlobalBatch(
+            dataset.get("global_batch_size"), dataset["batch_size"]
+        ),  # first: others measure the gradients that it scales
         PredictionFigures(str(folder / "figures"), *normalization, loggers, config["callbacks"]["figure_every_n_epochs"]),
         statistics,  # before the gradients of a bad step are dropped
         *([skipping] if skipping else []),

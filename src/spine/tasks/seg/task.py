@@ -39,6 +39,11 @@ class Segmentation(Task):
         loss = F.cross_entropy(logits, mask, ignore_index=IGNORE_INDEX, reduction="sum")
         return loss / (mask != IGNORE_INDEX).sum().clamp(min=1), logits  # a batch without labels counts 0, not NaN
 
+    def loss_weight(self, batch: Batch) -> float | Tensor:
+        """The number of images, each counted by the fraction of its pixels that are labeled."""
+        labeled = batch["mask"] != IGNORE_INDEX
+        return super().loss_weight(batch) * (labeled.sum() / labeled.numel())
+
     def predict_batch(self, batch: Batch) -> dict[str, Tensor]:
         """`mask` (B, H, W): the index of the predicted class of each pixel of the image."""
         image = batch["image"]
