@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from spine.config.conf_folder import conf_folder
-from spine.config.overrides import how_to_quote
+from spine.config.overrides import how_to_quote, space_entry
 from spine.errors import InputError, nearest
 
 command = "train"  # the running command, which is the name of its yaml file in conf
@@ -33,6 +33,8 @@ def _hydra_message(error: BaseException) -> str | None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = [option for option in error.options if not option.startswith("_")]
         return f"Unknown {group or 'config'} '{choice}'.{nearest(choice, options)} Choices: {', '.join(options)}."
+    if isinstance(error, OverrideParseException) and (entry := space_entry(str(error.override))) is not None:
+        return f"'{entry}' cannot be read. Write a list, such as [vit, swin], or a range, such as {{low: 1e-5, high: 1e-2, log: true}}."
     if isinstance(error, OverrideParseException):
         return f"Hydra cannot read '{error.override}' as key=value. {how_to_quote(str(error.override))}"
     if isinstance(error, ConfigCompositionException):

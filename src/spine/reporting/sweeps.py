@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rich.table import Table
 
 WIDE = 1000  # columns of a file or pipe, in which no cell is shortened
 FILE = "sweep.csv"
+STATUSES = ("finished", "pruned", "failed", "stopped", "not started")
 
 
 @dataclass
@@ -23,9 +25,10 @@ class Job:
 
     folder: Path
     overrides: dict[str, str] = field(default_factory=dict)  # key -> value, from the command line
-    status: str = "not started"  # finished, failed, stopped, or not started
+    status: str = "not started"  # one of STATUSES
     monitor: str = ""  # the metric that selects the best checkpoint
     value: float = math.nan  # of the monitored metric
+    values: dict[str, float] = field(default_factory=dict)  # all metrics and costs of a finished run
     maximize: bool = True
     seconds: float = math.nan
     reason: str = ""  # of a failure or a stop
@@ -39,6 +42,13 @@ class Job:
             value = results["metrics"].get(results["monitor"])
             job.status, job.monitor, job.seconds = "finished", results["monitor"], results["seconds"]
             job.value, job.maximize = math.nan if value is None else value, results.get("mode", "max") == "max"
+            numbers = {**results["metrics"], **results.get("costs", {})}.items()
+            job.values = {key: number for key, number in numbers if isinstance(number, int | float)}
+        elif (folder / "pruned.json").is_file():
+            report = json.loads((folder / "pruned.json").read_text())
+            value = report["metrics"].get(report["monitor"])
+            job.status, job.monitor, job.reason = "pruned", report["monitor"], f"after epoch {report['epoch']}"
+            job.value, job.maximize = math.nan if value is None else value, report["mode"] == "max"
         elif (folder / "error.txt").is_file():
             lines = (folder / "error.txt").read_text().strip().splitlines()
             job.status, job.reason = "failed", lines[0] if lines else "no reason was written"
@@ -47,10 +57,10 @@ class Job:
         return job
 
     @property
-    def rank(self) -> tuple[bool, str, float]:
-        """A key for sorting: jobs with the best value of a metric first, jobs without a value last."""
+    def rank(self) -> tuple[bool, bool, str, float]:
+        """A key for sorting: jobs with the best value of a metric first, then pruned jobs, jobs without a value last."""
         missing = math.isnan(self.value)
-        return missing, self.monitor, 0.0 if missing else (-self.value if self.maximize else self.value)
+        return missing, self.status == "pruned", self.monitor, 0.0 if missing else (-self.value if self.maximize else self.value)
 
 
 def read_jobs(folder: Path) -> list[Job]:
@@ -65,32 +75,40 @@ def swept_keys(jobs: list[Job]) -> list[str]:
     return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
 
 
-def report_sweep(folder: Path) -> None:
-    """Prints a table of the jobs in the folder of a sweep and writes it to sweep.csv."""
+def report_sweep(folder: Path, more: Sequence[str] = ()) -> None:
+    """Prints a table of the jobs in the folder of a sweep and writes it to sweep.csv.
+
+    `more`: metrics and costs that are shown in addition to the monitored metric.
+    """
     jobs = read_jobs(folder)
     if not jobs:
         return
     keys = swept_keys(jobs)
-    write_csv(folder / FILE, jobs, keys)
-    counts = {status: sum(job.status == status for job in jobs) for status in ("finished", "failed", "stopped", "not started")}
+    more = [name for name in more if any(name in job.values and name != job.monitor for job in jobs)]
+    write_csv(folder / FILE, jobs, keys, more)
+    counts = {status: sum(job.status == status for job in jobs) for status in STATUSES}
     table = Table(title=f"Sweep {folder}", title_justify="left")
-    for column in (*keys, "metric", "value", "seconds", "run"):
-        table.add_column(column, justify="right" if column in ("value", "seconds") else "left", overflow="fold")
+    for column in (*keys, "metric", "value", *more, "seconds", "run"):
+        table.add_column(column, justify="right" if column in ("value", "seconds", *more) else "left", overflow="fold")
     for job in jobs:
         swept = [job.overrides.get(key, "") for key in keys]
         if job.status == "finished":
-            table.add_row(*swept, job.monitor, f"{job.value:.4f}", f"{job.seconds:.0f}", job.folder.name)
+            others = [f"{job.values[name]:.6g}" if name in job.values else "" for name in more]
+            table.add_row(*swept, job.monitor, f"{job.value:.4f}", *others, f"{job.seconds:.0f}", job.folder.name)
+        elif job.status == "pruned":
+            shown = f"{job.monitor} (pruned {job.reason})", f"{job.value:.4f}"
+            table.add_row(*swept, *shown, *("" for _ in more), "", job.folder.name)
         else:
-            table.add_row(*swept, job.status, "", "", job.folder.name)
+            table.add_row(*swept, job.status, "", *("" for _ in more), "", job.folder.name)
     console = Console(width=None if sys.stdout.isatty() else WIDE)
     console.print(table)
     for job in jobs:
-        if job.reason:
+        if job.reason and job.status != "pruned":
             console.print(
                 f"{job.folder.name} {job.status}: {job.reason}\n  log: {job.folder / 'train.log'}", highlight=False, markup=False
             )
     summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    repeat = "" if counts["finished"] == len(jobs) else " The same command runs the others again."
+    repeat = "" if counts["finished"] + counts["pruned"] == len(jobs) else " The same command runs the others again."
     console.print(
         f"{len(jobs)} {'run' if len(jobs) == 1 else 'runs'}: {summary}.{repeat} Table: {folder / FILE}",
         highlight=False,
@@ -98,14 +116,15 @@ def report_sweep(folder: Path) -> None:
     )
 
 
-def write_csv(path: Path, jobs: list[Job], keys: list[str]) -> None:
-    """Writes one row for each job: swept keys, status, metric, value, seconds, reason and folder."""
+def write_csv(path: Path, jobs: list[Job], keys: list[str], more: Sequence[str] = ()) -> None:
+    """Writes one row for each job: swept keys, status, metric, value, `more` values, seconds, reason and folder."""
     part = path.with_name(f".{path.name}.part")
     with part.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*keys, "status", "metric", "value", "seconds", "reason", "folder"])
+        writer.writerow([*keys, "status", "metric", "value", *more, "seconds", "reason", "folder"])
         for job in jobs:
-            numbers = ["" if math.isnan(number) else number for number in (job.value, job.seconds)]
+            measured = (job.value, *(job.values.get(name, math.nan) for name in more), job.seconds)
+            numbers = ["" if math.isnan(number) else number for number in measured]
             swept = [job.overrides.get(key, "") for key in keys]
             writer.writerow([*swept, job.status, job.monitor, *numbers, job.reason, job.folder])
     part.replace(path)

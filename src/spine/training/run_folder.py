@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import platform
@@ -17,6 +18,8 @@ from spine.console import process_rank
 from spine.errors import InputError
 from spine.reporting.provenance import RunFacts, Start, provenance
 from spine.reporting.working_tree import uncommitted_changes
+
+log = logging.getLogger(__name__)
 
 LOCK_TIMEOUT = 1.0  # seconds; a process that was just stopped may still hold the lock
 
@@ -57,6 +60,15 @@ class StopReport(TypedDict):
     command: str  # resumes the run
 
 
+class PruneReport(TypedDict):
+    """The content of pruned.json, written when a sweep with Optuna ends a run that is not promising."""
+
+    epoch: int  # after which it ended, counted from 1
+    metrics: dict[str, float | None]
+    monitor: str
+    mode: str
+
+
 class RunFolder:
     """Paths of the files in a run folder."""
 
@@ -67,6 +79,7 @@ class RunFolder:
         self.results = path / "metrics.json"
         self.stopped = path / "stopped.json"
         self.error = path / "error.txt"
+        self.pruned = path / "pruned.json"
 
     def read_results(self) -> TrainingResults | None:
         """Returns the content of metrics.json, or None if the run is not finished."""
@@ -135,6 +148,26 @@ class RunFolder:
         part = path.with_name(f".{path.name}.part")
         part.write_text(json.dumps(content, indent=2) + "\n")
         part.replace(path)
+
+    def write_error(self, reason: str) -> None:
+        """Writes the reason of a failure to error.txt."""
+        try:
+            self.error.write_text(reason + "\n")
+        except OSError:  # a full disk must not hide the error itself
+            log.warning("'%s' could not be written.", self.error)
+
+    def wait_until_free(self, timeout: float) -> None:
+        """Waits until no process uses the folder, at most `timeout` seconds."""
+        import fcntl  # POSIX only
+
+        end = time.monotonic() + timeout
+        with (self.path / ".lock").open("a") as file:
+            while time.monotonic() < end:
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                except OSError:
+                    time.sleep(0.1)
 
     def starts(self) -> list[Start]:
         """Returns the starts in starts.json. Older versions of spine wrote fewer keys."""

@@ -23,6 +23,7 @@ from spine.training.figures import PredictionFigures
 from spine.training.global_batch import GlobalBatch
 from spine.training.loggers.metrics_file import MetricsFile
 from spine.training.progress import RunProgress, StepStatistics
+from spine.training.pruning import pruning
 from spine.training.random_state import RandomState
 from spine.training.skipping import SkipBadSteps
 from spine.training.stopping import StopOnSignal
@@ -62,7 +63,11 @@ def make_trainer(
     return pl.Trainer(
         default_root_dir=str(folder),
         logger=[metrics, *loggers],
-        callbacks=[*_standard_callbacks(config, folder, task, loggers, metrics), *callbacks],
+        callbacks=[
+            *_standard_callbacks(config, folder, task, loggers, metrics),
+            *pruning(config, folder, task.monitor),
+            *callbacks,
+        ],
         enable_progress_bar=False,  # RunProgress draws it
         plugins=[AtomicCheckpointIO()],
         enable_model_summary=False,
