@@ -24,6 +24,7 @@ from spine.config.source import keep_interpolations
 from spine.errors import InputError, RunStopped, find_stop
 from spine.reporting.provenance import shell_command
 from spine.reporting.tables import print_results
+from spine.training.preemption import hand_over
 from spine.training.run_folder import PruneReport, RunFolder, StopReport, TrainingResults, without_nan
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ def train(cfg: DictConfig) -> float | None:
             folder.error.unlink(missing_ok=True)
             try:
                 value = train_run(to_plain(cfg), folder, source, original)
+            except RunStopped as stop:
+                requeued = hand_over(stop.signal_number, cfg.callbacks.get("on_preemption") == "requeue")
+                stop.message = f"{stop.message}\n{requeued}" if requeued else stop.message
+                raise
             except Exception as error:
                 if console.process_rank() == 0:
                     folder.write_error(messages.user_message(error) or f"{type(error).__name__}: {error}")

@@ -40,6 +40,7 @@ NEUTRAL = (
     "callbacks.checkpoint_every_minutes",
     "callbacks.checkpoint_every_steps",
     "callbacks.keep_best",
+    "callbacks.on_preemption",
     "callbacks.on_nan",  # a run that a loss of NaN stopped goes on if it may skip it
     "callbacks.spike_threshold",
 )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import Strategy
@@ -69,11 +70,20 @@ def make_trainer(
             *callbacks,
         ],
         enable_progress_bar=False,  # RunProgress draws it
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *_environment()],
         enable_model_summary=False,
         use_distributed_sampler=False,
         **{**config["trainer"], "strategy": _strategy(config["trainer"])},
     )
+
+
+def _environment() -> list[SLURMEnvironment]:
+    """Returns SLURM's environment without Lightning's requeueing, where Lightning would choose it.
+
+    Its handlers save and requeue inside the signal handler; `training.preemption` does it after the step.
+    """
+    chosen = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    return [SLURMEnvironment(auto_requeue=False)] if chosen else []
 
 
 def _strategy(options: Config) -> str | Strategy:
