@@ -189,6 +189,9 @@ CALLBACKS: Schema = {
     ),
     "checkpoint_every_steps": Allowed(Positive | None, "a whole number of steps, 1 or more, or null"),
     "keep_best": Allowed(Positive, "a whole number of checkpoints, 1 or more"),
+    "on_preemption": Allowed(Literal["stop", "requeue"], "stop or requeue"),
+    "on_nan": Allowed(Literal["stop", "skip"], "stop or skip"),
+    "spike_threshold": Allowed(AboveZero | None, "a number of standard deviations above 0, or null to report no spikes"),
     "more": Allowed(dict[str, Config] | None, "named callbacks, each with its _target_"),
 }
 SWEEP: Schema = {
