@@ -112,18 +112,22 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
 
     from spine.config.building import build_run, build_trainer  # imports Lightning, which takes seconds
     from spine.evaluation.evaluate import evaluate_checkpoint
+    from spine.training.loggers.run_logger import finished_at_end, log_results
     from spine.training.trainer import silence_libraries
 
     silence_libraries()
     pl.seed_everything(config["seed"], verbose=False)
     run = build_run(config, split, labels)
-    trainer = build_trainer(run.config, folder.path, run.task)
-    values = evaluate_checkpoint(trainer, run.task, run.data, split, checkpoint)
+    trainer = build_trainer(run.config, folder.path, run.task, checkpoint=checkpoint)
+    with finished_at_end(trainer.loggers):
+        values = evaluate_checkpoint(trainer, run.task, run.data, split, checkpoint)
+        log_results(trainer.loggers, run.config, values)
     if trainer.is_global_zero:
         monitor, seconds = run.task.monitor.replace("val/", f"{split}/"), time.perf_counter() - start
         content = {
             "metrics": without_nan(values),
             "monitor": monitor,
+            "mode": run.task.mode,
             "seconds": seconds,
             "checkpoint": checkpoint,
             "split": split,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-NOT_DRAWN = ("epoch", "step", "train/images_per_s", "train/data_wait")
-LOGGED_PER_STEP = ("train/loss_step", "train/lr", "train/grad_norm")  # the other metrics are logged once per epoch
+from spine.reporting.history import Points, read_history
 
-Points = Sequence[tuple[float, float]]  # (epoch, value)
+NOT_DRAWN = ("train/images_per_s", "train/data_wait")
 
 
 def curves(history: Mapping[str, Points]) -> Figure:
@@ -46,21 +44,6 @@ def draw_curves(folder: Path) -> None:
 
     The x axis is the number of finished epochs.
     """
-    path = folder / "metrics.csv"
-    if path.is_file() and (history := _read_history(path)):
+    history = {name: points for name, points in read_history(folder / "metrics.csv").items() if name not in NOT_DRAWN}
+    if history:
         curves(history).savefig(folder / "curves.png")
-
-
-def _read_history(path: Path) -> dict[str, Points]:
-    """Reads the points of each metric from metrics.csv, in the order of the epochs."""
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("epoch")]
-    epochs = max((float(row["epoch"]) for row in rows), default=0.0) + 1
-    steps = max((float(row["step"]) for row in rows), default=0.0) + 1
-    history: dict[str, dict[float, float]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if value and name not in NOT_DRAWN and name.count("/") < 2:
-                x = (float(row["step"]) + 1) * epochs / steps if name in LOGGED_PER_STEP else float(row["epoch"]) + 1
-                history.setdefault(name, {})[x] = float(value)
-    return {name: sorted(points.items()) for name, points in history.items()}
