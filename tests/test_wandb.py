@@ -10,13 +10,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+import wandb as library
 import wandb_server
 import yaml
 from conftest import REPOSITORY
 from test_configs import composed
 from wandb_files import OfflineRun
 
-import wandb as library
 from spine.commands import train
 from spine.commands.eval import checkpoint_config, evaluate_config
 from spine.errors import InputError

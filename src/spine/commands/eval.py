@@ -32,9 +32,9 @@ log = logging.getLogger(__name__)
 # Only the precision of the training run is kept: its limits and devices do not apply to an
 # evaluation.
 TRAINER = {
-    "max_epochs": 1, "max_time": None, "accelerator": "auto", "devices": 1, "strategy": "auto", "gradient_clip_val": None,
-    "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "num_sanity_val_steps": 0, "limit_train_batches": 1.0,
-    "limit_val_batches": 1.0, "fast_dev_run": False, "deterministic": False, "log_every_n_steps": 50,
+    "max_epochs": 1, "max_time": None, "accelerator": "auto", "devices": 1, "strategy": "auto", "sync_batchnorm": False,
+    "gradient_clip_val": None, "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "num_sanity_val_steps": 0,
+    "limit_train_batches": 1.0, "limit_val_batches": 1.0, "fast_dev_run": False, "deterministic": False, "log_every_n_steps": 50,
 }  # fmt: skip
 
 HELP = {"--help", "-h", "--hydra-help", "--version"}  # Hydra handles these; they need no checkpoint

@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from spine import console
 from spine.components import component_name
-from spine.config import messages
+from spine.config import messages, sweep_jobs
 from spine.config.command_line import run_command
+from spine.config.rerun import find_original, register_run, report, take_original, warn_of_omissions
 from spine.config.resolving import to_plain
 from spine.config.source import keep_interpolations
 from spine.errors import InputError, RunStopped, find_stop
 from spine.reporting.provenance import shell_command
 from spine.reporting.tables import print_results
-from spine.training.run_folder import RunFolder, StopReport, TrainingResults, without_nan
+from spine.training.preemption import hand_over
+from spine.training.run_folder import PruneReport, RunFolder, StopReport, TrainingResults, without_nan
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -35,7 +38,10 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Runs the command with the arguments of the command line."""
-    run_command("train", train)
+    if find_original(sys.argv[1:]) is None:
+        run_command("train", train)
+    else:
+        run_command("rerun", train, register_run)
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -44,55 +50,56 @@ def train(cfg: DictConfig) -> float | None:
     Writes metrics, curves, figures and checkpoints.
 
     For a finished run, prints its results. An unfinished run is resumed from its last checkpoint.
-    `restart=true` starts over.
+    `restart=true` starts over. A job of a sweep runs in a process of its own. `rerun=<run folder>`
+    repeats a finished run and compares the two.
     """
+    original = take_original(cfg)
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    if HydraConfig.get().mode == RunMode.MULTIRUN and not sweep_jobs.launched_together():
+        return _run_job(to_plain(cfg), folder)
     source: Config = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
     with folder.locked():
         if cfg.restart and console.process_rank() == 0 and (backup := folder.back_up()) is not None:
             log.info("Starting over; the earlier run was moved to %s", backup)
         with console.log_to_file(folder.path / "train.log"):
             folder.error.unlink(missing_ok=True)
-            return _train_with_retries(cfg, folder, source)
+            try:
+                value = train_run(to_plain(cfg), folder, source, original)
+            except RunStopped as stop:
+                requeued = hand_over(stop.signal_number, cfg.callbacks.get("on_preemption") == "requeue")
+                stop.message = f"{stop.message}\n{requeued}" if requeued else stop.message
+                raise
+            except Exception as error:
+                if console.process_rank() == 0:
+                    folder.write_error(messages.user_message(error) or f"{type(error).__name__}: {error}")
+                raise
+            if original is not None and console.process_rank() == 0:
+                report(original, folder, [*map(str, HydraConfig.get().overrides.task)])
+            return value
 
 
-def _train_with_retries(cfg: DictConfig, folder: RunFolder, source: Config) -> float | None:
-    """Trains a run; in a sweep, tries a failed run again `sweep.retries` times, from its last checkpoint.
+def _run_job(config: Config, folder: RunFolder) -> float | None:
+    """Runs a job of a sweep in a process of its own, unless it is finished."""
+    from spine.config.resume import finished_results
 
-    Mistakes of the user are not tried again. The reason of the last failure is written to error.txt.
-    """
-    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-    retries = cfg.sweep.retries if in_sweep else 0
-    attempt = 0
-    while True:
-        try:
-            return train_run(to_plain(cfg), folder, source)
-        except Exception as error:
-            message = messages.user_message(error)
-            reason = message or f"{type(error).__name__}: {error}"
-            if message is None and attempt < retries:
-                attempt += 1
-                log.warning("The run failed (%s). Trying again, %d of %d.", reason, attempt, retries)
-                continue
-            if console.process_rank() == 0:
-                _write_error(folder, reason)
-            raise
+    console.show_messages()  # in a worker of joblib
+    if folder.pruned.is_file() and not config["restart"]:
+        log.info("This run was pruned; nothing was done. %s", folder.path)
+        return None
+    if config["restart"] or finished_results(config, folder) is None:
+        sweep_jobs.run_job(folder, config["sweep"]["retries"], config["sweep"]["gpus_per_job"])
+    results = folder.read_results()
+    return _optimized_value(config, results["metrics"]) if results is not None else None
 
 
-def _write_error(folder: RunFolder, reason: str) -> None:
-    try:
-        folder.error.write_text(reason + "\n")
-    except OSError:  # a full disk must not hide the error itself
-        log.warning("'%s' could not be written.", folder.error)
-
-
-def train_run(config: Config, folder: RunFolder, source: Config | None = None) -> float | None:
+def train_run(config: Config, folder: RunFolder, source: Config | None = None, original: RunFolder | None = None) -> float | None:
     """Trains or resumes one run of a plain configuration in `folder`.
 
     Returns the value of optimized_metric, if it is set.
 
-    `source`: the configuration with its interpolations, for the checkpoints. Raises InputError for
-    a mistake of the user, and RunStopped after a signal.
+    `source`: the configuration with its interpolations, for the checkpoints. `original`: the run
+    that this one repeats. Raises InputError for a mistake of the user, and RunStopped after a
+    signal.
     """
     from spine.config.checks import prepare  # imports pydantic
     from spine.config.resume import checkpoint_to_resume, finished_results, metrics_rows
@@ -106,7 +113,9 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None) -
     import pytorch_lightning as pl
 
     from spine.config.building import build_run, build_trainer  # imports Lightning, which takes seconds
+    from spine.config.start import record_start
     from spine.training.loggers.run_logger import finished_at_end
+    from spine.training.pruning import pruned_epoch
     from spine.training.trainer import silence_libraries
 
     silence_libraries()
@@ -117,20 +126,34 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None) -
     trainer = build_trainer(run.config, folder.path, run.task, kept_rows=rows if in_place else 0)
     with finished_at_end(trainer.loggers):
         if trainer.is_global_zero:
+            if original is not None:
+                warn_of_omissions(original, run.config)
             _write_start(run, folder)
+            record_start(run, trainer, folder, original)
         values = _fit_and_evaluate(run, trainer, folder, checkpoint)
+        if (epoch := pruned_epoch(trainer)) is not None:
+            if trainer.is_global_zero:
+                _write_pruned(run, folder, epoch, values)
+            return None
         if trainer.is_global_zero:
             _write_results(run, trainer, folder, values, time.perf_counter() - start)
     return _optimized_value(config, values)
 
 
 def _fit_and_evaluate(run: Run, trainer: pl.Trainer, folder: RunFolder, checkpoint: str | None) -> dict[str, float]:
-    """Trains, and returns the metrics of the best checkpoint. Raises RunStopped after a signal."""
+    """Trains, and returns the metrics of the best checkpoint, or of the last epoch if the run was pruned.
+
+    Raises RunStopped after a signal.
+    """
+    from spine.training.pruning import pruned_epoch
+
     if run.config["trainer"]["limit_val_batches"] != 0:
         run.data.transformed("val")  # reports mistakes in the validation data before the first epoch
     try:
         trainer.fit(run.task, run.data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
         _raise_if_signaled(trainer)
+        if pruned_epoch(trainer) is not None:
+            return _logged_metrics(trainer)
         return _evaluate_best(run, trainer, folder)
     except BaseException as error:
         if (stop := find_stop(error)) is None:
@@ -139,9 +162,9 @@ def _fit_and_evaluate(run: Run, trainer: pl.Trainer, folder: RunFolder, checkpoi
 
 
 def _write_start(run: Run, folder: RunFolder) -> None:
-    """Writes config.json, starts.json and weights.txt, and logs a summary of the run."""
+    """Writes config.json and weights.txt, and logs a summary of the run."""
     folder.write_json(folder.path / "config.json", run.config)
-    folder.record_start()
+    folder.pruned.unlink(missing_ok=True)
     if run.load_report is not None:
         log.info("%s", run.load_report)
         (folder.path / "weights.txt").write_text(run.load_report.details())
@@ -201,7 +224,7 @@ def _best_path(trainer: pl.Trainer) -> str:
 def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dict[str, float], seconds: float) -> None:
     """Writes curves.png, prints the results, and writes metrics.json last: it marks a finished run."""
     from spine.reporting.curves import draw_curves  # imports matplotlib, which takes a second
-    from spine.training.costs import run_costs
+    from spine.training.costs import latency_ms, run_costs
     from spine.training.loggers.run_logger import log_results, logged_results
 
     draw_curves(folder.path)
@@ -219,13 +242,26 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
         "stopped_by_max_time": None if reached_end else run.config["trainer"]["max_time"],
         "costs": run_costs(run.task, folder.path / "metrics.csv", trainer.strategy.root_device),
     }
+    if "latency_ms" in ((run.config.get("sweep") or {}).get("objectives") or ()):
+        results["costs"]["latency_ms"] = latency_ms(trainer, run.task, run.config["image_size"])
     folder.stopped.unlink(missing_ok=True)
     print_results(folder.path, monitor, values, seconds)
     log_results(trainer.loggers, run.config, logged_results(results))
     folder.write_json(folder.results, results)
 
 
-def _optimized_value(config: Config, values: dict[str, float]) -> float | None:
+def _write_pruned(run: Run, folder: RunFolder, epoch: int, values: dict[str, float]) -> None:
+    """Writes curves.png and pruned.json."""
+    from spine.reporting.curves import draw_curves
+
+    draw_curves(folder.path)
+    report: PruneReport = {"epoch": epoch, "metrics": without_nan(values), "monitor": run.task.monitor, "mode": run.task.mode}
+    folder.write_json(folder.pruned, report)
+    folder.stopped.unlink(missing_ok=True)
+    log.info("Pruned after epoch %d: other trials were better at this epoch. Run folder: %s", epoch, folder.path)
+
+
+def _optimized_value(config: Config, values: Mapping[str, float | None]) -> float | None:
     metric = config["optimized_metric"]
     if metric is not None and metric not in values:
         raise InputError(f"optimized_metric '{metric}' was not measured. Choices: {', '.join(sorted(values))}.")
@@ -265,4 +301,4 @@ def resume_command(folder: Path) -> str:
         arguments = [*map(str, HydraConfig.get().overrides.task), f"hydra.run.dir={folder}"]
     else:
         arguments = sys.argv[1:]
-    return shell_command(argument for argument in arguments if not argument.startswith("restart="))
+    return shell_command(argument for argument in arguments if not argument.startswith(("restart=", "hydra.output_subdir=")))

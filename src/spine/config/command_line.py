@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
@@ -15,12 +16,12 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from spine import console, plugins
-from spine.config import messages, overrides, resolving  # noqa: F401  (registers the run_id resolver)
+from spine.config import messages, optuna_sweeper, overrides, resolving, sweep_jobs  # noqa: F401  (registers the resolvers)
 from spine.config.conf_folder import conf_folder
-from spine.errors import RunStopped
+from spine.errors import STOP_SIGNALS, RunStopped
 from spine.reporting.sweeps import report_sweep
 
 
@@ -36,36 +37,50 @@ class PluginConfigs(SearchPathPlugin):
 def run_command(name: str, function: Callable[[DictConfig], object], before: Callable[[list[str]], None] | None = None) -> None:
     """Composes conf/<name>.yaml with the command line and calls `function` with it; `before` is called with the arguments first.
 
-    Exits with 0, with 1 after an error, with 130 after Ctrl-C or with 143 after SIGTERM.
+    Exits with 0, with 1 after an error, or with 128 and the number of a signal: 130 after Ctrl-C, 143 after SIGTERM.
     """
     traced = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes its errors on, and they are printed here
     SweepTable.traced = traced
     messages.command = name
     console.show_messages()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, _stop)
+    sweep_jobs.watch_parent()
     sys.argv[1:] = overrides.quote_for_hydra(sys.argv[1:])  # in place: the processes of ddp are started with it
     try:
         plugins.from_command_line(sys.argv[1:])
         if PluginConfigs not in Plugins.instance().discover(SearchPathPlugin):
             Plugins.instance().register(PluginConfigs)
+        optuna_sweeper.register()
         if before is not None:
             before(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(function)()
+        SweepTable.raise_if_stopped()
     except RunStopped as stop:
-        if console.process_rank() == 0:
-            print(f"\n{stop.message}", file=sys.stderr)
-        sys.exit(stop.code)
+        _exit(stop)
     except Exception as error:
+        if (stopped := SweepTable.stopped()) is not None:
+            _exit(stopped)
         message = messages.user_message(error)
+        if message is None and sweep_jobs.PARENT in os.environ and not traced:
+            print(f"\n{type(error).__name__}: {error}\nThe trace is in train.log of the run's folder.", file=sys.stderr)
+            sys.exit(1)
         if traced or message is None:
             raise
         if console.process_rank() == 0:
             print(f"\n{message}\n(HYDRA_FULL_ERROR=1 shows the full trace.)", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(sweep_jobs.MISTAKE if sweep_jobs.PARENT in os.environ else 1)
     finally:
         SweepTable.show()
+
+
+def _exit(stop: RunStopped) -> NoReturn:
+    """Ends the process after a signal, with a message and the exit code of the signal."""
+    stop = SweepTable.stopped() or stop
+    if console.process_rank() == 0:
+        print(f"\n{stop.message}", file=sys.stderr)
+    sys.exit(stop.code)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -74,7 +89,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 class SweepTable(Callback):
-    """Remembers the folder of a sweep, and prints one table of its runs at the end."""
+    """Prepares the processes of a sweep, and prints one table of its runs at the end."""
 
     folder: Path | None = None
     traced = False  # keep the traces of failed jobs, for HYDRA_FULL_ERROR=1
@@ -82,6 +97,24 @@ class SweepTable(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         """Called by Hydra before the first job."""
         SweepTable.folder = Path(config.hydra.sweep.dir)
+        if sweep_jobs.launched_together():
+            return
+        folder = SweepTable.folder.resolve()
+        swept = [*overrides.swept_keys(config.hydra.overrides.task), *map(str, OmegaConf.select(config, "sweep.space") or ())]
+        sweep_jobs.start_sweep(str(folder), swept)
+        # jobs are composed again, in other processes too, where sys.argv is not that of this command
+        config.hydra.overrides.hydra.append(f"hydra.sweep.dir={overrides.quote_path(folder)}")
+
+    @staticmethod
+    def stopped() -> RunStopped | None:
+        """Returns the stop if a signal has stopped the sweep, otherwise None."""
+        return sweep_jobs.started_here.stopped() if sweep_jobs.started_here is not None else None
+
+    @classmethod
+    def raise_if_stopped(cls) -> None:
+        """Raises RunStopped if a signal has stopped the sweep."""
+        if (stop := cls.stopped()) is not None:
+            raise stop
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: object) -> None:
         """Frees the memory of a failed job: Hydra keeps its error to the end, and with it every tensor of its frames."""
@@ -95,8 +128,12 @@ class SweepTable(Callback):
 
     @classmethod
     def show(cls) -> None:
-        """Prints the table if there was a sweep."""
+        """Prints the table if there was a sweep, after its jobs have ended."""
+        objectives = None
+        if (process := sweep_jobs.started_here) is not None:
+            objectives = process.objectives
+            process.close()
         if cls.folder is None or console.process_rank() > 0:
             return
-        report_sweep(cls.folder)
+        report_sweep(cls.folder, objectives)
         cls.folder = None

@@ -1,8 +1,10 @@
-"""Quotes values of the command line with braces or a tilde, which Hydra would interpret."""
+"""Overrides of the command line: which are swept, and quotes for values that Hydra would interpret."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from pathlib import Path
 
 UNQUOTED = re.compile(r"""[^'"\[\](),]*""")  # one value without quotes, brackets or commas
 
@@ -14,7 +16,14 @@ def quote_for_hydra(arguments: list[str]) -> list[str]:
     `dataset.images="images/{split}"`. In a sweep, `a/{split},b/{split}` becomes two quoted values.
     Values with quotes or brackets are not changed.
     """
-    return [_quoted(argument) for argument in arguments]
+    return [_quoted(_space_key(argument)) for argument in arguments]
+
+
+def _space_key(argument: str) -> str:
+    """Converts `sweep.space.<key>=<values>`, whose key may have dots, to an entry of the dictionary `sweep.space`."""
+    key, equals, value = argument.partition("=")
+    name = key.lstrip("+~").removeprefix("sweep.space.")
+    return f"++sweep.space={{{name}: {value}}}" if equals and name != key.lstrip("+~") else argument
 
 
 def _quoted(argument: str) -> str:
@@ -29,6 +38,33 @@ def _quoted(argument: str) -> str:
 
 def _quoted_value(value: str) -> str:
     return f'"{value}"' if "{split}" in value or value.startswith("~") else value
+
+
+def space_entry(override: str) -> str | None:
+    """Returns what the user wrote for an entry of `sweep.space`, or None for any other override."""
+    match = re.fullmatch(r"\+\+sweep\.space=\{([^:]*): (.*)\}", override)
+    return f"sweep.space.{match[1]}={match[2]}" if match else None
+
+
+def quote_path(path: Path) -> str:
+    """Returns a path as a value of an override, in quotes if it has characters that Hydra would interpret."""
+    text = str(path)
+    if re.fullmatch(r"[\w/.+@%-]+", text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def swept_keys(overrides: Iterable[str]) -> list[str]:
+    """Returns the keys with several values, in Hydra's grammar: values with commas between them, or range(1,4)."""
+    pairs = [override.partition("=") for override in overrides]
+    return [key.lstrip("+~") for key, _, value in pairs if _is_sweep(value)]
+
+
+def _is_sweep(value: str) -> bool:
+    outside, before = value, ""
+    while outside != before:  # remove lists, dictionaries and quoted text from the inside out
+        outside, before = re.sub(r"""\[[^][{}]*\]|\{[^][{}]*\}|"[^"]*"|'[^']*'""", "", outside), outside
+    return "," in outside or outside.startswith(("choice(", "range(", "glob(", "interval(", "tag("))
 
 
 def how_to_quote(override: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from spine.config.overrides import swept_keys
+from spine.config.sweep_jobs import Sweep
 from spine.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,9 +40,13 @@ NEUTRAL = (
     "callbacks.checkpoint_every_minutes",
     "callbacks.checkpoint_every_steps",
     "callbacks.keep_best",
+    "callbacks.on_preemption",
+    "callbacks.on_nan",  # a run that a loss of NaN stopped goes on if it may skip it
+    "callbacks.spike_threshold",
 )
 # Keys that only divide the samples of an optimizer step among processes and micro-batches.
 DIVISION = ("dataset.batch_size", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.accumulate_grad_batches")
+SEARCH = ("space", "objectives", "sampler", "seed", "pruner")  # keys of `sweep` that determine the trials of a study
 PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "out")  # their values may begin with `~`, the home folder
 EXAMPLES = {"out": "out=model.safetensors", "ckpt_path": "ckpt_path=logs/.../checkpoints/best.ckpt"}
 
@@ -80,7 +85,7 @@ def run_id(*, _root_: DictConfig) -> str:
     choices = _root_.hydra.runtime.choices
     own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
     content: Config = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
-    swept = _overridden(_root_) if str(_root_.hydra.mode).endswith("MULTIRUN") else set()
+    swept = _swept(_root_) if str(_root_.hydra.mode).endswith("MULTIRUN") else set()
     for path in NEUTRAL:
         if not any(key == path or key.startswith(f"{path}.") for key in swept):
             _remove(content, path.split("."))
@@ -112,8 +117,10 @@ def _merge_division(content: Config) -> None:
         trainer.pop("strategy", None)
 
 
-def _overridden(root: DictConfig) -> set[str]:
-    """Returns the keys that the command line of a job overrides."""
+def _swept(root: DictConfig) -> set[str]:
+    """Returns the swept keys; outside of a sweep that runs, all that the command line overrides."""
+    if (sweep := Sweep.current()) is not None:
+        return set(sweep.swept)
     overrides: Iterable[str] = root.hydra.overrides.task
     return {override.partition("=")[0].lstrip("+~") for override in overrides}
 
@@ -127,24 +134,25 @@ def _remove(config: Config, parts: list[str]) -> None:
         node.pop(parts[-1], None)
 
 
-def sweep_id() -> str:
+def sweep_id(*, _root_: DictConfig) -> str:
     """Returns the name of a sweep, which depends on the arguments of the command line only.
 
     It has the swept keys and a hash of all overrides, in any order. The same command therefore
-    finds its folder, in which finished runs are not trained again.
+    finds its folder, in which finished runs are not trained again. With `sweep=optuna`, it also
+    depends on the search space and on how it is searched, but not on the number of trials.
     """
-    overrides = sorted(argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith(("-", "hydra.")))
-    swept = [override for override in overrides if _is_sweep(override.partition("=")[2])]
-    counted = [override for override in overrides if override in swept or not _is_neutral(override.partition("=")[0])]
-    digest = hashlib.sha256(json.dumps(counted).encode()).hexdigest()[:8]
-    keys = [override.partition("=")[0].lstrip("+~").rpartition(".")[2] for override in swept]
-    return "_".join([*keys[:4], digest])
-
-
-def _is_sweep(value: str) -> bool:
-    """Whether a value is a sweep in Hydra's grammar: values with commas between them, or a function such as range(1,4)."""
-    outside = re.sub(r"""\[[^\]]*\]|\{[^}]*\}|"[^"]*"|'[^']*'""", "", value)  # lists, dictionaries and quoted text
-    return "," in outside or outside.startswith(("choice(", "range(", "glob("))
+    given = sorted(
+        argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith(("-", "hydra.", "hydra/"))
+    )
+    swept = [override for override in given if swept_keys([override])]
+    counted: list[object] = [override for override in given if override in swept or not _is_neutral(override.partition("=")[0])]
+    keys = swept_keys(swept)
+    if OmegaConf.select(_root_, "sweep.space") is not None:
+        search: Config = OmegaConf.to_container(_root_.sweep, resolve=True)  # type: ignore[assignment]
+        counted.append({key: search.get(key) for key in SEARCH})
+        keys += map(str, search["space"])
+    digest = hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:8]
+    return "_".join([*(key.rpartition(".")[2] for key in keys[:4]), digest])
 
 
 def _is_neutral(key: str) -> bool:

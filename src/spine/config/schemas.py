@@ -9,7 +9,7 @@ classes, and with the yaml files.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -189,9 +189,31 @@ CALLBACKS: Schema = {
     ),
     "checkpoint_every_steps": Allowed(Positive | None, "a whole number of steps, 1 or more, or null"),
     "keep_best": Allowed(Positive, "a whole number of checkpoints, 1 or more"),
+    "on_preemption": Allowed(Literal["stop", "requeue"], "stop or requeue"),
+    "on_nan": Allowed(Literal["stop", "skip"], "stop or skip"),
+    "spike_threshold": Allowed(AboveZero | None, "a number of standard deviations above 0, or null to report no spikes"),
     "more": Allowed(dict[str, Config] | None, "named callbacks, each with its _target_"),
 }
-SWEEP: Schema = {"retries": Allowed(Count, "a whole number of further attempts, 0 or more")}
+SWEEP: Schema = {
+    "retries": Allowed(Count, "a whole number of further attempts, 0 or more"),
+    "gpus_per_job": Allowed(Positive | None, "a whole number of GPUs, 1 or more, or null"),
+    "space": Allowed(dict[str, Any], "keys with their values, such as optimizer.lr: {low: 1e-5, high: 1e-2, log: true}"),
+    "trials": Allowed(Positive, "a whole number of trials, 1 or more"),
+    "parallel_trials": Allowed(Positive | None, "a whole number of trials, 1 or more, or null"),
+    "objectives": Allowed(
+        list[Text] | dict[str, Literal["max", "min"]] | None,
+        "a list of metrics and costs, a dictionary of them with max or min, or null for the metric that the task monitors",
+    ),
+    "sampler": Allowed(Literal["tpe", "random", "nsga2"], "tpe, random or nsga2"),
+    "seed": Allowed(Count, "a whole number, 0 or more"),
+    "pruner": Allowed(Literal["median", "hyperband", None], "median, hyperband or null"),
+}
+COSTS = {
+    "latency_ms": "min",
+    "parameters": "min",
+    "multiply_adds": "min",
+    "images_per_s": "max",
+}  # of metrics.json, as objectives
 # Ranges of options. Their types are in the signatures, which are checked after torch is imported.
 OPTIONS: Mapping[str, Schema] = {
     "backbone": {

@@ -17,7 +17,7 @@ from spine.checkpoints.input_settings import IMAGENET_MEAN, IMAGENET_STD
 from spine.data.loader import ResumableLoader
 from spine.data.sampler import Draw, EpochBatches, EvaluationBatches, TrainingBatches
 from spine.data.transforms import Step, Transform
-from spine.errors import InputError
+from spine.errors import STOP_SIGNALS, InputError
 from spine.interfaces import DataSet, Labels, RawSample, Sample, SampleExtra
 
 WITH_KEYPOINTS = frozenset({"box", "area", "image_id", "affine"})  # sample keys that keypoints need
@@ -276,5 +276,5 @@ def _prepare_worker(worker: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)  # one thread per worker: several processes with threads slow each other down
-    for number in (signal.SIGINT, signal.SIGTERM):  # signals go to all processes of the group; the main one stops the workers
+    for number in STOP_SIGNALS:  # signals go to all processes of the group; the main one stops the workers
         signal.signal(number, signal.SIG_IGN)

@@ -140,7 +140,8 @@ class Task(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
         loss, _ = self.evaluate_batch(batch)
-        self.train_loss.update(loss, self.loss_weight(batch))
+        value = loss.detach()  # one that is not finite has no weight: its step is skipped, or it ends the run
+        self.train_loss.update(value.nan_to_num(), self.loss_weight(batch) * value.isfinite())
         return loss
 
     def backward(self, loss: Tensor, *args: object, **kwargs: object) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import math
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO, TypedDict
+from typing import NotRequired, TextIO, TypedDict
 
 from spine.console import process_rank
 from spine.errors import InputError
-from spine.reporting.provenance import provenance
+from spine.reporting.provenance import RunFacts, Start, provenance
+from spine.reporting.working_tree import uncommitted_changes
+
+log = logging.getLogger(__name__)
 
 LOCK_TIMEOUT = 1.0  # seconds; a process that was just stopped may still hold the lock
 
@@ -28,6 +33,7 @@ class RunCosts(TypedDict):
     data_wait: float | None  # mean fraction of time in which training waited for batches
     peak_memory_mb: float  # of the first process: allocated on its GPU; without one, its resident memory since it began
     device: str
+    latency_ms: NotRequired[float]  # of the evaluation of one image; measured if it is an objective of a sweep
 
 
 class TrainingResults(TypedDict):
@@ -55,6 +61,15 @@ class StopReport(TypedDict):
     command: str  # resumes the run
 
 
+class PruneReport(TypedDict):
+    """The content of pruned.json, written when a sweep with Optuna ends a run that is not promising."""
+
+    epoch: int  # after which it ended, counted from 1
+    metrics: dict[str, float | None]
+    monitor: str
+    mode: str
+
+
 class RunFolder:
     """Paths of the files in a run folder."""
 
@@ -65,6 +80,7 @@ class RunFolder:
         self.results = path / "metrics.json"
         self.stopped = path / "stopped.json"
         self.error = path / "error.txt"
+        self.pruned = path / "pruned.json"
 
     def read_results(self) -> TrainingResults | None:
         """Returns the content of metrics.json, or None if the run is not finished."""
@@ -134,14 +150,51 @@ class RunFolder:
         part.write_text(json.dumps(content, indent=2) + "\n")
         part.replace(path)
 
-    def record_start(self) -> None:
-        """Adds the provenance of this start to starts.json."""
-        path = self.path / "starts.json"
+    def write_error(self, reason: str) -> None:
+        """Writes the reason of a failure to error.txt."""
         try:
-            starts = json.loads(path.read_text())["starts"]
+            self.error.write_text(reason + "\n")
+        except OSError:  # a full disk must not hide the error itself
+            log.warning("'%s' could not be written.", self.error)
+
+    def wait_until_free(self, timeout: float) -> None:
+        """Waits until no process uses the folder, at most `timeout` seconds."""
+        import fcntl  # POSIX only
+
+        end = time.monotonic() + timeout
+        with (self.path / ".lock").open("a") as file:
+            while time.monotonic() < end:
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                except OSError:
+                    time.sleep(0.1)
+
+    def starts(self) -> list[Start]:
+        """Returns the starts in starts.json. Older versions of spine wrote fewer keys."""
+        try:
+            return json.loads((self.path / "starts.json").read_text())["starts"]
         except (OSError, ValueError, KeyError):
-            starts = []
-        self.write_json(path, {"starts": [*starts, provenance()]})
+            return []
+
+    def record_start(self, facts: RunFacts, plugins: Iterable[Path] = ()) -> Start:
+        """Adds this start to starts.json, and writes uncommitted changes of the code to starts/<number>.diff.
+
+        `plugins`: the folders of plug-ins. Returns the start.
+        """
+        starts, changes, diff = self.starts(), uncommitted_changes(plugins), None
+        if changes:
+            diff = self.path / "starts" / f"{len(starts) + 1}.diff"
+            diff.parent.mkdir(exist_ok=True)
+            diff.write_text(changes)
+        start: Start = {
+            **provenance(),
+            **facts,
+            "diff": str(diff.relative_to(self.path)) if diff is not None else None,
+            "diff_sha256": hashlib.sha256(changes.encode()).hexdigest() if changes else None,
+        }
+        self.write_json(self.path / "starts.json", {"starts": [*starts, start]})
+        return start
 
 
 def without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
