@@ -337,7 +337,7 @@ def test_wandb_sync_uploads_every_row_of_a_killed_offline_run_once(tmp_path):
         run = killed_and_resumed(tmp_path / "run", server)
         sync = [sys.executable, "-m", "wandb", "sync", str(tmp_path / "run" / "wandb")]
         for _ in range(2):  # the second time, nothing is left to do
-            done = subprocess.run(sync, env={**os.environ, **server.environment()}, capture_output=True, text=True)
+            done = subprocess.run(sync, env={**os.environ, **server.environment()}, cwd=tmp_path, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
         assert set(server.history) == {run}
         assert_holds_the_rows(metric_rows(server, run), tmp_path / "run")
