@@ -82,8 +82,12 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2, 3])
     arguments = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, one thread a process\n")
-    print("| task | processes | val/loss of one checkpoint | all metrics of it | train/loss, last epoch | largest relative difference |")
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, one thread a process\n"
+    )
+    print(
+        "| task | processes | val/loss of one checkpoint | all metrics of it | train/loss, last epoch | largest relative difference |"
+    )
     print("|---|---|---|---|---|---|")
     all_equal = True
     with tempfile.TemporaryDirectory() as folder:
