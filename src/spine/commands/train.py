@@ -114,6 +114,7 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None, o
 
     from spine.config.building import build_run, build_trainer  # imports Lightning, which takes seconds
     from spine.config.start import record_start
+    from spine.training.loggers.run_logger import finished_at_end
     from spine.training.pruning import pruned_epoch
     from spine.training.trainer import silence_libraries
 
@@ -123,18 +124,19 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None, o
     run.task.config_source = keep_interpolations(source or config, config, run.config)
     in_place = checkpoint is not None and Path(checkpoint).resolve().parent == folder.last.parent.resolve()
     trainer = build_trainer(run.config, folder.path, run.task, kept_rows=rows if in_place else 0)
-    if trainer.is_global_zero:
-        if original is not None:
-            warn_of_omissions(original, run.config)
-        _write_start(run, folder)
-        record_start(run, trainer, folder, original)
-    values = _fit_and_evaluate(run, trainer, folder, checkpoint)
-    if (epoch := pruned_epoch(trainer)) is not None:
+    with finished_at_end(trainer.loggers):
         if trainer.is_global_zero:
-            _write_pruned(run, folder, epoch, values)
-        return None
-    if trainer.is_global_zero:
-        _write_results(run, trainer, folder, values, time.perf_counter() - start)
+            if original is not None:
+                warn_of_omissions(original, run.config)
+            _write_start(run, folder)
+            record_start(run, trainer, folder, original)
+        values = _fit_and_evaluate(run, trainer, folder, checkpoint)
+        if (epoch := pruned_epoch(trainer)) is not None:
+            if trainer.is_global_zero:
+                _write_pruned(run, folder, epoch, values)
+            return None
+        if trainer.is_global_zero:
+            _write_results(run, trainer, folder, values, time.perf_counter() - start)
     return _optimized_value(config, values)
 
 
@@ -204,10 +206,6 @@ def _evaluate_best(run: Run, trainer: pl.Trainer, folder: RunFolder) -> dict[str
     loggers, trainer.loggers = trainer.loggers, []  # the curves end with training; the results are logged separately
     values = evaluate_checkpoint(trainer, run.task, run.data, "val", _best_path(trainer) or str(folder.last))
     trainer.loggers = loggers
-    if trainer.is_global_zero:
-        from spine.training.loggers.media import log_summary
-
-        log_summary(loggers, values)
     return values
 
 
@@ -226,7 +224,8 @@ def _best_path(trainer: pl.Trainer) -> str:
 def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dict[str, float], seconds: float) -> None:
     """Writes curves.png, prints the results, and writes metrics.json last: it marks a finished run."""
     from spine.reporting.curves import draw_curves  # imports matplotlib, which takes a second
-    from spine.training.costs import run_costs
+    from spine.training.costs import latency_ms, run_costs
+    from spine.training.loggers.run_logger import log_results, logged_results
 
     draw_curves(folder.path)
     best, monitor = _best_path(trainer), run.task.monitor
@@ -243,8 +242,11 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
         "stopped_by_max_time": None if reached_end else run.config["trainer"]["max_time"],
         "costs": run_costs(run.task, folder.path / "metrics.csv", trainer.strategy.root_device),
     }
+    if "latency_ms" in ((run.config.get("sweep") or {}).get("objectives") or ()):
+        results["costs"]["latency_ms"] = latency_ms(trainer, run.task, run.config["image_size"])
     folder.stopped.unlink(missing_ok=True)
     print_results(folder.path, monitor, values, seconds)
+    log_results(trainer.loggers, run.config, logged_results(results))
     folder.write_json(folder.results, results)
 
 

@@ -92,13 +92,11 @@ class SweepTable(Callback):
     """Prepares the processes of a sweep, and prints one table of its runs at the end."""
 
     folder: Path | None = None
-    objectives: tuple[str, ...] = ()
     traced = False  # keep the traces of failed jobs, for HYDRA_FULL_ERROR=1
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         """Called by Hydra before the first job."""
         SweepTable.folder = Path(config.hydra.sweep.dir)
-        SweepTable.objectives = tuple(OmegaConf.select(config, "sweep.objectives") or ())
         if sweep_jobs.launched_together():
             return
         folder = SweepTable.folder.resolve()
@@ -131,9 +129,11 @@ class SweepTable(Callback):
     @classmethod
     def show(cls) -> None:
         """Prints the table if there was a sweep, after its jobs have ended."""
-        if sweep_jobs.started_here is not None:
-            sweep_jobs.started_here.close()
+        objectives = None
+        if (process := sweep_jobs.started_here) is not None:
+            objectives = process.objectives
+            process.close()
         if cls.folder is None or console.process_rank() > 0:
             return
-        report_sweep(cls.folder, cls.objectives)
+        report_sweep(cls.folder, objectives)
         cls.folder = None

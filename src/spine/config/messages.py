@@ -10,6 +10,8 @@ from spine.config.conf_folder import conf_folder
 from spine.config.overrides import how_to_quote, space_entry
 from spine.errors import InputError, nearest
 
+SUBMITIT = "hydra-submitit-launcher"
+LAUNCHERS = {"joblib": "hydra-joblib-launcher", "submitit_local": SUBMITIT, "submitit_slurm": SUBMITIT}  # optional packages
 command = "train"  # the running command, which is the name of its yaml file in conf
 
 
@@ -32,6 +34,8 @@ def _hydra_message(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = [option for option in error.options if not option.startswith("_")]
+        if group == "hydra/launcher" and choice in LAUNCHERS:
+            return f"hydra/launcher={choice} needs the package {LAUNCHERS[choice]}: pip install -e .[sweep]"
         return f"Unknown {group or 'config'} '{choice}'.{nearest(choice, options)} Choices: {', '.join(options)}."
     if isinstance(error, OverrideParseException) and (entry := space_entry(str(error.override))) is not None:
         return f"'{entry}' cannot be read. Write a list, such as [vit, swin], or a range, such as {{low: 1e-5, high: 1e-2, log: true}}."

@@ -59,6 +59,8 @@ class OptunaSweeper(Sweeper):
         from spine.config.trials import Trials
 
         named, settings = objectives(config), config["sweep"]
+        if sweep_jobs.started_here is not None:
+            sweep_jobs.started_here.objectives = named
         folder = Path(self.config.hydra.sweep.dir).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         study = create_study(folder, [DIRECTIONS[way] for way in named.values()])

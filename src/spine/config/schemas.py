@@ -161,6 +161,7 @@ PARTS: Mapping[str, Mapping[str, Schema]] = {  # the targets that each place may
             "tags": Allowed(list[str] | None, "a list of tags, or null"),
             "online": SWITCH,
             "timeout": Allowed(Positive, "a whole number of seconds, 1 or more"),
+            "log_model": Allowed(Literal[True, False, "all"], "true, false or all"),
         },
     },
 }

@@ -55,7 +55,11 @@ class Sweep:
 
     @property
     def stop_file(self) -> Path:
-        """A file that holds the number of the signal that stops the sweep. All processes see it, on other machines too."""
+        """A file with the number of the signal that stops the sweep.
+
+        All its processes see it, on other machines too. It stays until the sweep is started again,
+        so that jobs that still wait in the queue of a cluster do not begin.
+        """
         return Path(self.folder) / ".stop"
 
     def stop_signal(self) -> int | None:
@@ -75,6 +79,7 @@ class SweepProcess:
         Path(sweep.folder).mkdir(parents=True, exist_ok=True)
         sweep.stop_file.unlink(missing_ok=True)
         self.received: int | None = None
+        self.objectives: dict[str, str] | None = None  # of a study: names of metrics and costs -> max or min
         self.previous = {number: signal.signal(number, self._receive) for number in STOP_SIGNALS}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -100,7 +105,6 @@ class SweepProcess:
         if self.received is not None:
             for job in Path(self.sweep.folder).glob("*/.lock"):
                 RunFolder(job.parent).wait_until_free(timeout=60)
-        self.sweep.stop_file.unlink(missing_ok=True)
         for number, handler in self.previous.items():
             signal.signal(number, handler)
         os.environ.pop(VARIABLE, None)
@@ -108,6 +112,13 @@ class SweepProcess:
 
 
 started_here: SweepProcess | None = None  # if a sweep was started in this process
+_parent = os.getppid()  # of a worker of joblib: the process in which the sweep was started
+
+
+def _signal_for_jobs(sweep: Sweep) -> int | None:
+    """Returns the signal that stops the sweep: the one that it got, or SIGTERM for a worker that was left alone."""
+    orphaned = started_here is None and os.getppid() != _parent
+    return sweep.stop_signal() or (signal.SIGTERM if orphaned else None)
 
 
 def start_sweep(folder: str, swept: list[str]) -> None:
@@ -144,10 +155,11 @@ def run_job(folder: RunFolder, retries: int, gpus: int | None) -> None:
     arguments = job_arguments(folder.path)
     for attempt in range(retries + 1):
         code, preempted = 0, list[int]()
-        if sweep.stop_signal() is None:
-            folder.error.unlink(missing_ok=True)
-            with own_gpus(gpus, lambda: sweep.stop_signal() is not None) as environment, deferred() as preempted:
-                code = _supervise([*sweep.command, *arguments], environment, sweep, name, preempted)
+        with own_gpus(gpus, lambda: _signal_for_jobs(sweep) is not None) as environment:
+            if _signal_for_jobs(sweep) is None:
+                folder.error.unlink(missing_ok=True)
+                with deferred() as preempted:
+                    code = _supervise([*sweep.command, *arguments], environment, sweep, name, preempted)
         if preempted and code != 0:
             hand_over(preempted[0], requeue=False)  # ends the task of submitit
         if (number := sweep.stop_signal()) is not None and started_here is not None and not _in_parallel():
@@ -156,7 +168,7 @@ def run_job(folder: RunFolder, retries: int, gpus: int | None) -> None:
             return
         reason = _reason(folder, code)
         if code == MISTAKE or attempt == retries:
-            raise InputError(f"{HydraConfig.get().job.override_dirname or folder.path.name}: {reason}")
+            raise InputError(f"{folder.path.name}: {reason}")
         log.warning("%sThe run failed (%s). Trying again, %d of %d.", f"{name} " if name else "", reason, attempt + 1, retries)
         arguments = [argument for argument in arguments if not argument.startswith("restart=")]
 
@@ -199,7 +211,7 @@ def _supervise(command: list[str], environment: dict[str, str], sweep: Sweep, na
     """
     environment = {**os.environ, **environment, PARENT: str(os.getpid())}
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"} if name else {}
-    parent, stopped = os.getppid(), False
+    stopped = False
     process = subprocess.Popen(command, env=environment, start_new_session=True, **output)  # type: ignore[call-overload]
     reader = threading.Thread(target=_print_lines, args=(process.stdout, name), daemon=True)
     if name:
@@ -212,9 +224,7 @@ def _supervise(command: list[str], environment: dict[str, str], sweep: Sweep, na
                 code = process.wait(INTERVAL)
                 break
             except subprocess.TimeoutExpired:
-                number = (
-                    sweep.stop_signal() or next(iter(preempted), None) or (signal.SIGTERM if os.getppid() != parent else None)
-                )
+                number = _signal_for_jobs(sweep) or next(iter(preempted), None)
                 if number is not None and not stopped:
                     process.send_signal(number)
                     stopped = True
@@ -223,13 +233,13 @@ def _supervise(command: list[str], environment: dict[str, str], sweep: Sweep, na
         process.wait()
         raise
     if name:
-        reader.join()
+        reader.join(timeout=5)  # processes that it has left behind may keep its output open
     return code
 
 
 def _print_lines(lines: Iterable[str], name: str) -> None:
     for line in lines:
-        print(f"{name} {line}", end="", flush=True)
+        print(f"{name} {line}" if line.strip() else "", end="", flush=True)
 
 
 def _reason(folder: RunFolder, code: int) -> str:
@@ -240,6 +250,6 @@ def _reason(folder: RunFolder, code: int) -> str:
     if code < 0:
         reason = f"The process was ended by {signal.Signals(-code).name}."
     if code == -signal.SIGKILL:
-        reason += " The system does this when memory runs out: try a smaller dataset.batch_size or fewer dataset.num_workers."
+        reason += " The system does this when memory runs out, and Lightning when another process of the run has failed."
     folder.write_error(reason)
     return reason

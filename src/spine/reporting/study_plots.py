@@ -19,7 +19,7 @@ def draw_study(study: optuna.Study, names: Sequence[str], folder: Path) -> list[
     """Draws the plots of a study as study_*.png in `folder`, and returns their paths.
 
     `names`: of its objectives. These are the history, the importance of each key, and slices; with
-    two or three objectives also the Pareto front. Draws nothing before two trials have finished.
+    two objectives also the Pareto front. Draws nothing before two trials have finished.
     """
     import matplotlib
 
@@ -43,7 +43,7 @@ def draw_study(study: optuna.Study, names: Sequence[str], folder: Path) -> list[
         }
         for plot, draw in kinds.items():
             written.append(_draw(folder / f"study_{plot}{suffix}.png", functools.partial(draw, study, **options)))
-    if len(names) in (2, 3):
+    if len(names) == 2:
         pareto = functools.partial(plots.plot_pareto_front, study, target_names=list(names))
         written.append(_draw(folder / "study_pareto.png", pareto))
     return [path for path in written if path is not None]

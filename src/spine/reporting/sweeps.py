@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,12 +49,18 @@ class Job:
             value = report["metrics"].get(report["monitor"])
             job.status, job.monitor, job.reason = "pruned", report["monitor"], f"after epoch {report['epoch']}"
             job.value, job.maximize = math.nan if value is None else value, report["mode"] == "max"
+            job.values = {key: number for key, number in report["metrics"].items() if number is not None}
         elif (folder / "error.txt").is_file():
             lines = (folder / "error.txt").read_text().strip().splitlines()
             job.status, job.reason = "failed", lines[0] if lines else "no reason was written"
         elif (folder / "stopped.json").is_file():
             job.status, job.reason = "stopped", f"in epoch {json.loads((folder / 'stopped.json').read_text())['epoch']}"
         return job
+
+    def watch(self, name: str, mode: str) -> None:
+        """Makes another metric or cost, of which more is better (max) or less (min), the value of the job."""
+        if self.status in ("finished", "pruned"):
+            self.monitor, self.value, self.maximize = name, self.values.get(name, math.nan), mode == "max"
 
     @property
     def rank(self) -> tuple[bool, bool, str, float]:
@@ -63,9 +69,16 @@ class Job:
         return missing, self.status == "pruned", self.monitor, 0.0 if missing else (-self.value if self.maximize else self.value)
 
 
-def read_jobs(folder: Path) -> list[Job]:
-    """Returns the jobs in the folder of a sweep, the best first."""
+def read_jobs(folder: Path, watched: tuple[str, str] | None = None) -> list[Job]:
+    """Returns the jobs in the folder of a sweep, the best first.
+
+    `watched`: the name and the mode, max or min, of the metric or cost to compare, instead of the
+    metric that selected the best checkpoint.
+    """
     jobs = [Job.read(path) for path in sorted(folder.iterdir()) if (path / ".hydra").is_dir()]
+    if watched is not None:
+        for job in jobs:
+            job.watch(*watched)
     return sorted(jobs, key=lambda job: job.rank)
 
 
@@ -75,38 +88,26 @@ def swept_keys(jobs: list[Job]) -> list[str]:
     return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
 
 
-def report_sweep(folder: Path, more: Sequence[str] = ()) -> None:
+def report_sweep(folder: Path, objectives: Mapping[str, str] | None = None) -> None:
     """Prints a table of the jobs in the folder of a sweep and writes it to sweep.csv.
 
-    `more`: metrics and costs that are shown in addition to the monitored metric.
+    `objectives`: names and modes, max or min, of metrics and costs. The first one is compared
+    instead of the metric that selected the best checkpoint, the others are further columns.
     """
-    jobs = read_jobs(folder)
+    compared = list((objectives or {}).items())
+    jobs = read_jobs(folder, compared[0] if compared else None)
     if not jobs:
         return
-    keys = swept_keys(jobs)
-    more = [name for name in more if any(name in job.values and name != job.monitor for job in jobs)]
+    keys, more = swept_keys(jobs), [name for name, _ in compared[1:]]
     write_csv(folder / FILE, jobs, keys, more)
-    counts = {status: sum(job.status == status for job in jobs) for status in STATUSES}
-    table = Table(title=f"Sweep {folder}", title_justify="left")
-    for column in (*keys, "metric", "value", *more, "seconds", "run"):
-        table.add_column(column, justify="right" if column in ("value", "seconds", *more) else "left", overflow="fold")
-    for job in jobs:
-        swept = [job.overrides.get(key, "") for key in keys]
-        if job.status == "finished":
-            others = [f"{job.values[name]:.6g}" if name in job.values else "" for name in more]
-            table.add_row(*swept, job.monitor, f"{job.value:.4f}", *others, f"{job.seconds:.0f}", job.folder.name)
-        elif job.status == "pruned":
-            shown = f"{job.monitor} (pruned {job.reason})", f"{job.value:.4f}"
-            table.add_row(*swept, *shown, *("" for _ in more), "", job.folder.name)
-        else:
-            table.add_row(*swept, job.status, "", *("" for _ in more), "", job.folder.name)
     console = Console(width=None if sys.stdout.isatty() else WIDE)
-    console.print(table)
+    console.print(_table(f"Sweep {folder}", jobs, keys, more))
     for job in jobs:
         if job.reason and job.status != "pruned":
             console.print(
                 f"{job.folder.name} {job.status}: {job.reason}\n  log: {job.folder / 'train.log'}", highlight=False, markup=False
             )
+    counts = {status: sum(job.status == status for job in jobs) for status in STATUSES}
     summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     repeat = "" if counts["finished"] + counts["pruned"] == len(jobs) else " The same command runs the others again."
     console.print(
@@ -114,6 +115,21 @@ def report_sweep(folder: Path, more: Sequence[str] = ()) -> None:
         highlight=False,
         markup=False,
     )
+
+
+def _table(title: str, jobs: list[Job], keys: list[str], more: list[str]) -> Table:
+    """Returns a table with one row for each job. `more`: metrics and costs in columns of their own."""
+    table = Table(title=title, title_justify="left")
+    for column in (*keys, "metric", "value", *more, "seconds", "run"):
+        table.add_column(column, justify="right" if column in ("value", "seconds", *more) else "left", overflow="fold")
+    for job in jobs:
+        cells = [job.overrides.get(key, "") for key in keys]
+        pruned = f" (pruned {job.reason})" if job.status == "pruned" else ""
+        cells.append(f"{job.monitor}{pruned}" if job.monitor else job.status)
+        cells.append(f"{job.value:.4f}" if job.monitor else "")
+        cells += [f"{job.values[name]:.6g}" if name in job.values else "" for name in more]
+        table.add_row(*cells, "" if math.isnan(job.seconds) else f"{job.seconds:.0f}", job.folder.name)
+    return table
 
 
 def write_csv(path: Path, jobs: list[Job], keys: list[str], more: Sequence[str] = ()) -> None:

@@ -7,12 +7,14 @@ import logging
 import resource
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 
-from spine.profiling import count_multiply_adds
+from spine.profiling import count_multiply_adds, images_per_second
 from spine.tasks.base import Task
 from spine.training.run_folder import RunCosts
 
@@ -48,6 +50,17 @@ def multiply_adds(task: Task) -> float | None:
     except (RuntimeError, NotImplementedError) as error:  # operations without an implementation for meta tensors
         log.warning("The multiply-adds were not counted: %s", error)
         return None
+
+
+def latency_ms(trainer: pl.Trainer, task: Task, image_size: Sequence[int]) -> float:
+    """Returns the milliseconds that the network of a trained task takes for one image, without loading it.
+
+    The median of 30 passes at `image_size`, (height, width), on the device and with the precision of `trainer`.
+    """
+    device = trainer.strategy.root_device
+    image = torch.zeros(1, 3, *image_size, device=device).to(memory_format=torch.channels_last)
+    with trainer.precision_plugin.forward_context():
+        return 1000 / images_per_second(task.model.to(device), image, train=False, rounds=30)
 
 
 def _logged(path: Path, name: str) -> list[float]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO, TypedDict
+from typing import NotRequired, TextIO, TypedDict
 
 from spine.console import process_rank
 from spine.errors import InputError
@@ -33,6 +33,7 @@ class RunCosts(TypedDict):
     data_wait: float | None  # mean fraction of time in which training waited for batches
     peak_memory_mb: float  # of the first process: allocated on its GPU; without one, its resident memory since it began
     device: str
+    latency_ms: NotRequired[float]  # of the evaluation of one image; measured if it is an objective of a sweep
 
 
 class TrainingResults(TypedDict):

@@ -18,11 +18,13 @@ from spine.components import check_arguments
 from spine.errors import InputError
 from spine.option_types import Config
 from spine.tasks.base import Task
+from spine.training.batch_norm import BatchNormReport
 from spine.training.checkpoints import LAST, AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, TopCheckpoints
 from spine.training.divergence import LossCheck
 from spine.training.figures import PredictionFigures
 from spine.training.global_batch import GlobalBatch
 from spine.training.loggers.metrics_file import MetricsFile
+from spine.training.loggers.run_logger import run_loggers
 from spine.training.progress import RunProgress, StepStatistics
 from spine.training.pruning import pruning
 from spine.training.random_state import RandomState
@@ -37,6 +39,7 @@ HIDDEN_WARNINGS = (  # patterns
     ".*Experiment logs directory .* exists and is not empty.*",
     ".*dirpath has changed.*",  # the command reports this itself
     ".*callbacks used to create the checkpoint need to be provided.*",  # the timer of max_time
+    ".*FSDP2-wrapped module .* returned a view tensor.*",  # no network changes the output of a block in place
     ".*number of training batches .* is smaller than the logging interval.*",
 )
 
@@ -58,9 +61,11 @@ def make_trainer(
     not take a key of `config["trainer"]`.
     """
     check_arguments(pl.Trainer.__init__, config["trainer"], "trainer")
+    metrics = MetricsFile(folder / "metrics.csv", kept_rows)
     for logger in loggers:
         logger.log_hyperparams(config)
-    metrics = MetricsFile(folder / "metrics.csv", kept_rows)
+    for logger in run_loggers(loggers):
+        logger.start(task.monitor, task.mode, metrics.kept)
     return pl.Trainer(
         default_root_dir=str(folder),
         logger=[metrics, *loggers],
@@ -117,6 +122,7 @@ def _standard_callbacks(
         GlobalBatch(
             dataset.get("global_batch_size"), dataset["batch_size"]
         ),  # first: others measure the gradients that it scales
+        BatchNormReport(config["trainer"].get("sync_batchnorm", False)),
         PredictionFigures(str(folder / "figures"), *normalization, loggers, config["callbacks"]["figure_every_n_epochs"]),
         statistics,  # before the gradients of a bad step are dropped
         *([skipping] if skipping else []),
