@@ -38,7 +38,6 @@ COMMON = (
 )  # fmt: skip
 CASES = {  # options, steps of a run, steps between checkpoints
     "vit micro": (("backbone=vit",), 200, 20),
-    "convnext tiny": (("backbone=convnext", "backbone.variant=tiny"), 30, 6),
     "vit base_patch16": (("backbone=vit", "backbone.variant=base_patch16"), 20, 5),
 }
 
