@@ -268,8 +268,14 @@ class DataModule(pl.LightningDataModule):
         return self.training_loader.state_dict() if self.training_loader is not None else {}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Keeps the position of a checkpoint until the training loader is made."""
-        self.position = state_dict or None
+        """Moves the training loader to the position of a checkpoint, or keeps it until the loader is made.
+
+        With trainer=fsdp, Lightning reads the checkpoint after it has made the loader.
+        """
+        if self.training_loader is not None:
+            self.training_loader.load_state_dict(state_dict)
+        else:
+            self.position = state_dict or None
 
 
 def _prepare_worker(worker: int) -> None:
