@@ -1,6 +1,6 @@
 """Trains and evaluates with one, two and three processes, and compares the digits.
 
-    python benchmarks/processes.py --tasks cls seg mae --processes 1 2 3
+    python benchmarks/processes.py --tasks cls seg mae --runs 1 2 3 2-fsdp
 
 Every run has the same dataset.global_batch_size, which is not a multiple of three. The checkpoint of
 the first run is evaluated with each number of processes on 31 validation samples: all metrics must
@@ -29,7 +29,7 @@ TASKS = {  # networks without batch norm and without random operations
     "mae": ("backbone=mae",),
 }
 COMMON = (
-    "dataset.length={train: 64, val: 31, test: 4}", "dataset.global_batch_size=16", "dataset.batch_size=8", "dataset.num_workers=0",
+    "dataset.length={train: 64, val: 31, test: 4}", "dataset.global_batch_size=16", "dataset.batch_size=4", "dataset.num_workers=0",
     "trainer.max_epochs=3", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.log_every_n_steps=1",
 )  # fmt: skip
 
@@ -45,9 +45,10 @@ def run(script: str, folder: Path, *arguments: str) -> dict[str, float]:
     return metrics
 
 
-def devices(processes: int) -> tuple[str, ...]:
-    """Options of a command for a number of processes."""
-    return (f"trainer.devices={processes}", f"trainer.strategy={'ddp' if processes > 1 else 'auto'}")
+def devices(name: str) -> tuple[str, ...]:
+    """Options of a command for a number of processes, such as 2 or 2-fsdp."""
+    processes, _, strategy = name.partition("-")
+    return (f"trainer.devices={processes}", f"trainer.strategy={strategy or ('ddp' if processes != '1' else 'auto')}")
 
 
 def train_losses(folder: Path) -> list[float]:
@@ -56,31 +57,31 @@ def train_losses(folder: Path) -> list[float]:
         return [float(row["train/loss"]) for row in csv.DictReader(file) if row.get("train/loss")]
 
 
-def compare(task: str, counts: list[int], folder: Path) -> tuple[list[str], bool]:
-    """Returns a table row for each number of processes, and whether all evaluations are equal."""
+def compare(task: str, names: list[str], folder: Path) -> tuple[list[str], bool]:
+    """Returns a table row for each run, and whether all evaluations are equal."""
     rows: list[str] = []
     expected: dict[str, float] = {}
     losses: list[float] = []
     equal = True
-    for count in counts:
-        trained, evaluated = folder / f"{task}_{count}", folder / f"{task}_{count}_eval"
-        run("train.py", trained, f"task={task}", *TASKS[task], *COMMON, *devices(count))
-        checkpoint = folder / f"{task}_{counts[0]}" / "checkpoints" / "last.ckpt"
-        metrics = run("eval.py", evaluated, f"ckpt_path={checkpoint}", "trainer.accelerator=cpu", *devices(count))
+    for name in names:
+        trained, evaluated = folder / f"{task}_{name}", folder / f"{task}_{name}_eval"
+        run("train.py", trained, f"task={task}", *TASKS[task], *COMMON, *devices(name))
+        checkpoint = folder / f"{task}_{names[0]}" / "checkpoints" / "last.ckpt"
+        metrics = run("eval.py", evaluated, f"ckpt_path={checkpoint}", "trainer.accelerator=cpu", *devices(name))
         own = train_losses(trained)
         expected, losses = expected or metrics, losses or own
         same = metrics == expected
         equal = equal and same
         off = max(abs(a / b - 1) for a, b in zip(own, losses, strict=True))
         digits = "all digits equal" if same else f"differs: {metrics}"
-        rows.append(f"| {task} | {count} | {metrics['val/loss']:.17g} | {digits} | {own[-1]:.9g} | {off:.1e} |")
+        rows.append(f"| {task} | {name} | {metrics['val/loss']:.17g} | {digits} | {own[-1]:.9g} | {off:.1e} |")
     return rows, equal
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--processes", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--runs", nargs="+", default=["1", "2", "3", "2-fsdp"])
     arguments = parser.parse_args()
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, one thread a process\n"
@@ -92,7 +93,7 @@ def main() -> None:
     all_equal = True
     with tempfile.TemporaryDirectory() as folder:
         for task in arguments.tasks:
-            rows, equal = compare(task, arguments.processes, Path(folder))
+            rows, equal = compare(task, arguments.runs, Path(folder))
             all_equal = all_equal and equal
             print("\n".join(rows), flush=True)
     sys.exit(0 if all_equal else 1)

@@ -109,7 +109,7 @@ def signature(target, path):
     """Returns the arguments of a target that a configuration may set, with their defaults."""
     import inspect
 
-    given = {"self", "split", "spec", "num_outputs", "model", "optimizer", "total_steps", "folder", "use", "image_size"}
+    given = {"self", "split", "spec", "num_outputs", "model", "optimizer", "total_steps", "run", "use", "image_size"}
     parameters = inspect.signature(instantiate.target_of(path, {"_target_": target})).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in given}
 

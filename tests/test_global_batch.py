@@ -16,6 +16,8 @@ from spine.errors import InputError
 from spine.interfaces import IGNORE_INDEX
 from spine.tasks.mean_loss import MeanLoss
 from spine.training import global_batch
+from spine.training.batch_norm import BatchNormReport
+from spine.training.fsdp import FullySharded
 from spine.training.global_batch import GlobalBatch
 
 DIVISIONS = [
@@ -236,4 +238,22 @@ def test_a_checkpoint_with_steps_of_another_size_is_refused():
 def test_two_sizes_of_a_step_are_refused():
     config = composed("task=cls", "dataset.global_batch_size=32", "trainer.accumulate_grad_batches=2")
     with pytest.raises(InputError, match=r"accumulate_grad_batches is 2 and dataset.global_batch_size is 32"):
+        checks.prepare(config)
+
+
+def test_batch_norm_on_several_processes_is_reported(caplog):
+    caplog.set_level("INFO", logger="spine")
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    for world, synchronized, layers in ((1, False, network), (2, True, network), (2, False, torch.nn.Linear(2, 2))):
+        BatchNormReport(synchronized).setup(SimpleNamespace(world_size=world, strategy=None), layers, "fit")
+    assert not caplog.text
+    BatchNormReport(False).setup(SimpleNamespace(world_size=2, strategy=None), network, "fit")
+    assert "each of the 2 processes normalizes with the statistics of its own batch" in caplog.text
+    with pytest.raises(InputError, match="has batch norm, which trainer.strategy=fsdp does not support"):
+        BatchNormReport(False).setup(SimpleNamespace(world_size=2, strategy=FullySharded()), network, "fit")
+
+
+def test_synchronized_batch_norm_is_refused_on_the_cpu():
+    config = composed("task=cls", "trainer.sync_batchnorm=true", "trainer.accelerator=cpu")
+    with pytest.raises(InputError, match="sync_batchnorm is true, which needs GPUs"):
         checks.prepare(config)

@@ -1,29 +1,26 @@
 """Figures and loggers."""
 
+import csv
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
+from test_configs import composed
 
+from spine.commands import train
 from spine.reporting.curves import curves
 from spine.reporting.figures import image_rows, palette
 from spine.tasks.cls.plots import classification, confusion
+from spine.tasks.cls.task import Classification
 from spine.tasks.pose.plots import keypoints
 from spine.tasks.seg.plots import segmentation
 from spine.training.figures import render
-from spine.training.loggers import wandb
-
-
-def test_wandb_without_an_api_key_is_offline_and_does_not_prompt(tmp_path, monkeypatch, caplog):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "nothing"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    logger = wandb.wandb(str(tmp_path), online=True)
-    assert "stored offline" in caplog.text
-    logger.log_metrics({"val/top1": 0.5}, step=1)
-    logger.log_image("image", [np.zeros((8, 8, 3), np.uint8)])
-    logger.experiment.finish()
-    (run,) = (tmp_path / "wandb").glob("offline-run-*")
-    assert list(run.glob("*.wandb"))
+from spine.training.run_folder import RunFolder
+from spine.training.worst_samples import WorstSamples
 
 
 def test_ignored_pixels_are_white_and_classes_have_distinct_colors():
@@ -53,3 +50,105 @@ def test_figures_accept_any_number_of_images(count):
 def test_curves_hide_unused_panels():
     figure = curves({f"val/m{i}": [(0, 1.0)] for i in range(4)})
     assert [axis.get_visible() for axis in figure.axes] == [True] * 4 + [False] * 2
+
+
+SMALL = (
+    "task=cls", "backbone=mobilenet_v2", "dataset.length={train: 16, val: 8, test: 4}", "dataset.batch_size=4",
+    "dataset.num_workers=0", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.precision=32-true",
+    "trainer.log_every_n_steps=1", "logger=tensorboard", "callbacks.figure_every_n_epochs=1",
+)  # fmt: skip
+
+
+def events(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    content = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
+    content.Reload()
+    return content
+
+
+def columns(folder):
+    """The values of metrics.csv: column -> [(step, value)]."""
+    found = {}
+    with (folder / "metrics.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            for key in row.keys() - {"step"}:
+                if row[key]:
+                    found.setdefault(key, []).append((int(row["step"]), float(row[key])))
+    return found
+
+
+@pytest.mark.parametrize("checkpoints", ["callbacks.checkpoint_every_steps=3", "callbacks.checkpoint_every_steps=null"])
+def test_tensorboard_holds_every_row_and_picture_of_a_resumed_run_once(tmp_path, monkeypatch, checkpoints):
+    original, calls = Classification.evaluate_batch, [0]
+
+    def fails_once(self, batch):
+        calls[0] += 1
+        if calls[0] == 12:  # in the second epoch
+            raise RuntimeError("the machine is gone")
+        return original(self, batch)
+
+    monkeypatch.setattr(Classification, "evaluate_batch", fails_once)
+    config = composed(*SMALL, checkpoints)
+    with pytest.raises(RuntimeError, match="machine is gone"):
+        train.train_run(config, RunFolder(tmp_path))
+    train.train_run(config, RunFolder(tmp_path))
+    content = events(tmp_path)
+    for name, values in columns(tmp_path).items():
+        found = [(event.step, event.value) for event in content.Scalars(name)]
+        assert [step for step, _ in found] == [step for step, _ in values], name
+        assert [value for _, value in found] == pytest.approx([value for _, value in values]), name
+    # after each epoch, and of the best checkpoint
+    assert [event.step for event in content.Images("val_predictions")] == [3, 7, 7]
+    assert {"val_confusion", "val_worst_predictions"} <= set(content.Tags()["images"])
+    results = json.loads((tmp_path / "metrics.json").read_text())["metrics"]
+    assert content.Scalars("best/val/top1")[-1].value == pytest.approx(results["val/top1"])
+    hyperparameters = content.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert b"optimizer/lr" in hyperparameters
+
+
+def evaluated(losses, first=0):
+    count = len(losses)
+    batch = {"image": torch.zeros(count, 3, 4, 4), "index": torch.arange(first, first + count)}
+    return torch.tensor(losses), torch.arange(float(count)).view(-1, 1) + first, batch
+
+
+def test_worst_samples_do_not_depend_on_the_batches_and_copies_count_once():
+    losses = [0.1, 5.0, 2.0, float("nan"), 2.0, 0.3, 4.0]
+    found = []
+    for size in (1, 2, 7):
+        worst = WorstSamples(4)
+        for start in range(0, len(losses), size):
+            worst.update(*evaluated(losses[start : start + size], start))
+        worst.update(*evaluated([5.0], 1))  # a copy
+        found.append([(sample.index, sample.output.item()) for sample in worst.gather(1)])
+        assert not worst.samples
+    assert found[0] == found[1] == found[2] == [(3, 3.0), (1, 1.0), (6, 6.0), (2, 2.0)]
+
+
+def test_worst_samples_of_all_processes_are_gathered(monkeypatch):
+    parts = [WorstSamples(2), WorstSamples(2)]
+    for part, (losses, first) in zip(parts, [([3.0, 1.0], 0), ([2.0, 0.5], 2)], strict=True):
+        part.update(*evaluated(losses, first))
+    other = [sample.rank for sample in parts[1].samples]
+
+    def gather(found, own):
+        found[0] = own
+        found[1] = other if isinstance(own[0], tuple) and len(own[0]) == 2 else [parts[1].samples[0]]
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    assert [(sample.loss, sample.index) for sample in parts[0].gather(2)] == [(3.0, 0), (2.0, 2)]
+
+
+@pytest.mark.slow
+def test_without_loggers_wandb_and_tensorboard_are_not_imported(tmp_path):
+    code = (
+        "import sys\n"
+        "from spine.commands.train import main\n"
+        "main()\n"
+        "loaded = {'wandb', 'tensorboard', 'torch.utils.tensorboard'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    command = [sys.executable, "-c", code, *(key for key in SMALL if not key.startswith("logger"))]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""spine trains, compares and deploys vision backbones. The public API: create_model, list_backbones, list_variants."""
+"""spine trains, compares and deploys vision backbones. The public API: create_model, list_backbones, list_variants, replay."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 from spine import components
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
     from spine.models.masked import MaskedModel
     from spine.models.network import Model
 
-__all__ = ["create_model", "list_backbones", "list_variants"]
+__all__ = ["create_model", "list_backbones", "list_variants", "replay"]
 
 
 def list_backbones() -> list[str]:
@@ -28,3 +32,10 @@ def create_model(backbone: str, **options: object) -> Model | MaskedModel:
     from spine.models.create import create_model as create  # imports torch: listing names stays fast without it
 
     return create(backbone, **options)  # type: ignore[arg-type]
+
+
+def replay(source: str | Path, number: int = -1) -> dict[str, Tensor]:
+    """Makes a batch again whose loss was not finite or a spike. See `spine.config.replay.replay` for arguments and errors."""
+    from spine.config.replay import replay as make  # imports torch
+
+    return make(source, number)

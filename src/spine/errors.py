@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 from difflib import get_close_matches
 
+PREEMPTION_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)  # of SLURM and submitit, before they end a job
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *PREEMPTION_SIGNALS)  # those that end a run after its step
+
 
 class InputError(ValueError):
     """A mistake in the user's input.

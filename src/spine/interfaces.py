@@ -243,6 +243,17 @@ class DataSet(Dataset):
         """
         raise TypeError(f"{type(self).__name__} does not define how a sample is loaded.")
 
+    def files(self, index: int) -> list[str]:
+        """Returns the paths of the files that belong to one sample alone, such as its image and mask.
+
+        Empty for rendered images and for images that share a file.
+        """
+        return []
+
+    def shared_files(self) -> list[str]:
+        """Returns the paths of the files that belong to all samples, such as annotations and lists of classes."""
+        return []
+
 
 def pick_levels(levels: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
     """Returns level numbers 0 .. count - 1 in ascending order. None means all; negative numbers

@@ -32,9 +32,9 @@ log = logging.getLogger(__name__)
 # Only the precision of the training run is kept: its limits and devices do not apply to an
 # evaluation.
 TRAINER = {
-    "max_epochs": 1, "max_time": None, "accelerator": "auto", "devices": 1, "strategy": "auto", "gradient_clip_val": None,
-    "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "num_sanity_val_steps": 0, "limit_train_batches": 1.0,
-    "limit_val_batches": 1.0, "fast_dev_run": False, "deterministic": False, "log_every_n_steps": 50,
+    "max_epochs": 1, "max_time": None, "accelerator": "auto", "devices": 1, "strategy": "auto", "sync_batchnorm": False,
+    "gradient_clip_val": None, "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "num_sanity_val_steps": 0,
+    "limit_train_batches": 1.0, "limit_val_batches": 1.0, "fast_dev_run": False, "deterministic": False, "log_every_n_steps": 50,
 }  # fmt: skip
 
 HELP = {"--help", "-h", "--hydra-help", "--version"}  # Hydra handles these; they need no checkpoint
@@ -112,13 +112,16 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
 
     from spine.config.building import build_run, build_trainer  # imports Lightning, which takes seconds
     from spine.evaluation.evaluate import evaluate_checkpoint
+    from spine.training.loggers.run_logger import finished_at_end, log_results
     from spine.training.trainer import silence_libraries
 
     silence_libraries()
     pl.seed_everything(config["seed"], verbose=False)
     run = build_run(config, split, labels)
-    trainer = build_trainer(run.config, folder.path, run.task)
-    values = evaluate_checkpoint(trainer, run.task, run.data, split, checkpoint)
+    trainer = build_trainer(run.config, folder.path, run.task, checkpoint=checkpoint)
+    with finished_at_end(trainer.loggers):
+        values = evaluate_checkpoint(trainer, run.task, run.data, split, checkpoint)
+        log_results(trainer.loggers, run.config, values)
     if trainer.is_global_zero:
         monitor, seconds = run.task.monitor.replace("val/", f"{split}/"), time.perf_counter() - start
         content = {

@@ -18,11 +18,13 @@ from spine import console
 from spine.components import component_name
 from spine.config import messages, sweep_jobs
 from spine.config.command_line import run_command
+from spine.config.rerun import find_original, register_run, report, take_original, warn_of_omissions
 from spine.config.resolving import to_plain
 from spine.config.source import keep_interpolations
 from spine.errors import InputError, RunStopped, find_stop
 from spine.reporting.provenance import shell_command
 from spine.reporting.tables import print_results
+from spine.training.preemption import hand_over
 from spine.training.run_folder import PruneReport, RunFolder, StopReport, TrainingResults, without_nan
 
 if TYPE_CHECKING:
@@ -36,7 +38,10 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Runs the command with the arguments of the command line."""
-    run_command("train", train)
+    if find_original(sys.argv[1:]) is None:
+        run_command("train", train)
+    else:
+        run_command("rerun", train, register_run)
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -45,8 +50,10 @@ def train(cfg: DictConfig) -> float | None:
     Writes metrics, curves, figures and checkpoints.
 
     For a finished run, prints its results. An unfinished run is resumed from its last checkpoint.
-    `restart=true` starts over. A job of a sweep runs in a process of its own.
+    `restart=true` starts over. A job of a sweep runs in a process of its own. `rerun=<run folder>`
+    repeats a finished run and compares the two.
     """
+    original = take_original(cfg)
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     if HydraConfig.get().mode == RunMode.MULTIRUN and not sweep_jobs.launched_together():
         return _run_job(to_plain(cfg), folder)
@@ -57,11 +64,18 @@ def train(cfg: DictConfig) -> float | None:
         with console.log_to_file(folder.path / "train.log"):
             folder.error.unlink(missing_ok=True)
             try:
-                return train_run(to_plain(cfg), folder, source)
+                value = train_run(to_plain(cfg), folder, source, original)
+            except RunStopped as stop:
+                requeued = hand_over(stop.signal_number, cfg.callbacks.get("on_preemption") == "requeue")
+                stop.message = f"{stop.message}\n{requeued}" if requeued else stop.message
+                raise
             except Exception as error:
                 if console.process_rank() == 0:
                     folder.write_error(messages.user_message(error) or f"{type(error).__name__}: {error}")
                 raise
+            if original is not None and console.process_rank() == 0:
+                report(original, folder, [*map(str, HydraConfig.get().overrides.task)])
+            return value
 
 
 def _run_job(config: Config, folder: RunFolder) -> float | None:
@@ -78,13 +92,14 @@ def _run_job(config: Config, folder: RunFolder) -> float | None:
     return _optimized_value(config, results["metrics"]) if results is not None else None
 
 
-def train_run(config: Config, folder: RunFolder, source: Config | None = None) -> float | None:
+def train_run(config: Config, folder: RunFolder, source: Config | None = None, original: RunFolder | None = None) -> float | None:
     """Trains or resumes one run of a plain configuration in `folder`.
 
     Returns the value of optimized_metric, if it is set.
 
-    `source`: the configuration with its interpolations, for the checkpoints. Raises InputError for
-    a mistake of the user, and RunStopped after a signal.
+    `source`: the configuration with its interpolations, for the checkpoints. `original`: the run
+    that this one repeats. Raises InputError for a mistake of the user, and RunStopped after a
+    signal.
     """
     from spine.config.checks import prepare  # imports pydantic
     from spine.config.resume import checkpoint_to_resume, finished_results, metrics_rows
@@ -98,6 +113,8 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None) -
     import pytorch_lightning as pl
 
     from spine.config.building import build_run, build_trainer  # imports Lightning, which takes seconds
+    from spine.config.start import record_start
+    from spine.training.loggers.run_logger import finished_at_end
     from spine.training.pruning import pruned_epoch
     from spine.training.trainer import silence_libraries
 
@@ -107,15 +124,19 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None) -
     run.task.config_source = keep_interpolations(source or config, config, run.config)
     in_place = checkpoint is not None and Path(checkpoint).resolve().parent == folder.last.parent.resolve()
     trainer = build_trainer(run.config, folder.path, run.task, kept_rows=rows if in_place else 0)
-    if trainer.is_global_zero:
-        _write_start(run, folder)
-    values = _fit_and_evaluate(run, trainer, folder, checkpoint)
-    if (epoch := pruned_epoch(trainer)) is not None:
+    with finished_at_end(trainer.loggers):
         if trainer.is_global_zero:
-            _write_pruned(run, folder, epoch, values)
-        return None
-    if trainer.is_global_zero:
-        _write_results(run, trainer, folder, values, time.perf_counter() - start)
+            if original is not None:
+                warn_of_omissions(original, run.config)
+            _write_start(run, folder)
+            record_start(run, trainer, folder, original)
+        values = _fit_and_evaluate(run, trainer, folder, checkpoint)
+        if (epoch := pruned_epoch(trainer)) is not None:
+            if trainer.is_global_zero:
+                _write_pruned(run, folder, epoch, values)
+            return None
+        if trainer.is_global_zero:
+            _write_results(run, trainer, folder, values, time.perf_counter() - start)
     return _optimized_value(config, values)
 
 
@@ -141,9 +162,8 @@ def _fit_and_evaluate(run: Run, trainer: pl.Trainer, folder: RunFolder, checkpoi
 
 
 def _write_start(run: Run, folder: RunFolder) -> None:
-    """Writes config.json, starts.json and weights.txt, and logs a summary of the run."""
+    """Writes config.json and weights.txt, and logs a summary of the run."""
     folder.write_json(folder.path / "config.json", run.config)
-    folder.record_start()
     folder.pruned.unlink(missing_ok=True)
     if run.load_report is not None:
         log.info("%s", run.load_report)
@@ -186,10 +206,6 @@ def _evaluate_best(run: Run, trainer: pl.Trainer, folder: RunFolder) -> dict[str
     loggers, trainer.loggers = trainer.loggers, []  # the curves end with training; the results are logged separately
     values = evaluate_checkpoint(trainer, run.task, run.data, "val", _best_path(trainer) or str(folder.last))
     trainer.loggers = loggers
-    if trainer.is_global_zero:
-        from spine.training.loggers.media import log_summary
-
-        log_summary(loggers, values)
     return values
 
 
@@ -209,6 +225,7 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
     """Writes curves.png, prints the results, and writes metrics.json last: it marks a finished run."""
     from spine.reporting.curves import draw_curves  # imports matplotlib, which takes a second
     from spine.training.costs import latency_ms, run_costs
+    from spine.training.loggers.run_logger import log_results, logged_results
 
     draw_curves(folder.path)
     best, monitor = _best_path(trainer), run.task.monitor
@@ -229,6 +246,7 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
         results["costs"]["latency_ms"] = latency_ms(trainer, run.task, run.config["image_size"])
     folder.stopped.unlink(missing_ok=True)
     print_results(folder.path, monitor, values, seconds)
+    log_results(trainer.loggers, run.config, logged_results(results))
     folder.write_json(folder.results, results)
 
 

@@ -22,6 +22,7 @@ from spine.models.network import Model
 from spine.models.pretrained import load_weights, resolve_weights
 from spine.option_types import Config
 from spine.tasks.base import Task
+from spine.training.loggers.run_logger import LoggedRun
 from spine.training.precision import resolve_precision, set_float32_precision
 from spine.training.trainer import make_trainer
 
@@ -91,12 +92,14 @@ def build_network(config: Config) -> tuple[Model | MaskedModel, LoadReport | Non
     return model, load_weights(model, weights) if weights is not None else None
 
 
-def build_trainer(config: Config, folder: Path, task: Task, kept_rows: int = 0) -> pl.Trainer:
+def build_trainer(config: Config, folder: Path, task: Task, kept_rows: int = 0, checkpoint: str | None = None) -> pl.Trainer:
     """Creates Lightning's Trainer of a plain configuration, with its loggers and callbacks.
 
-    `kept_rows`: number of rows of metrics.csv that a resumed run keeps.
+    `kept_rows`: number of rows of metrics.csv that a resumed run keeps. `checkpoint`: the file that
+    an evaluation reads.
     """
     named_loggers, more = config.get("logger") or {}, config["callbacks"].get("more") or {}
     callbacks = [instantiate(f"callbacks.more.{name}", node) for name, node in more.items()]
-    loggers = [instantiate(f"logger.{name}", node, folder=str(folder)) for name, node in named_loggers.items()]
+    logged = LoggedRun(folder, Path(checkpoint) if checkpoint is not None else None)
+    loggers = [instantiate(f"logger.{name}", node, run=logged) for name, node in named_loggers.items()]
     return make_trainer(config, folder, task, loggers, callbacks, kept_rows)

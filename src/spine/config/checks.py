@@ -70,6 +70,8 @@ def check_devices(trainer: Config) -> None:
         raise InputError(
             f"trainer.precision is {format_value(trainer['precision'])}, which needs a GPU. Use auto, bf16-mixed or 32-true."
         )
+    if on_cpu and trainer.get("sync_batchnorm"):
+        raise InputError("trainer.sync_batchnorm is true, which needs GPUs: PyTorch has no synchronized batch norm on the CPU.")
     if not on_cpu:
         _check_gpus(devices, found["gpu"])
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from spine import console, plugins
 from spine.config import messages, optuna_sweeper, overrides, resolving, sweep_jobs  # noqa: F401  (registers the resolvers)
 from spine.config.conf_folder import conf_folder
-from spine.errors import RunStopped
+from spine.errors import STOP_SIGNALS, RunStopped
 from spine.reporting.sweeps import report_sweep
 
 
@@ -37,14 +37,14 @@ class PluginConfigs(SearchPathPlugin):
 def run_command(name: str, function: Callable[[DictConfig], object], before: Callable[[list[str]], None] | None = None) -> None:
     """Composes conf/<name>.yaml with the command line and calls `function` with it; `before` is called with the arguments first.
 
-    Exits with 0, with 1 after an error, with 130 after Ctrl-C or with 143 after SIGTERM.
+    Exits with 0, with 1 after an error, or with 128 and the number of a signal: 130 after Ctrl-C, 143 after SIGTERM.
     """
     traced = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes its errors on, and they are printed here
     SweepTable.traced = traced
     messages.command = name
     console.show_messages()
-    for number in sweep_jobs.STOPS:
+    for number in STOP_SIGNALS:
         signal.signal(number, _stop)
     sweep_jobs.watch_parent()
     sys.argv[1:] = overrides.quote_for_hydra(sys.argv[1:])  # in place: the processes of ddp are started with it

@@ -40,6 +40,9 @@ NEUTRAL = (
     "callbacks.checkpoint_every_minutes",
     "callbacks.checkpoint_every_steps",
     "callbacks.keep_best",
+    "callbacks.on_preemption",
+    "callbacks.on_nan",  # a run that a loss of NaN stopped goes on if it may skip it
+    "callbacks.spike_threshold",
 )
 # Keys that only divide the samples of an optimizer step among processes and micro-batches.
 DIVISION = ("dataset.batch_size", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.accumulate_grad_batches")

@@ -161,6 +161,7 @@ PARTS: Mapping[str, Mapping[str, Schema]] = {  # the targets that each place may
             "tags": Allowed(list[str] | None, "a list of tags, or null"),
             "online": SWITCH,
             "timeout": Allowed(Positive, "a whole number of seconds, 1 or more"),
+            "log_model": Allowed(Literal[True, False, "all"], "true, false or all"),
         },
     },
 }
@@ -188,6 +189,9 @@ CALLBACKS: Schema = {
     ),
     "checkpoint_every_steps": Allowed(Positive | None, "a whole number of steps, 1 or more, or null"),
     "keep_best": Allowed(Positive, "a whole number of checkpoints, 1 or more"),
+    "on_preemption": Allowed(Literal["stop", "requeue"], "stop or requeue"),
+    "on_nan": Allowed(Literal["stop", "skip"], "stop or skip"),
+    "spike_threshold": Allowed(AboveZero | None, "a number of standard deviations above 0, or null to report no spikes"),
     "more": Allowed(dict[str, Config] | None, "named callbacks, each with its _target_"),
 }
 SWEEP: Schema = {

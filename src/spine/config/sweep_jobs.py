@@ -27,14 +27,14 @@ from spine.config.conf_folder import conf_folder
 from spine.config.gpu_slots import own_gpus
 from spine.config.overrides import quote_path
 from spine.console import show_messages
-from spine.errors import InputError, RunStopped
+from spine.errors import STOP_SIGNALS, InputError, RunStopped
+from spine.training.preemption import deferred, hand_over
 from spine.training.run_folder import RunFolder
 
 VARIABLE = "SPINE_SWEEP"  # environment variable with a Sweep as JSON; workers of joblib and tasks of submitit inherit it
 PARENT = "SPINE_JOB_PARENT"  # environment variable of the process of a job: the id of the process that started it
 MISTAKE = 2  # exit code of the process of a job after a mistake of the user, which is not tried again
 INTERVAL = 0.2  # seconds between looks at the process of a job
-STOPS = (signal.SIGINT, signal.SIGTERM)
 NOT_FOR_JOBS = ("hydra.mode", "hydra.run", "hydra.sweep", "hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher")
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class SweepProcess:
         sweep.stop_file.unlink(missing_ok=True)
         self.received: int | None = None
         self.objectives: dict[str, str] | None = None  # of a study: names of metrics and costs -> max or min
-        self.previous = {number: signal.signal(number, self._receive) for number in STOPS}
+        self.previous = {number: signal.signal(number, self._receive) for number in STOP_SIGNALS}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         """Asks all jobs to stop after their step. A second signal ends the sweep at once."""
@@ -154,14 +154,17 @@ def run_job(folder: RunFolder, retries: int, gpus: int | None) -> None:
     name = f"#{HydraConfig.get().job.num}" if _in_parallel() else ""
     arguments = job_arguments(folder.path)
     for attempt in range(retries + 1):
-        code = 0
+        code, preempted = 0, list[int]()
         with own_gpus(gpus, lambda: _signal_for_jobs(sweep) is not None) as environment:
             if _signal_for_jobs(sweep) is None:
                 folder.error.unlink(missing_ok=True)
-                code = _supervise([*sweep.command, *arguments], environment, sweep, name)
+                with deferred() as preempted:
+                    code = _supervise([*sweep.command, *arguments], environment, sweep, name, preempted)
+        if preempted and code != 0:
+            hand_over(preempted[0], requeue=False)  # ends the task of submitit
         if (number := sweep.stop_signal()) is not None and started_here is not None and not _in_parallel():
             raise RunStopped(number)
-        if code in (0, *(128 + stop for stop in STOPS), *(-stop for stop in STOPS)):
+        if code in (0, *(128 + stop for stop in STOP_SIGNALS), *(-stop for stop in STOP_SIGNALS)):
             return
         reason = _reason(folder, code)
         if code == MISTAKE or attempt == retries:
@@ -199,11 +202,12 @@ def _in_parallel() -> bool:
     return not HydraConfig.get().launcher._target_.endswith("BasicLauncher")
 
 
-def _supervise(command: list[str], environment: dict[str, str], sweep: Sweep, name: str) -> int:
+def _supervise(command: list[str], environment: dict[str, str], sweep: Sweep, name: str, preempted: list[int]) -> int:
     """Starts the process of a job, passes the signal on that stops the sweep, and returns the exit code.
 
     The process is in its own session: Ctrl-C reaches it through this process only, exactly once.
-    With `name`, each line that it prints begins with the name.
+    With `name`, each line that it prints begins with the name. `preempted`: gets the number of a
+    signal that preempts this process, which is passed on too.
     """
     environment = {**os.environ, **environment, PARENT: str(os.getpid())}
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"} if name else {}
@@ -220,11 +224,11 @@ def _supervise(command: list[str], environment: dict[str, str], sweep: Sweep, na
                 code = process.wait(INTERVAL)
                 break
             except subprocess.TimeoutExpired:
-                number = _signal_for_jobs(sweep)
+                number = _signal_for_jobs(sweep) or next(iter(preempted), None)
                 if number is not None and not stopped:
                     process.send_signal(number)
                     stopped = True
-    except BaseException as error:  # a second Ctrl-C, or the preemption of a task of submitit
+    except BaseException as error:  # a second Ctrl-C
         process.send_signal(error.signal_number if isinstance(error, RunStopped) else signal.SIGTERM)
         process.wait()
         raise

@@ -17,7 +17,7 @@ from spine.checkpoints.input_settings import IMAGENET_MEAN, IMAGENET_STD
 from spine.data.loader import ResumableLoader
 from spine.data.sampler import Draw, EpochBatches, EvaluationBatches, TrainingBatches
 from spine.data.transforms import Step, Transform
-from spine.errors import InputError
+from spine.errors import STOP_SIGNALS, InputError
 from spine.interfaces import DataSet, Labels, RawSample, Sample, SampleExtra
 
 WITH_KEYPOINTS = frozenset({"box", "area", "image_id", "affine"})  # sample keys that keypoints need
@@ -268,13 +268,19 @@ class DataModule(pl.LightningDataModule):
         return self.training_loader.state_dict() if self.training_loader is not None else {}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Keeps the position of a checkpoint until the training loader is made."""
-        self.position = state_dict or None
+        """Moves the training loader to the position of a checkpoint, or keeps it until the loader is made.
+
+        With trainer=fsdp, Lightning reads the checkpoint after it has made the loader.
+        """
+        if self.training_loader is not None:
+            self.training_loader.load_state_dict(state_dict)
+        else:
+            self.position = state_dict or None
 
 
 def _prepare_worker(worker: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)  # one thread per worker: several processes with threads slow each other down
-    for number in (signal.SIGINT, signal.SIGTERM):  # signals go to all processes of the group; the main one stops the workers
+    for number in STOP_SIGNALS:  # signals go to all processes of the group; the main one stops the workers
         signal.signal(number, signal.SIG_IGN)

@@ -40,6 +40,14 @@ class Relabeled(DataSet):
         """Checks the original data set."""
         self.data.check(needs)
 
+    def files(self, index: int) -> list[str]:
+        """Returns the files of the original data set."""
+        return self.data.files(index)
+
+    def shared_files(self) -> list[str]:
+        """Returns the shared files of the original data set."""
+        return self.data.shared_files()
+
     def load(self, index: int) -> RawSample:
         """Returns a raw sample with renumbered annotations.
 

@@ -32,15 +32,15 @@ def shard(model: Network, mesh: DeviceMesh) -> None:
 
 def blocks(model: Network) -> Iterator[nn.Module]:
     """Yields the blocks of the backbone: the modules of its layer groups that are in a list or a sequence."""
-    containers = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
+    modules = dict(model.backbone.named_modules())
     for prefixes in model.backbone.layer_groups():
         for prefix in prefixes:
             name = prefix.removesuffix(".")
-            if prefix == name or "." not in name:
+            module, parent = modules.get(name), modules.get(name.rpartition(".")[0])
+            if module is None or not isinstance(parent, nn.ModuleList | nn.ModuleDict | nn.Sequential):
                 continue  # a parameter, or a module that is not one of several
-            module, parent = model.backbone.get_submodule(name), model.backbone.get_submodule(name.rpartition(".")[0])
-            has_forward = not isinstance(module, nn.ModuleList | nn.ModuleDict)
-            if has_forward and isinstance(parent, containers) and any(True for _ in module.parameters()):
+            is_called = not isinstance(module, nn.ModuleList | nn.ModuleDict)
+            if is_called and any(True for _ in module.parameters()):
                 yield module
 
 

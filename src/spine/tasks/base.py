@@ -23,6 +23,7 @@ from spine.models.network import Network
 from spine.models.sharding import shard
 from spine.option_types import Config
 from spine.tasks.mean_loss import MeanLoss
+from spine.tasks.samples import SampleView
 
 Batch = dict[str, Tensor]
 ToPixels = Callable[[Tensor], np.ndarray]  # normalized images (B, 3, H, W) -> (B, H, W, 3) uint8
@@ -106,6 +107,24 @@ class Task(pl.LightningModule):
         """Figures by name of one evaluated batch; `to_pixels` turns normalized images into pixels."""
         return {}
 
+    def sample_losses(self, output: Tensor, batch: Batch) -> Tensor | None:
+        """The loss (B,) of each sample of an evaluated batch. The samples with the highest losses are reported.
+
+        None: the task has no loss of single samples.
+        """
+        return None
+
+    def view_samples(self, output: Tensor, batch: Batch) -> list[SampleView]:
+        """What the loggers show of each sample of an evaluated batch."""
+        return [SampleView() for _ in output]
+
+    def confusion_counts(self) -> tuple[np.ndarray, tuple[str, ...]] | None:
+        """The confusion matrix (classes, classes) of the whole evaluation, ground truth in rows, and the names of the classes.
+
+        Every process calls it before the metrics are reset. None: the task has none.
+        """
+        return None
+
     def draw_summary(self) -> dict[str, Figure]:
         """Figures by name of the whole evaluation, drawn before its metrics are reset."""
         return {}
@@ -121,7 +140,8 @@ class Task(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
         loss, _ = self.evaluate_batch(batch)
-        self.train_loss.update(loss, self.loss_weight(batch))
+        value = loss.detach()  # one that is not finite has no weight: its step is skipped, or it ends the run
+        self.train_loss.update(value.nan_to_num(), self.loss_weight(batch) * value.isfinite())
         return loss
 
     def backward(self, loss: Tensor, *args: object, **kwargs: object) -> None:

@@ -109,7 +109,8 @@ class LastCheckpoint(Checkpoint):
         Raises InputError if a weight is not finite. The existing file is then kept.
         """
         require_finite_weights(trainer.lightning_module)
-        self.metrics.save()
+        for logger in trainer.loggers:  # metrics.csv among them
+            logger.save()
         trainer.save_checkpoint(self.path)
         self.saved_at = time.monotonic()
 

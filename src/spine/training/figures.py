@@ -1,8 +1,9 @@
-"""Callback that draws predictions during evaluation."""
+"""Callback that draws predictions and the worst samples of an evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,16 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
+from spine.interfaces import DataSet
 from spine.reporting.figures import MAX_IMAGES
 from spine.tasks.base import Batch, Task
-from spine.training.loggers.media import log_image
+from spine.tasks.samples import SampleView
+from spine.training.loggers.run_logger import run_loggers
+from spine.training.worst_samples import EvaluatedSample, WorstSamples, write_samples
 
 
 class PredictionFigures(pl.Callback):
-    """Draws predictions for samples of the evaluated split.
+    """Draws predictions for samples of the evaluated split, and for those with the highest losses.
 
     The figures are written to a folder and to the loggers. They are drawn in every evaluation
     outside of training, and every `every_n_epochs` epochs in training.
@@ -33,9 +37,10 @@ class PredictionFigures(pl.Callback):
 
         `every_n_epochs`: 0 draws no figures during training.
         """
-        self.folder, self.loggers, self.every_n_epochs = Path(folder), loggers, every_n_epochs
+        self.folder, self.loggers, self.every_n_epochs = Path(folder), run_loggers(loggers), every_n_epochs
         self.mean, self.std = (torch.tensor(list(values)).view(1, -1, 1, 1) for values in (mean, std))
         self.samples: list[tuple[Batch, Tensor]] = []  # inputs and outputs
+        self.worst = WorstSamples(MAX_IMAGES)
 
     def to_pixels(self, image: Tensor) -> np.ndarray:
         """Converts normalized images (B, 3, H, W) to pixels (B, H, W, 3) uint8."""
@@ -51,10 +56,11 @@ class PredictionFigures(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Collects samples from evenly spaced batches, about MAX_IMAGES in total."""
+        """Collects samples from evenly spaced batches, about MAX_IMAGES in total, and the worst ones of all batches."""
         if not self._due(trainer) or "spare" in batch:
             return
         assert isinstance(outputs, Tensor)
+        self._collect_worst(pl_module, outputs, batch)
         batches = int(trainer.num_val_batches[0])
         num_selected = min(MAX_IMAGES, batches)
         if batch_idx in {i * batches // num_selected for i in range(num_selected)}:
@@ -63,18 +69,60 @@ class PredictionFigures(pl.Callback):
             inputs = {key: value[:count].detach().cpu().clone() for key, value in batch.items()}
             self.samples.append((inputs, outputs[:count].detach().cpu().clone()))
 
+    @torch.no_grad()
+    def _collect_worst(self, task: pl.LightningModule, output: Tensor, batch: Batch) -> None:
+        if isinstance(task, Task) and "index" in batch and (losses := task.sample_losses(output, batch)) is not None:
+            self.worst.update(losses, output, batch)
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws the figures before the metrics are reset."""
         if not self._due(trainer):
             return
         assert isinstance(pl_module, Task)
-        figures = pl_module.draw_summary()  # on every process: it gathers the metrics
-        if trainer.is_global_zero and self.samples:
-            batch = {key: torch.cat([inputs[key] for inputs, _ in self.samples]) for key in self.samples[0][0]}
-            outputs = torch.cat([output for _, output in self.samples])
-            for name, figure in {**pl_module.draw(batch, outputs, self.to_pixels), **figures}.items():
+        figures, confusion = pl_module.draw_summary(), pl_module.confusion_counts()  # on every process: they gather the metrics
+        worst = self.worst.gather(trainer.world_size)
+        if trainer.is_global_zero:
+            for name, figure in figures.items():
                 self._write(f"{pl_module.split}_{name}", figure, trainer.global_step)
+            if confusion is not None:
+                for logger in self.loggers:
+                    logger.log_confusion(f"{pl_module.split}_confusion_matrix", *confusion, trainer.global_step)
+            if self.samples:
+                self._draw_samples(pl_module, trainer.global_step)
+            if worst:
+                self._draw_worst(pl_module, worst, trainer)
         self.samples = []
+
+    def _draw_samples(self, task: Task, step: int) -> None:
+        """Draws the collected samples."""
+        batch = {key: torch.cat([inputs[key] for inputs, _ in self.samples]) for key in self.samples[0][0]}
+        outputs = torch.cat([output for _, output in self.samples])
+        for name, figure in task.draw(batch, outputs, self.to_pixels).items():
+            self._write(f"{task.split}_{name}", figure, step)
+        views = self._views(task, batch, outputs)
+        for logger in self.loggers:
+            logger.log_samples(f"{task.split}_samples", views, step)
+
+    def _draw_worst(self, task: Task, worst: Sequence[EvaluatedSample], trainer: pl.Trainer) -> None:
+        """Draws the samples with the highest losses, and writes their table."""
+        batch = {key: torch.stack([sample.inputs[key] for sample in worst]) for key in worst[0].inputs}
+        outputs, step = torch.stack([sample.output for sample in worst]), trainer.global_step
+        for name, figure in task.draw(batch, outputs, self.to_pixels).items():
+            figure.suptitle(f"highest losses: {'  '.join(f'{sample.loss:.3g}' for sample in worst)}", fontsize=9)
+            self._write(f"{task.split}_worst_{name}", figure, step)
+        data = getattr(getattr(trainer.val_dataloaders, "dataset", None), "data", None)
+        views = [
+            replace(view, loss=sample.loss, index=sample.index, file=_file(data, sample.index))
+            for view, sample in zip(self._views(task, batch, outputs), worst, strict=True)
+        ]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_samples(self.folder / f"{task.split}_worst_samples.csv", views)
+        for logger in self.loggers:
+            logger.log_samples(f"{task.split}_worst_samples", views, step)
+
+    def _views(self, task: Task, batch: Batch, outputs: Tensor) -> list[SampleView]:
+        views, pixels = task.view_samples(outputs, batch), self.to_pixels(batch["image"])
+        return [replace(view, image=image) for view, image in zip(views, pixels, strict=True)]
 
     def _due(self, trainer: pl.Trainer) -> bool:
         if trainer.state.fn != "fit":
@@ -87,7 +135,7 @@ class PredictionFigures(pl.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(self.folder / f"{name}.png")
         for logger in self.loggers:
-            log_image(logger, name, image, step)
+            logger.log_figure(name, image, step)
 
 
 def render(figure: Figure) -> np.ndarray:
@@ -95,3 +143,9 @@ def render(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _file(data: object, index: int) -> str:
+    """Returns the image file of a sample, or nothing if it has no file of its own or the data set is not one of spine."""
+    files = data.files(index) if isinstance(data, DataSet) else []
+    return files[0] if files else ""

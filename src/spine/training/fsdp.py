@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.strategies import ModelParallelStrategy
@@ -38,7 +38,8 @@ class FullySharded(ModelParallelStrategy):
         """
         inner = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         assert self.model is not None
-        saved = get_optimizer_state_dict(self.model, inner, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        saved = cast(OptimizerState, get_optimizer_state_dict(self.model, inner, options=options))
         if not saved:
             return {}
         numbers = {name: number for number, name in enumerate(self._parameter_names(inner))}

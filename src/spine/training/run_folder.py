@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NotRequired, TextIO, TypedDict
 
 from spine.console import process_rank
 from spine.errors import InputError
-from spine.reporting.provenance import provenance
+from spine.reporting.provenance import RunFacts, Start, provenance
+from spine.reporting.working_tree import uncommitted_changes
 
 log = logging.getLogger(__name__)
 
@@ -168,14 +170,31 @@ class RunFolder:
                 except OSError:
                     time.sleep(0.1)
 
-    def record_start(self) -> None:
-        """Adds the provenance of this start to starts.json."""
-        path = self.path / "starts.json"
+    def starts(self) -> list[Start]:
+        """Returns the starts in starts.json. Older versions of spine wrote fewer keys."""
         try:
-            starts = json.loads(path.read_text())["starts"]
+            return json.loads((self.path / "starts.json").read_text())["starts"]
         except (OSError, ValueError, KeyError):
-            starts = []
-        self.write_json(path, {"starts": [*starts, provenance()]})
+            return []
+
+    def record_start(self, facts: RunFacts, plugins: Iterable[Path] = ()) -> Start:
+        """Adds this start to starts.json, and writes uncommitted changes of the code to starts/<number>.diff.
+
+        `plugins`: the folders of plug-ins. Returns the start.
+        """
+        starts, changes, diff = self.starts(), uncommitted_changes(plugins), None
+        if changes:
+            diff = self.path / "starts" / f"{len(starts) + 1}.diff"
+            diff.parent.mkdir(exist_ok=True)
+            diff.write_text(changes)
+        start: Start = {
+            **provenance(),
+            **facts,
+            "diff": str(diff.relative_to(self.path)) if diff is not None else None,
+            "diff_sha256": hashlib.sha256(changes.encode()).hexdigest() if changes else None,
+        }
+        self.write_json(self.path / "starts.json", {"starts": [*starts, start]})
+        return start
 
 
 def without_nan(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""Callback that stops training on SIGTERM and Ctrl-C: it finishes the step and saves the state."""
+"""Callback that stops training on SIGTERM, Ctrl-C and the signals of SLURM: it finishes the step and saves the state."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable
 from types import FrameType
 
 import pytorch_lightning as pl
+import torch
 
-from spine.errors import RunStopped
+from spine.errors import STOP_SIGNALS, RunStopped
 from spine.training.checkpoints import CheckpointContent, LastCheckpoint
 from spine.training.random_state import RandomState, capture
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SignalHandler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 
 
@@ -31,11 +31,19 @@ class StopOnSignal(pl.Callback):
         self.received: int | None = None  # signal number
         self.previous: dict[int, SignalHandler] = {}  # handlers before training
 
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Replaces Lightning's signal handlers. A signal in the sanity check stops the run after its first step."""
+        self._replace_handlers()
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Replaces Lightning's signal handlers. Python allows this in the main thread only."""
-        if threading.current_thread() is not threading.main_thread():
+        """Replaces Lightning's signal handlers, if there was no sanity check."""
+        self._replace_handlers()
+
+    def _replace_handlers(self) -> None:
+        """Python allows this in the main thread only."""
+        if self.previous or threading.current_thread() is not threading.main_thread():
             return
-        for number in SIGNALS:
+        for number in STOP_SIGNALS:
             self.previous[number] = signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -71,7 +79,6 @@ class StopOnSignal(pl.Callback):
         The command then raises RunStopped.
         """
         if self._any_received(trainer):
-            self.received = self.received or signal.SIGTERM  # another process got the signal
             trainer.should_stop = True
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -106,12 +113,18 @@ class StopOnSignal(pl.Callback):
             progress.update(total=counts, current=dict(counts), is_last_batch=False)
 
     def _any_received(self, trainer: pl.Trainer) -> bool:
-        """Returns whether any process received a signal."""
+        """Returns whether any process received a signal. All processes then take that of the first one for their own."""
         received = self.received is not None
         if trainer.world_size == 1:
             return received
-        return trainer.strategy.reduce_boolean_decision(received, all=False)
+        if not trainer.strategy.reduce_boolean_decision(received, all=False):
+            return False
+        numbers: list[int | None] = [self.received] * trainer.world_size
+        torch.distributed.all_gather_object(numbers, self.received)
+        self.received = next(number for number in numbers if number is not None)
+        return True
 
     def _stop(self, trainer: pl.Trainer) -> None:
+        assert self.received is not None
         self.last.save(trainer)
-        raise RunStopped(self.received or signal.SIGTERM)
+        raise RunStopped(self.received)

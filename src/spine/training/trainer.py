@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import Strategy
@@ -17,14 +18,17 @@ from spine.components import check_arguments
 from spine.errors import InputError
 from spine.option_types import Config
 from spine.tasks.base import Task
+from spine.training.batch_norm import BatchNormReport
 from spine.training.checkpoints import LAST, AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, TopCheckpoints
-from spine.training.divergence import FiniteLoss
+from spine.training.divergence import LossCheck
 from spine.training.figures import PredictionFigures
 from spine.training.global_batch import GlobalBatch
 from spine.training.loggers.metrics_file import MetricsFile
+from spine.training.loggers.run_logger import run_loggers
 from spine.training.progress import RunProgress, StepStatistics
 from spine.training.pruning import pruning
 from spine.training.random_state import RandomState
+from spine.training.skipping import SkipBadSteps
 from spine.training.stopping import StopOnSignal
 
 HIDDEN_WARNINGS = (  # patterns
@@ -35,6 +39,7 @@ HIDDEN_WARNINGS = (  # patterns
     ".*Experiment logs directory .* exists and is not empty.*",
     ".*dirpath has changed.*",  # the command reports this itself
     ".*callbacks used to create the checkpoint need to be provided.*",  # the timer of max_time
+    ".*FSDP2-wrapped module .* returned a view tensor.*",  # no network changes the output of a block in place
     ".*number of training batches .* is smaller than the logging interval.*",
 )
 
@@ -56,9 +61,11 @@ def make_trainer(
     not take a key of `config["trainer"]`.
     """
     check_arguments(pl.Trainer.__init__, config["trainer"], "trainer")
+    metrics = MetricsFile(folder / "metrics.csv", kept_rows)
     for logger in loggers:
         logger.log_hyperparams(config)
-    metrics = MetricsFile(folder / "metrics.csv", kept_rows)
+    for logger in run_loggers(loggers):
+        logger.start(task.monitor, task.mode, metrics.kept)
     return pl.Trainer(
         default_root_dir=str(folder),
         logger=[metrics, *loggers],
@@ -68,11 +75,20 @@ def make_trainer(
             *callbacks,
         ],
         enable_progress_bar=False,  # RunProgress draws it
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *_environment()],
         enable_model_summary=False,
         use_distributed_sampler=False,
         **{**config["trainer"], "strategy": _strategy(config["trainer"])},
     )
+
+
+def _environment() -> list[SLURMEnvironment]:
+    """Returns SLURM's environment without Lightning's requeueing, where Lightning would choose it.
+
+    Its handlers save and requeue inside the signal handler; `training.preemption` does it after the step.
+    """
+    chosen = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    return [SLURMEnvironment(auto_requeue=False)] if chosen else []
 
 
 def _strategy(options: Config) -> str | Strategy:
@@ -100,13 +116,17 @@ def _standard_callbacks(
     every = saving.get("checkpoint_every_minutes"), saving.get("checkpoint_every_steps")
     last = LastCheckpoint(checkpoints / LAST, metrics, *every)
     dataset = config["dataset"]
+    skipping = SkipBadSteps() if saving.get("on_nan") == "skip" else None
+    losses = LossCheck(folder, config["seed"], config["trainer"]["log_every_n_steps"], saving.get("spike_threshold"), skipping)
     callbacks: list[Callback] = [
         GlobalBatch(
             dataset.get("global_batch_size"), dataset["batch_size"]
         ),  # first: others measure the gradients that it scales
+        BatchNormReport(config["trainer"].get("sync_batchnorm", False)),
         PredictionFigures(str(folder / "figures"), *normalization, loggers, config["callbacks"]["figure_every_n_epochs"]),
-        FiniteLoss(config["trainer"]["log_every_n_steps"]),
-        statistics,
+        statistics,  # before the gradients of a bad step are dropped
+        *([skipping] if skipping else []),
+        losses,
         RunProgress(sys.stdout.isatty(), statistics),
         random_state,
         StopOnSignal(last, random_state),

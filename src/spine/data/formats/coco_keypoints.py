@@ -101,6 +101,14 @@ class COCOKeypoints(DataSet):
             )
         check_images([(self.folder / name, size) for name, size in files.items()])
 
+    def files(self, index: int) -> list[str]:
+        """Returns the image file of a labeled object."""
+        return [str(self.folder / self.items[index].file)]
+
+    def shared_files(self) -> list[str]:
+        """Returns the annotation file."""
+        return [str(self.path)]
+
     def __len__(self) -> int:
         """Number of labeled objects."""
         return len(self.items)

@@ -29,11 +29,12 @@ class FashionMNIST(DataSet):
     labels = Labels(classes=CLASSES)
 
     def __init__(self, split: str, *, root: str | None):
-        base = need_root(root, "fashion_mnist")
+        self.base = base = need_root(root, "fashion_mnist")
         if split not in FILES:
             raise InputError(f"Data set 'fashion_mnist' has no split '{split}'. Choices: {', '.join(FILES)}.")
-        self.images = read_idx(base, f"{FILES[split]}-images-idx3-ubyte", dimensions=3)
-        self.targets = read_idx(base, f"{FILES[split]}-labels-idx1-ubyte", dimensions=1)
+        self.file_names = f"{FILES[split]}-images-idx3-ubyte", f"{FILES[split]}-labels-idx1-ubyte"
+        self.images = read_idx(base, self.file_names[0], dimensions=3)
+        self.targets = read_idx(base, self.file_names[1], dimensions=1)
         if len(self.images) != len(self.targets):
             raise InputError(f"'{base}' has {len(self.images)} {split} images but {len(self.targets)} labels.")
         if self.targets.max(initial=0) >= len(CLASSES):
@@ -50,6 +51,10 @@ class FashionMNIST(DataSet):
         """Number of images."""
         return len(self.images)
 
+    def shared_files(self) -> list[str]:
+        """Returns the files of images and labels."""
+        return [str(find_idx(self.base, name)) for name in self.file_names]
+
     def load(self, index: int) -> RawSample:
         """Returns image (28, 28, 3) uint8 with three equal channels, and label."""
         return {"image": self.images[index][..., None].repeat(3, axis=2), "label": int(self.targets[index])}
@@ -64,14 +69,20 @@ def is_validation(targets: np.ndarray) -> np.ndarray:
     return chosen
 
 
+def find_idx(folder: Path, name: str) -> Path:
+    """Returns the path of `name` or `name`.gz. Raises InputError if both are missing."""
+    path = next((folder / (name + suffix) for suffix in ("", ".gz") if (folder / (name + suffix)).is_file()), None)
+    if path is None:
+        raise InputError(f"'{folder}' has neither '{name}' nor '{name}.gz'.")
+    return path
+
+
 def read_idx(folder: Path, name: str, dimensions: int) -> np.ndarray:
     """Reads an array of bytes from `name` or `name`.gz.
 
     Raises InputError if both are missing, or if the content is not an IDX file.
     """
-    path = next((folder / (name + suffix) for suffix in ("", ".gz") if (folder / (name + suffix)).is_file()), None)
-    if path is None:
-        raise InputError(f"'{folder}' has neither '{name}' nor '{name}.gz'.")
+    path = find_idx(folder, name)
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:

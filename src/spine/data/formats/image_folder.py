@@ -126,6 +126,10 @@ class ImageFolder(DataSet):
         """Returns the file of an image."""
         return self.folder / self.labels.classes[self.targets[index]] / self.names[index]
 
+    def files(self, index: int) -> list[str]:
+        """Returns the image file of a sample."""
+        return [str(self.path(index))]
+
     def __len__(self) -> int:
         """Number of images."""
         return len(self.names)

@@ -137,6 +137,10 @@ class MaskFolder(DataSet):
     def _load_mask(self, path: Path) -> np.ndarray:
         return to_classes(read_mask(path), self.table, path, len(self.labels.mask_classes))
 
+    def files(self, index: int) -> list[str]:
+        """Returns the image and the mask of a sample."""
+        return [str(path) for path in self.items[index]]
+
     def __len__(self) -> int:
         """Number of pairs."""
         return len(self.items)

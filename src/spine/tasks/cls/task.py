@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Unpack
 
+import numpy as np
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -13,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from spine.option_types import Config
 from spine.tasks.base import Batch, Task, TaskArguments, ToPixels
 from spine.tasks.cls import plots
+from spine.tasks.samples import SampleView, loss_of_each
 
 MAX_CLASSES_IN_CONFUSION = 1000  # the matrix of ImageNet-22k would take 3.6 GiB on the device, and no figure could show it
 
@@ -44,10 +47,26 @@ class Classification(Task):
     def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss () and logits (B, classes). Labels are smoothed in training only."""
         logits = self.model(batch["image"]).float()
+        return self._loss(logits, batch), logits
+
+    def _loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         if self.loss is not None:
-            return self.loss(logits, batch["label"]), logits
+            return self.loss(logits, batch["label"])
         smoothing = self.smoothing if self.training else 0.0
-        return F.cross_entropy(logits, batch["label"], label_smoothing=smoothing), logits
+        return F.cross_entropy(logits, batch["label"], label_smoothing=smoothing)
+
+    def sample_losses(self, output: Tensor, batch: Batch) -> Tensor:
+        """The loss (B,) of each sample."""
+        return loss_of_each(self._loss, output, batch)
+
+    def view_samples(self, output: Tensor, batch: Batch) -> list[SampleView]:
+        """The names of the predicted class, with its probability, and of the ground truth."""
+        confidence, predicted = output.softmax(1).max(1)
+        names = self.labels.classes
+        return [
+            SampleView(prediction=f"{names[found]} ({score:.0%})", truth=names[true])
+            for found, score, true in zip(predicted.tolist(), confidence.tolist(), batch["label"].tolist(), strict=True)
+        ]
 
     def predict_batch(self, batch: Batch) -> dict[str, Tensor]:
         """`label` (B,): the index of the predicted class; `probabilities` (B, classes)."""
@@ -73,8 +92,13 @@ class Classification(Task):
         truth, prediction = batch["label"].tolist(), output.argmax(1).tolist()
         return {"predictions": plots.classification(to_pixels(batch["image"]), truth, prediction, self.labels.classes)}
 
-    def draw_summary(self) -> dict[str, Figure]:
+    def confusion_counts(self) -> tuple[np.ndarray, tuple[str, ...]] | None:
         """The confusion matrix of the split, up to 1000 classes."""
         if self.confusion is None:
-            return {}
-        return {"confusion": plots.confusion(self.confusion.compute().cpu().numpy(), self.labels.classes)}
+            return None
+        return self.confusion.compute().cpu().numpy(), self.labels.classes
+
+    def draw_summary(self) -> dict[str, Figure]:
+        """The confusion matrix of the split, up to 1000 classes."""
+        counts = self.confusion_counts()
+        return {} if counts is None else {"confusion": plots.confusion(*counts)}

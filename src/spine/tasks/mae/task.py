@@ -18,6 +18,7 @@ from spine.tasks.base import Batch, Task, TaskArguments, ToPixels
 from spine.tasks.mae.losses import masked_pixel_loss, normalize_patches
 from spine.tasks.mae.masking import RandomPatchMask
 from spine.tasks.mae.patches import patchify, unpatchify
+from spine.tasks.samples import loss_of_each
 
 
 class MaskedAutoencoding(Task):
@@ -49,12 +50,18 @@ class MaskedAutoencoding(Task):
 
     def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss () and predicted patches (B, N, P * P * 3)."""
-        image, patch_mask = batch["image"], batch["patch_mask"]
-        prediction = self.model(image, patch_mask).float()
-        target = patchify(image, self.model.patch_size)
+        prediction = self.model(batch["image"], batch["patch_mask"]).float()
+        return self._loss(prediction, batch), prediction
+
+    def _loss(self, prediction: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        target = patchify(batch["image"], self.model.patch_size)
         if self.norm_pix_loss:
             target = normalize_patches(target)
-        return (self.loss or masked_pixel_loss)(prediction, target, patch_mask), prediction
+        return (self.loss or masked_pixel_loss)(prediction, target, batch["patch_mask"])
+
+    def sample_losses(self, output: Tensor, batch: Batch) -> Tensor:
+        """The loss (B,) of each sample."""
+        return loss_of_each(self._loss, output, batch)
 
     def predict_batch(self, batch: Batch) -> dict[str, Tensor]:
         """`image` (B, 3, H, W): normalized, with predictions in the masked patches; `patch_mask` (B, N): True = masked."""

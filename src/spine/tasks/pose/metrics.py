@@ -128,3 +128,12 @@ def _coco_predictions(prediction: Tensor, image_id: Tensor) -> list[dict[str, ob
         }
         for i, keypoints in enumerate(prediction)
     ]
+
+
+def describe_distance(prediction: np.ndarray, truth: np.ndarray) -> str:
+    """Returns the mean distance of the labeled keypoints (K, 3) in words, in pixels of the input image."""
+    labeled = truth[:, 2] > 0
+    if not labeled.any():
+        return "no keypoint is labeled"
+    distance = np.linalg.norm(prediction[labeled, :2] - truth[labeled, :2], axis=1).mean()
+    return f"{distance:.1f} pixels from the truth on average"

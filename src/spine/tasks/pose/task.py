@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Unpack
 
 import torch
@@ -14,7 +15,8 @@ from spine.tasks.base import Batch, Task, TaskArguments, ToPixels
 from spine.tasks.pose import plots
 from spine.tasks.pose.heatmaps import apply_affine, decode_heatmaps, gaussian_heatmaps, invert_affine
 from spine.tasks.pose.losses import heatmap_loss
-from spine.tasks.pose.metrics import KeypointScores
+from spine.tasks.pose.metrics import KeypointScores, describe_distance
+from spine.tasks.samples import PREDICTION, TRUTH, SampleView, loss_of_each
 
 
 class Pose(Task):
@@ -49,10 +51,30 @@ class Pose(Task):
     def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss () and heatmaps (B, K, h, w)."""
         heatmaps = self._heatmaps(batch["image"])
+        return self._loss(heatmaps, batch), heatmaps
+
+    def _loss(self, heatmaps: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         stride = batch["image"].shape[-1] / heatmaps.shape[-1]
         height, width = heatmaps.shape[-2:]
         target, weight = gaussian_heatmaps(batch["keypoints"], (height, width), stride, self.sigma)
-        return (self.loss or heatmap_loss)(heatmaps, target, weight), heatmaps
+        return (self.loss or heatmap_loss)(heatmaps, target, weight)
+
+    def sample_losses(self, output: Tensor, batch: Batch) -> Tensor:
+        """The loss (B,) of each sample."""
+        return loss_of_each(self._loss, output, batch)
+
+    def view_samples(self, output: Tensor, batch: Batch) -> list[SampleView]:
+        """Both sets of keypoints in pixels of the input image, and their mean distance."""
+        found, truth = self._decode(output, batch).cpu().numpy(), batch["keypoints"].cpu().numpy()
+        return [
+            SampleView(
+                prediction=describe_distance(one, true),
+                truth=f"{(true[:, 2] > 0).sum()} labeled keypoints",
+                keypoints={PREDICTION: one, TRUTH: true},
+                keypoint_names=self.labels.keypoints,
+            )
+            for one, true in zip(found, truth, strict=True)
+        ]
 
     def _heatmaps(self, image: Tensor) -> Tensor:
         heatmaps = self.model(image).float()

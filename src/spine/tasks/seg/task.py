@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Unpack
 
 import torch.nn.functional as F
@@ -12,7 +13,9 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from spine.interfaces import IGNORE_INDEX
 from spine.layers.conv import resize_map
 from spine.tasks.base import Batch, Task, TaskArguments, ToPixels
+from spine.tasks.samples import PREDICTION, TRUTH, SampleView, loss_of_each
 from spine.tasks.seg import plots
+from spine.tasks.seg.masks import describe_mask
 from spine.tasks.seg.metrics import segmentation_scores
 
 
@@ -32,12 +35,33 @@ class Segmentation(Task):
 
     def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss () and logits (B, classes, H, W)."""
+        logits = resize_map(self.model(batch["image"]).float(), tuple(batch["mask"].shape[-2:]))
+        return self._loss(logits, batch), logits
+
+    def _loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         mask = batch["mask"]
-        logits = resize_map(self.model(batch["image"]).float(), tuple(mask.shape[-2:]))
         if self.loss is not None:
-            return self.loss(logits, mask), logits
+            return self.loss(logits, mask)
         loss = F.cross_entropy(logits, mask, ignore_index=IGNORE_INDEX, reduction="sum")
-        return loss / (mask != IGNORE_INDEX).sum().clamp(min=1), logits  # a batch without labels counts 0, not NaN
+        return loss / (mask != IGNORE_INDEX).sum().clamp(min=1)  # a batch without labels counts 0, not NaN
+
+    def sample_losses(self, output: Tensor, batch: Batch) -> Tensor:
+        """The loss (B,) of each sample."""
+        return loss_of_each(self._loss, output, batch)
+
+    def view_samples(self, output: Tensor, batch: Batch) -> list[SampleView]:
+        """Both masks, and the shares of their largest classes."""
+        names = self.labels.mask_classes
+        masks = zip(output.argmax(1).cpu().numpy(), batch["mask"].cpu().numpy(), strict=True)
+        return [
+            SampleView(
+                prediction=describe_mask(found, names),
+                truth=describe_mask(true, names),
+                masks={PREDICTION: found, TRUTH: true},
+                mask_classes=names,
+            )
+            for found, true in masks
+        ]
 
     def loss_weight(self, batch: Batch) -> float | Tensor:
         """The number of images, each counted by the fraction of its pixels that are labeled."""

@@ -31,12 +31,14 @@ class MetricsFile(Logger):
         self.rows = 0  # in the file and in memory
         self.columns: list[str] = []
         self.unwritten: list[dict[str, float]] = []
+        self.kept: list[dict[str, float]] = []  # the rows of an existing file that are kept
         if keep_rows > 0 and path.is_file():
             with path.open(newline="") as file:
                 reader = csv.DictReader(file)
                 rows = [row for row, _ in zip(reader, range(keep_rows), strict=False)]
                 self.columns = list(reader.fieldnames or [])
             self.rows = len(rows)
+            self.kept = [{key: float(value) for key, value in row.items() if value} for row in rows]
             self._rewrite(rows)
         elif process_rank() == 0:
             path.unlink(missing_ok=True)
