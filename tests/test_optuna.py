@@ -138,6 +138,12 @@ def test_a_direction_is_never_guessed_or_reversed(config, given, message):
         objectives({**config, "sweep": {"objectives": given}})
 
 
+def test_a_pruner_needs_one_metric_of_validation():
+    for given in (["val/top1", "val/loss"], ["latency_ms"]):
+        with pytest.raises(InputError, match="sweep.pruner needs exactly one objective"):
+            objectives({**CLS, "sweep": {"objectives": given, "pruner": "median"}})
+
+
 # The study
 
 
@@ -317,7 +323,6 @@ def search(folder, *arguments):
         (("sweep.space.optimizer.rl=[1,2]",), "Unknown key 'optimizer.rl'. Did you mean 'optimizer.lr'?"),
         (("sweep.space.task=[cls,sgg]",), "Unknown task 'sgg'. Did you mean 'seg'?"),
         ((LR, "optimizer.lr=0.1"), "optimizer.lr is in the search space and has a fixed value"),
-        ((LR, "sweep.pruner=median", "sweep.objectives=[val/top1,latency_ms]"), "sweep.pruner needs exactly one objective"),
         (("sweep.space.optimizer.lr=[0.1,",), "'sweep.space.optimizer.lr=[0.1,' cannot be read"),
         ((LR, "sweep.sampler=cmaes"), "sweep.sampler is 'cmaes'; it must be tpe, random or nsga2"),
     ],

@@ -47,6 +47,7 @@ class Sweep:
     folder: str
     command: list[str]  # that started it, without overrides: [python, train.py]
     swept: list[str]  # the keys in which the jobs differ
+    traced: bool = False  # whether HYDRA_FULL_ERROR=1 asks for tracebacks on the terminal
 
     @classmethod
     def current(cls) -> Sweep | None:
@@ -121,10 +122,10 @@ def _signal_for_jobs(sweep: Sweep) -> int | None:
     return sweep.stop_signal() or (signal.SIGTERM if orphaned else None)
 
 
-def start_sweep(folder: str, swept: list[str]) -> None:
-    """Prepares this process and those that it starts for a sweep. `swept`: the keys in which its jobs differ."""
+def start_sweep(folder: str, swept: list[str], traced: bool = False) -> None:
+    """Prepares this process and those that it starts for a sweep. See `Sweep`."""
     global started_here
-    started_here = SweepProcess(Sweep(folder, _started_as(), swept))
+    started_here = SweepProcess(Sweep(folder, _started_as(), swept, traced))
 
 
 def _started_as() -> list[str]:
@@ -209,7 +210,7 @@ def _supervise(command: list[str], environment: dict[str, str], sweep: Sweep, na
     With `name`, each line that it prints begins with the name. `preempted`: gets the number of a
     signal that preempts this process, which is passed on too.
     """
-    environment = {**os.environ, **environment, PARENT: str(os.getpid())}
+    environment = {**os.environ, **environment, PARENT: str(os.getpid()), "HYDRA_FULL_ERROR": str(int(sweep.traced))}
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"} if name else {}
     stopped = False
     process = subprocess.Popen(command, env=environment, start_new_session=True, **output)  # type: ignore[call-overload]
