@@ -4,7 +4,7 @@
 
 Every run is killed several times and started again with the same command until it is finished. It is
 killed in training, in validation, while a checkpoint is written, or while it starts, at random moments.
-Weights, states of optimizer and schedule, and random states in last.ckpt, all values of metrics.csv
+Weights, states of optimizer and schedule, random states and the level of the loss in last.ckpt, all values of metrics.csv
 except for the timings, and the metrics in metrics.json must be bit-identical to those of the same run
 without an interruption, without workers, and without checkpoints within epochs.
 
@@ -156,7 +156,8 @@ def results(folder: Path) -> dict[str, object]:
     with (folder / "metrics.csv").open(newline="") as file:
         rows = [{k: v for k, v in row.items() if k not in TIMINGS} for row in csv.DictReader(file)]
     metrics = json.loads((folder / "metrics.json").read_text())["metrics"]
-    return {**{key: state[key] for key in COMPARED}, "metrics": rows, "results": metrics}
+    watched = {name: value for name, value in state["callbacks"].items() if name.startswith(("LossCheck", "SkipBadSteps"))}
+    return {**{key: state[key] for key in COMPARED}, "callbacks": watched, "metrics": rows, "results": metrics}
 
 
 def difference(one: object, two: object, path: str = "") -> str | None:

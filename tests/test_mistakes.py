@@ -210,7 +210,7 @@ def test_schemas_match_lightning():
     precisions = {value for literal in get_args(_PRECISION_INPUT) for value in get_args(literal)}
     left_out = {"transformer-engine", "transformer-engine-float16"}  # they need a package that spine does not require
     assert set(schemas.PRECISIONS) == precisions - left_out | {"auto"}
-    names = set(StrategyRegistry.available_strategies())
+    names = set(StrategyRegistry.available_strategies()) - {"fsdp_cpu_offload"}  # of the first FSDP; "fsdp" is the second here
     assert set(schemas.STRATEGIES) - {"auto"} == {name for name in names if "xla" not in name and "tpu" not in name}
 
 

@@ -2,14 +2,24 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
-from spine.config import resolving
+from spine.config import messages, overrides, resolving, sweep_jobs
+from spine.config.conf_folder import conf_folder
+from spine.config.gpu_slots import own_gpus
+from spine.errors import InputError
 from spine.reporting import sweeps
+from spine.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
@@ -67,7 +77,7 @@ def test_an_empty_sweep_prints_nothing(tmp_path, capsys):
     [
         (["-m", "backbone=vit,swin", "task=seg"], ["-m", "task=seg", "backbone=vit,swin"], True),
         (["-m", "backbone=vit,swin"], ["-m", "backbone=vit,swin", "dataset.num_workers=8", "sweep.retries=2"], True),
-        (["-m", "backbone=vit,swin"], ["-m", "backbone=vit,swin", "hydra/launcher=joblib", "hydra.verbose=true"], False),
+        (["-m", "backbone=vit,swin"], ["-m", "backbone=vit,swin", "hydra/launcher=joblib", "hydra.verbose=true"], True),
         (["-m", "backbone=vit,swin"], ["-m", "backbone=vit,swin", "seed=1"], False),
         (["-m", "backbone=vit,swin"], ["-m", "backbone=vit,hrnet"], False),
         (["-m", "tags=[a],[b]"], ["-m", "tags=[a],[c]"], False),
@@ -77,14 +87,152 @@ def test_the_folder_follows_from_what_is_swept(monkeypatch, arguments, other, sa
     names = []
     for each in (arguments, other):
         monkeypatch.setattr(sys, "argv", ["train.py", *each])
-        names.append(resolving.sweep_id())
+        names.append(resolving.sweep_id(_root_=OmegaConf.create({})))
     assert (names[0] == names[1]) == same
 
 
 def test_swept_keys_name_the_folder(monkeypatch):
     values = ["backbone=vit,swin", "dataset.length={train: 4, val: 2}", "image_size=[64,64]", "optimizer.lr=choice(0.1,0.2)"]
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", *values])
-    assert resolving.sweep_id().rpartition("_")[0] == "backbone_lr"
+    assert resolving.sweep_id(_root_=OmegaConf.create({})).rpartition("_")[0] == "backbone_lr"
+
+
+def test_pruned_runs_come_after_finished_ones_and_another_value_can_be_compared(tmp_path):
+    costs = {"costs": {"parameters": 5}}
+    job(tmp_path, "a", ["seed=a"], metrics_json=json.dumps({**json.loads(results(0.2)), **costs}))
+    report = {"epoch": 3, "metrics": {"val/top1": 0.9}, "monitor": "val/top1", "mode": "max"}
+    job(tmp_path, "b", ["seed=b"], pruned_json=json.dumps(report))
+    assert [(one.folder.name, one.status) for one in sweeps.read_jobs(tmp_path)] == [("a", "finished"), ("b", "pruned")]
+    sweeps.report_sweep(tmp_path, {"parameters": "min", "val/top1": "max"})
+    with (tmp_path / "sweep.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["metric"] == "parameters" and rows[0]["value"] == "5" and rows[0]["val/top1"] == "0.2"
+    assert rows[1]["status"] == "pruned" and rows[1]["reason"] == "after epoch 3"
+
+
+@pytest.mark.parametrize(
+    ("override", "swept"),
+    [
+        ("seed=1,2", True), ("seed=range(1,4)", True), ("lr=interval(0.1,0.2)", True), ("image_size=[64,64]", False),
+        ("tags=[a],[b]", True), ("dataset.length={train: 4, val: 2}", False), ('x="a,b"', False),
+        ("++sweep.space={a: {low: 1, high: 2}, b: [1,2]}", False),
+    ],
+)  # fmt: skip
+def test_swept_overrides_have_several_values(override, swept):
+    assert bool(overrides.swept_keys([override])) == swept
+
+
+def test_paths_are_quoted_for_hydra_if_needed():
+    assert overrides.quote_path(Path("/a/b-c_1.x")) == "/a/b-c_1.x"
+    assert overrides.quote_path(Path('/a b/c="d"')) == '"/a b/c=\\"d\\""'
+
+
+# Jobs in processes of their own
+
+
+@pytest.fixture
+def in_sweep(tmp_path):
+    """Makes this process that of a job with Hydra's overrides, whose process runs `code`."""
+
+    def begin(code, *arguments):
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            config = compose("train", ["seed=1", "hydra.mode=MULTIRUN", *arguments], return_hydra_config=True)
+        config.hydra.job.num = 3
+        HydraConfig.instance().set_config(config)
+        sweep_jobs.start_sweep(str(tmp_path), ["seed"])
+        sweep = sweep_jobs.Sweep(str(tmp_path), [sys.executable, "-c", code], ["seed"])
+        os.environ[sweep_jobs.VARIABLE] = json.dumps(sweep.__dict__)
+        (tmp_path / "job").mkdir()
+        return RunFolder(tmp_path / "job")
+
+    yield begin
+    if sweep_jobs.started_here is not None:
+        sweep_jobs.started_here.close()
+    HydraConfig.instance().cfg = None
+
+
+def test_the_process_of_a_job_gets_its_own_overrides_and_folder(in_sweep):
+    in_sweep("pass", "task=seg", "hydra.verbose=true", "hydra.sweep.dir=x")
+    arguments = sweep_jobs.job_arguments(Path("/a b"))
+    assert arguments[:2] == ["seed=1", "task=seg"] and "hydra.verbose=true" in arguments
+    assert 'hydra.run.dir="/a b"' in arguments and "hydra.mode=RUN" in arguments and "hydra.mode=MULTIRUN" not in arguments
+    assert not any("hydra.sweep" in argument for argument in arguments)
+
+
+COUNT = "open('{}', 'a').write('x'); "
+
+
+def test_a_crashed_job_is_tried_again_and_its_reason_is_written(in_sweep, tmp_path):
+    attempts = tmp_path / "attempts"
+    folder = in_sweep(COUNT.format(attempts) + "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(InputError, match="SIGKILL"):
+        sweep_jobs.run_job(folder, retries=2, gpus=None)
+    assert attempts.read_text() == "xxx" and "ended by SIGKILL" in folder.error.read_text()
+
+
+def test_a_mistake_of_the_user_is_not_tried_again(in_sweep, tmp_path):
+    attempts = tmp_path / "attempts"
+    folder = in_sweep(COUNT.format(attempts) + f"import sys; sys.exit({sweep_jobs.MISTAKE})")
+    with pytest.raises(InputError):
+        sweep_jobs.run_job(folder, retries=2, gpus=None)
+    assert attempts.read_text() == "x"
+
+
+def test_the_lines_of_parallel_jobs_begin_with_the_number_of_the_job(in_sweep, capfd):
+    folder = in_sweep("print('one'); import sys; print('two', file=sys.stderr)", "hydra/launcher=joblib")
+    sweep_jobs.run_job(folder, retries=0, gpus=None)
+    assert sorted(capfd.readouterr().out.splitlines()) == ["#3 one", "#3 two"]
+
+
+def test_a_signal_reaches_the_process_of_a_job_and_no_further_job_starts(in_sweep, tmp_path):
+    mark = tmp_path / "began"
+    folder = in_sweep(
+        f"import signal, time, sys; signal.signal(15, lambda *_: sys.exit(143)); open({str(mark)!r}, 'a').write('x'); time.sleep(60)",
+        "hydra/launcher=joblib",
+    )
+    import threading
+
+    def stop():
+        while not mark.exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop).start()
+    sweep_jobs.run_job(folder, retries=3, gpus=None)
+    sweep_jobs.run_job(folder, retries=3, gpus=None)  # returns at once
+    assert mark.read_text() == "x" and not folder.error.exists()
+    assert "The same command continues it" in sweep_jobs.started_here.stopped().message
+
+
+def test_each_job_has_gpus_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,GPU-b,2")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with own_gpus(1) as first, own_gpus(2) as second:
+        assert (first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]) == ("0", "GPU-b,2")
+        with own_gpus(1, give_up=lambda: True) as third:
+            assert third["CUDA_VISIBLE_DEVICES"] == ""
+    with own_gpus(None) as all_of_them:
+        assert all_of_them == {}
+    with pytest.raises(InputError, match="this machine has 3"), own_gpus(4):
+        pass
+
+
+def test_a_missing_launcher_names_the_command_that_installs_it(monkeypatch):
+    from hydra.errors import MissingConfigException
+
+    error = MissingConfigException("", missing_cfg_file="hydra/launcher/joblib", options=["basic"])
+    assert (
+        messages.user_message(error) == "hydra/launcher=joblib needs the package hydra-joblib-launcher: pip install -e .[sweep]"
+    )
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])
+def test_launchers_compose(launcher):
+    more = ["hydra.launcher.partition=gpu", "hydra.launcher.tasks_per_node=2"] if launcher == "submitit_slurm" else []
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        config = compose("train", [f"hydra/launcher={launcher}", *more], return_hydra_config=True)
+    assert "Launcher" in config.hydra.launcher._target_
 
 
 def sweep(folder, *arguments, script=ROOT / "train.py"):
@@ -137,3 +285,61 @@ def test_failed_runs_are_tried_again_if_asked(tmp_path, retries):
     else:
         assert done.returncode == 1 and "2 runs: 1 finished, 1 failed." in done.stdout
         assert "failed: RuntimeError: CUDA error: the device is lost" in done.stdout
+
+
+@pytest.mark.slow
+def test_jobs_with_two_devices_run_with_their_own_configuration(tmp_path):
+    done = sweep(tmp_path, "seed=1,2", "trainer.devices=2", "trainer.strategy=ddp")
+    assert done.returncode == 0 and "2 runs: 2 finished." in done.stdout, done.stderr
+    assert done.stdout.count("Launching 2 jobs") == 1  # no second process began the sweep again
+    configs = [json.loads(path.read_text()) for path in tmp_path.glob("logs/train/multiruns/*/*/config.json")]
+    assert sorted(config["seed"] for config in configs) == [1, 2]
+    assert not list(tmp_path.glob("logs/train/runs/*"))
+
+
+KILLED = """
+import os, sys
+from spine.tasks.cls.task import Classification
+
+original = Classification.training_step
+
+def killed(self, batch, batch_idx):
+    if "seed=1" in sys.argv and not os.path.exists("repaired"):
+        os.kill(os.getpid(), 9)
+    return original(self, batch, batch_idx)
+
+Classification.training_step = killed
+
+from spine.commands.train import main
+
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_killed_job_of_a_parallel_sweep_fails_alone_and_the_same_command_repeats_it(tmp_path, launcher):
+    (tmp_path / "killed.py").write_text(KILLED)
+    command = ("seed=1,2", f"hydra/launcher={launcher}", *(("hydra.launcher.n_jobs=2",) if launcher == "joblib" else ()))
+    done = sweep(tmp_path, *command, script=tmp_path / "killed.py")
+    assert done.returncode == 1 and "2 runs: 1 finished, 1 failed." in done.stdout, done.stderr
+    assert "ended by SIGKILL" in done.stdout and "Traceback" not in done.stderr
+    (tmp_path / "repaired").touch()
+    again = sweep(tmp_path, *command, script=tmp_path / "killed.py")
+    assert again.returncode == 0 and "2 runs: 2 finished." in again.stdout, again.stderr
+    starts = [json.loads(path.read_text())["starts"] for path in tmp_path.glob("logs/train/multiruns/*/*/starts.json")]
+    assert sorted(map(len, starts)) == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_signal_stops_parallel_jobs_which_save_their_states(tmp_path):
+    arguments = ("seed=1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=500")
+    command = [sys.executable, ROOT / "train.py", "-m", *SMALL, *arguments]
+    run = subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    end = time.monotonic() + 120
+    while len(list(tmp_path.glob("logs/**/last.ckpt"))) < 2 and time.monotonic() < end:
+        time.sleep(0.1)
+    run.send_signal(signal.SIGTERM)
+    out, errors = run.communicate(timeout=120)
+    assert run.returncode == 143 and "The same command continues it" in errors, errors
+    assert "3 runs: 2 stopped, 1 not started." in out and "failed" not in out[out.index("Sweep ") :]

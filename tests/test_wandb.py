@@ -165,9 +165,9 @@ def test_an_evaluation_joins_the_group_of_its_training_run(trained, tmp_path):
 def test_a_sweep_groups_its_jobs_and_names_them_after_the_swept_keys(tmp_path):
     job = tmp_path / "lr_1234" / "vit_cls_shapes_5678"
     (job / ".hydra").mkdir(parents=True)
-    sweep = {"hydra": {"overrides": {"task": ["optimizer.lr=0.1,0.2", "seed=1"]}}}
+    sweep = {"hydra": {"overrides": {"task": ["optimizer.lr=0.1,0.2", "dataset.length={train: 8, val: 4}"]}}}
     (tmp_path / "lr_1234" / "multirun.yaml").write_text(yaml.safe_dump(sweep))
-    (job / ".hydra" / "overrides.yaml").write_text("- optimizer.lr=0.1\n- seed=1\n")
+    (job / ".hydra" / "overrides.yaml").write_text("- optimizer.lr=0.1\n- dataset.length={train:8,val:4}\n")
     (job / "config.json").write_text("{}")
     run = LoggedRun(job)
     assert (run.group, run.name, run.job_type) == ("lr_1234", "optimizer.lr=0.1 (vit_cls_shapes_5678)", "train")
@@ -337,7 +337,7 @@ def test_wandb_sync_uploads_every_row_of_a_killed_offline_run_once(tmp_path):
         run = killed_and_resumed(tmp_path / "run", server)
         sync = [sys.executable, "-m", "wandb", "sync", str(tmp_path / "run" / "wandb")]
         for _ in range(2):  # the second time, nothing is left to do
-            done = subprocess.run(sync, env={**os.environ, **server.environment()}, capture_output=True, text=True)
+            done = subprocess.run(sync, env={**os.environ, **server.environment()}, cwd=tmp_path, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
         assert set(server.history) == {run}
         assert_holds_the_rows(metric_rows(server, run), tmp_path / "run")

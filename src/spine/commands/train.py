@@ -55,8 +55,10 @@ def train(cfg: DictConfig) -> float | None:
     """
     original = take_original(cfg)
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
-    if HydraConfig.get().mode == RunMode.MULTIRUN and not sweep_jobs.launched_together():
-        return _run_job(to_plain(cfg), folder)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        if not sweep_jobs.launched_together():
+            return _run_job(to_plain(cfg), folder)
+        sweep_jobs.prepare_task()
     source: Config = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
     with folder.locked():
         if cfg.restart and console.process_rank() == 0 and (backup := folder.back_up()) is not None:

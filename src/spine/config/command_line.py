@@ -62,17 +62,22 @@ def run_command(name: str, function: Callable[[DictConfig], object], before: Cal
     except Exception as error:
         if (stopped := SweepTable.stopped()) is not None:
             _exit(stopped)
-        message = messages.user_message(error)
-        if message is None and sweep_jobs.PARENT in os.environ and not traced:
-            print(f"\n{type(error).__name__}: {error}\nThe trace is in train.log of the run's folder.", file=sys.stderr)
-            sys.exit(1)
-        if traced or message is None:
+        if traced or (code := _report(error)) is None:
             raise
-        if console.process_rank() == 0:
-            print(f"\n{message}\n(HYDRA_FULL_ERROR=1 shows the full trace.)", file=sys.stderr)
-        sys.exit(sweep_jobs.MISTAKE if sweep_jobs.PARENT in os.environ else 1)
+        sys.exit(code)
     finally:
         SweepTable.show()
+
+
+def _report(error: Exception) -> int | None:
+    """Prints the message for an error and returns the exit code. Returns None for an error that needs its traceback."""
+    message, of_job = messages.user_message(error), sweep_jobs.PARENT in os.environ
+    if message is None and not of_job:
+        return None
+    shown = message or f"{type(error).__name__}: {error}\nThe traceback is in train.log of the run folder."
+    if console.process_rank() == 0:
+        print(f"\n{shown}\n(HYDRA_FULL_ERROR=1 shows the full trace.)", file=sys.stderr)
+    return sweep_jobs.MISTAKE if message is not None and of_job else 1
 
 
 def _exit(stop: RunStopped) -> NoReturn:
@@ -101,7 +106,7 @@ class SweepTable(Callback):
             return
         folder = SweepTable.folder.resolve()
         swept = [*overrides.swept_keys(config.hydra.overrides.task), *map(str, OmegaConf.select(config, "sweep.space") or ())]
-        sweep_jobs.start_sweep(str(folder), swept)
+        sweep_jobs.start_sweep(str(folder), swept, self.traced)
         # jobs are composed again, in other processes too, where sys.argv is not that of this command
         config.hydra.overrides.hydra.append(f"hydra.sweep.dir={overrides.quote_path(folder)}")
 

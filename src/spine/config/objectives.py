@@ -18,7 +18,8 @@ def objectives(config: Config) -> dict[str, str]:
     """Returns the name and the direction, max or min, of each objective of `sweep.objectives`.
 
     The default is the metric that selects the best checkpoint of the task. Imports the task, and
-    with it torch. Raises InputError if the direction of a metric is not known.
+    with it torch. Raises InputError if the direction of a metric is not known, or if a pruner cannot
+    use the objectives.
     """
     given, task = config["sweep"].get("objectives"), target_of("task", config["task"])
     if given is None:
@@ -39,4 +40,6 @@ def objectives(config: Config) -> dict[str, str]:
             raise InputError(f"sweep.objectives has {name}: {direction}, but {known[name]} is better. Use {name}: {known[name]}.")
     if "latency_ms" in named and task_spec(component_name("task", config["task"]["_target_"])).head_input == "tokens":
         raise InputError("latency_ms cannot be an objective of this task: its network takes masked images.")
+    if config["sweep"].get("pruner") is not None and (len(named) > 1 or not next(iter(named)).startswith("val/")):
+        raise InputError("sweep.pruner needs exactly one objective, a metric of validation. Use sweep.pruner=null.")
     return dict(named)

@@ -63,6 +63,7 @@ class OptunaSweeper(Sweeper):
             sweep_jobs.started_here.objectives = named
         folder = Path(self.config.hydra.sweep.dir).resolve()
         folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")  # as Hydra's own sweeper does; loggers read it
         study = create_study(folder, [DIRECTIONS[way] for way in named.values()])
         trials = Trials(study, space, list(named), (settings["sampler"], settings["seed"]), self._compose)
         errors: list[Exception] = []

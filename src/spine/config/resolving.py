@@ -150,7 +150,7 @@ def sweep_id(*, _root_: DictConfig) -> str:
     if OmegaConf.select(_root_, "sweep.space") is not None:
         search: Config = OmegaConf.to_container(_root_.sweep, resolve=True)  # type: ignore[assignment]
         counted.append({key: search.get(key) for key in SEARCH})
-        keys += map(str, search["space"])
+        keys += [str(key) for key, values in search["space"].items() if values is not None]
     digest = hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:8]
     return "_".join([*(key.rpartition(".")[2] for key in keys[:4]), digest])
 

@@ -22,6 +22,7 @@ from types import FrameType
 
 from hydra.core.hydra_config import HydraConfig
 
+from spine import plugins
 from spine.config import messages
 from spine.config.conf_folder import conf_folder
 from spine.config.gpu_slots import own_gpus
@@ -47,6 +48,7 @@ class Sweep:
     folder: str
     command: list[str]  # that started it, without overrides: [python, train.py]
     swept: list[str]  # the keys in which the jobs differ
+    traced: bool = False  # whether HYDRA_FULL_ERROR=1 asks for tracebacks on the terminal
 
     @classmethod
     def current(cls) -> Sweep | None:
@@ -121,10 +123,10 @@ def _signal_for_jobs(sweep: Sweep) -> int | None:
     return sweep.stop_signal() or (signal.SIGTERM if orphaned else None)
 
 
-def start_sweep(folder: str, swept: list[str]) -> None:
-    """Prepares this process and those that it starts for a sweep. `swept`: the keys in which its jobs differ."""
+def start_sweep(folder: str, swept: list[str], traced: bool = False) -> None:
+    """Prepares this process and those that it starts for a sweep. See `Sweep`."""
     global started_here
-    started_here = SweepProcess(Sweep(folder, _started_as(), swept))
+    started_here = SweepProcess(Sweep(folder, _started_as(), swept, traced))
 
 
 def _started_as() -> list[str]:
@@ -138,6 +140,12 @@ def _started_as() -> list[str]:
 def launched_together() -> bool:
     """Returns whether torchrun or SLURM started this process as one of several. They run jobs together, in place."""
     return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+
+
+def prepare_task() -> None:
+    """Does in one of several tasks of submitit what a command does first: the task runs the job in place."""
+    show_messages()
+    plugins.from_command_line(map(str, HydraConfig.get().overrides.task))
 
 
 def run_job(folder: RunFolder, retries: int, gpus: int | None) -> None:
@@ -209,9 +217,8 @@ def _supervise(command: list[str], environment: dict[str, str], sweep: Sweep, na
     With `name`, each line that it prints begins with the name. `preempted`: gets the number of a
     signal that preempts this process, which is passed on too.
     """
-    environment = {**os.environ, **environment, PARENT: str(os.getpid())}
+    environment = {**os.environ, **environment, PARENT: str(os.getpid()), "HYDRA_FULL_ERROR": str(int(sweep.traced))}
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"} if name else {}
-    stopped = False
     process = subprocess.Popen(command, env=environment, start_new_session=True, **output)  # type: ignore[call-overload]
     reader = threading.Thread(target=_print_lines, args=(process.stdout, name), daemon=True)
     if name:
@@ -219,22 +226,28 @@ def _supervise(command: list[str], environment: dict[str, str], sweep: Sweep, na
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process in which the sweep was started handles Ctrl-C
         reader.start()
     try:
-        while True:
-            try:
-                code = process.wait(INTERVAL)
-                break
-            except subprocess.TimeoutExpired:
-                number = _signal_for_jobs(sweep) or next(iter(preempted), None)
-                if number is not None and not stopped:
-                    process.send_signal(number)
-                    stopped = True
+        _wait(process, sweep, preempted)
     except BaseException as error:  # a second Ctrl-C
         process.send_signal(error.signal_number if isinstance(error, RunStopped) else signal.SIGTERM)
         process.wait()
         raise
     if name:
         reader.join(timeout=5)  # processes that it has left behind may keep its output open
-    return code
+    return process.returncode
+
+
+def _wait(process: subprocess.Popen, sweep: Sweep, preempted: list[int]) -> None:
+    """Waits for the end of a process, and passes a signal on to it once."""
+    stopped = False
+    while True:
+        try:
+            process.wait(INTERVAL)
+            return
+        except subprocess.TimeoutExpired:
+            number = _signal_for_jobs(sweep) or next(iter(preempted), None)
+            if number is not None and not stopped:
+                process.send_signal(number)
+                stopped = True
 
 
 def _print_lines(lines: Iterable[str], name: str) -> None:

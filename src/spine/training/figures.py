@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
+from spine.interfaces import DataSet
 from spine.reporting.figures import MAX_IMAGES
 from spine.tasks.base import Batch, Task
 from spine.tasks.samples import SampleView
@@ -145,6 +146,6 @@ def render(figure: Figure) -> np.ndarray:
 
 
 def _file(data: object, index: int) -> str:
-    """Returns the file of a sample, or nothing if it has no file of its own."""
-    files = getattr(data, "files", None)  # a data set that is not of spine may not have it
-    return next(iter(files(index)), "") if files is not None else ""
+    """Returns the image file of a sample, or nothing if it has no file of its own or the data set is not one of spine."""
+    files = data.files(index) if isinstance(data, DataSet) else []
+    return files[0] if files else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,8 +72,13 @@ def _swept_overrides(folder: Path) -> list[str]:
     if not _in_sweep(folder) or not own.is_file():
         return []
     sweep = yaml.safe_load((folder.parent / "multirun.yaml").read_text())
-    common = set(map(str, sweep["hydra"]["overrides"]["task"]))
-    return [override for override in map(str, yaml.safe_load(own.read_text()) or []) if override not in common]
+    common = set(map(_without_spelling, sweep["hydra"]["overrides"]["task"]))
+    return [str(override) for override in yaml.safe_load(own.read_text()) or [] if _without_spelling(override) not in common]
+
+
+def _without_spelling(override: object) -> str:
+    """Returns an override without spaces and quotes, which Hydra changes in the overrides of a job."""
+    return re.sub(r"[\s'\"]", "", str(override))
 
 
 class RunLogger(Logger):

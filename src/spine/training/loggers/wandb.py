@@ -132,6 +132,7 @@ def wandb(
         return WandbRun()
     import wandb as library
 
+    leave_service_of_parent()
     start = partial(
         library.init, dir=str(run.folder), id=run_id(run), project=project, entity=entity, name=name or run.name,
         group=group or run.group, job_type=run.job_type, tags=tags or None, reinit="finish_previous",
@@ -143,7 +144,7 @@ def wandb(
     elif online:
         try:
             started = start(mode="online", resume="allow", settings=library.Settings(init_timeout=timeout))
-        except library.errors.Error as error:
+        except Exception as error:  # of the network, the server or W&B's service
             library.teardown()  # otherwise, W&B's service refuses the id of the run
             log.warning("W&B did not respond (%s). This run is stored offline.", str(error).splitlines()[0])
     if started is None:
@@ -156,6 +157,16 @@ def wandb(
         started = start(mode="offline", settings=library.Settings(silent=True))
         log_model = False
     return WandbRun(started, log_model)
+
+
+def leave_service_of_parent() -> None:
+    """Makes W&B start a service for this process.
+
+    A process that was started by another one with W&B would use the service of that one. There, the
+    run of a killed process stays in use, so that it could not be resumed.
+    """
+    if f"-{os.getpid()}-" not in os.environ.get("WANDB_SERVICE", ""):
+        os.environ.pop("WANDB_SERVICE", None)
 
 
 def run_id(run: LoggedRun) -> str:
