@@ -131,8 +131,10 @@ def test_paths_are_quoted_for_hydra_if_needed():
 
 
 @pytest.fixture
-def in_sweep(tmp_path):
+def in_sweep(tmp_path, monkeypatch):
     """Makes this process that of a job with Hydra's overrides, whose process runs `code`."""
+
+    monkeypatch.setattr(sweep_jobs, "show_messages", lambda: None)  # it would change the loggers of other tests
 
     def begin(code, *arguments):
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):

@@ -38,7 +38,9 @@ class Range:
         """Returns the value that a trial of Optuna gets, as text of an override."""
         if self.whole:
             return repr(trial.suggest_int(key, int(self.low), int(self.high), step=int(self.step or 1), log=self.log))
-        return repr(trial.suggest_float(key, self.low, self.high, step=self.step, log=self.log))
+        return (
+            f"{trial.suggest_float(key, self.low, self.high, step=self.step, log=self.log):.12g}"  # 0.15, not 0.15000000000000002
+        )
 
     def probes(self) -> tuple[str, ...]:
         """Returns the values that are checked before the first trial, as texts of overrides."""

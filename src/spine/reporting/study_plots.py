@@ -57,12 +57,18 @@ def _draw(path: Path, plot: Callable[[], object]) -> Path | None:
     """Draws one plot. A plot that Optuna cannot draw of this study is left out."""
     import numpy as np
     from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # experimental features of Optuna
             axes = plot()
         figure = np.ravel(np.asarray(axes, dtype=object))[0].figure
+        for axis in figure.axes:  # labels of narrow axes would overlap
+            axis.tick_params(axis="x", rotation=30)
+            for side in (axis.xaxis, axis.yaxis):
+                if side.get_scale() == "log":
+                    side.set_minor_formatter(NullFormatter())
         figure.savefig(path, dpi=110, bbox_inches="tight")
     except (ValueError, RuntimeError) as error:
         log.warning("%s was not drawn: %s", path.name, error)

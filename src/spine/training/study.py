@@ -36,7 +36,7 @@ def load_study(folder: Path, pruner: str, epochs: int) -> optuna.Study:
     import optuna
 
     rules = {
-        "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4),
+        "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1 + epochs // 5),
         "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs),
     }
     return optuna.load_study(study_name=folder.name, storage=_storage(folder), pruner=rules[pruner]())
