@@ -134,6 +134,13 @@ def test_a_run_with_another_global_batch_is_refused(tmp_path, alone):
 
 
 @pytest.mark.slow
+def test_a_mistake_is_one_sentence_for_each_process(tmp_path):
+    text = run("train.py", tmp_path / "run", "task=cls", "backbone=mobilenet_v2", *COMMON, *devices(2, "fsdp"), code=1)
+    assert text.count("The network has batch norm, which trainer.strategy=fsdp does not support") == 2 and "Process 1: " in text
+    assert "Traceback" not in text and "rank1" not in text
+
+
+@pytest.mark.slow
 def test_torchrun_starts_the_processes_of_one_run(tmp_path, alone):
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     folder = tmp_path / "run"

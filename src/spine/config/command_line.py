@@ -39,7 +39,8 @@ def run_command(name: str, function: Callable[[DictConfig], object], before: Cal
 
     Exits with 0, with 1 after an error, or with 128 and the number of a signal: 130 after Ctrl-C, 143 after SIGTERM.
     """
-    traced = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # the other processes of a run inherit the variable from the first one, which sets it
+    traced = os.environ.get("HYDRA_FULL_ERROR") == "1" and console.process_rank() == 0
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes its errors on, and they are printed here
     SweepTable.traced = traced
     messages.command = name
@@ -69,6 +70,12 @@ def run_command(name: str, function: Callable[[DictConfig], object], before: Cal
         SweepTable.show()
 
 
+def _is_training_together() -> bool:
+    """Returns whether this process has begun to communicate with the others of its run. Does not import torch."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
 def _report(error: Exception) -> int | None:
     """Prints the message for an error and returns the exit code. Returns None for an error that needs its traceback."""
     message, of_job = messages.user_message(error), sweep_jobs.PARENT in os.environ
@@ -77,6 +84,8 @@ def _report(error: Exception) -> int | None:
     shown = message or f"{type(error).__name__}: {error}\nThe traceback is in train.log of the run folder."
     if console.process_rank() == 0:
         print(f"\n{shown}\n(HYDRA_FULL_ERROR=1 shows the full trace.)", file=sys.stderr)
+    elif _is_training_together():  # the error may be on this process only, for example a broken image
+        print(f"\nProcess {console.process_rank()}: {shown}", file=sys.stderr)
     return sweep_jobs.MISTAKE if message is not None and of_job else 1
 
 
