@@ -41,7 +41,6 @@ HIDDEN_WARNINGS = (  # patterns
     ".*callbacks used to create the checkpoint need to be provided.*",  # the timer of max_time
     ".*nn.functional.all_gather is deprecated.*",  # Lightning calls it
     ".*FSDP2-wrapped module .* returned a view tensor.*",  # no network changes the output of a block in place
-    ".*all_gather is deprecated.*",  # Lightning calls it when it gathers metrics
     ".*number of training batches .* is smaller than the logging interval.*",
 )
 
