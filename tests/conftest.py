@@ -24,3 +24,19 @@ def shared_data():
     if not SHARED_DATA.is_dir():
         pytest.skip("the real data sets are not on this machine")
     return SHARED_DATA
+
+
+@pytest.fixture
+def crash_in_second_epoch(monkeypatch):
+    """The first run of a classification task raises an error in call 12 of evaluate_batch."""
+    from spine.tasks.cls.task import Classification  # imports Lightning, which other tests do not need
+
+    original, calls = Classification.evaluate_batch, [0]
+
+    def fails_once(self, batch):
+        calls[0] += 1
+        if calls[0] == 12:
+            raise RuntimeError("the machine is gone")
+        return original(self, batch)
+
+    monkeypatch.setattr(Classification, "evaluate_batch", fails_once)

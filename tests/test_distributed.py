@@ -56,6 +56,13 @@ def last(folder):
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
 
 
+def assert_first_reports_results(processes):
+    """Waits for the processes of one run: all end well, and only the first one prints the results."""
+    texts = [process.communicate(timeout=400)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), texts
+    assert texts[0].count("Results after") == 1 and all("Results after" not in text for text in texts[1:])
+
+
 def assert_close_weights(one, two):
     first, second = last(one), last(two)
     assert first["global_step"] == second["global_step"] == 12
@@ -166,9 +173,7 @@ def test_torchrun_starts_a_run_on_two_nodes(tmp_path, alone):
         )
         for rank in range(2)
     ]  # fmt: skip
-    texts = [node.communicate(timeout=400)[0] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], texts
-    assert texts[0].count("Results after") == 1 and "Results after" not in texts[1]
+    assert_first_reports_results(nodes)
     assert_close_weights(alone("cls"), folder)
 
 
@@ -194,9 +199,7 @@ def test_slurm_starts_the_processes_of_one_run(tmp_path, alone):
         )
         for rank in range(2)
     ]  # fmt: skip
-    texts = [process.communicate(timeout=400)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], texts
-    assert texts[0].count("Results after") == 1 and "Results after" not in texts[1]
+    assert_first_reports_results(processes)
     assert_close_weights(alone("cls"), folder)
 
 

@@ -15,7 +15,6 @@ from spine.commands import train
 from spine.reporting.curves import curves
 from spine.reporting.figures import image_rows, palette
 from spine.tasks.cls.plots import classification, confusion
-from spine.tasks.cls.task import Classification
 from spine.tasks.pose.plots import keypoints
 from spine.tasks.seg.plots import segmentation
 from spine.training.figures import render
@@ -79,16 +78,7 @@ def columns(folder):
 
 
 @pytest.mark.parametrize("checkpoints", ["callbacks.checkpoint_every_steps=3", "callbacks.checkpoint_every_steps=null"])
-def test_tensorboard_holds_every_row_and_picture_of_a_resumed_run_once(tmp_path, monkeypatch, checkpoints):
-    original, calls = Classification.evaluate_batch, [0]
-
-    def fails_once(self, batch):
-        calls[0] += 1
-        if calls[0] == 12:  # in the second epoch
-            raise RuntimeError("the machine is gone")
-        return original(self, batch)
-
-    monkeypatch.setattr(Classification, "evaluate_batch", fails_once)
+def test_tensorboard_holds_every_row_and_picture_of_a_resumed_run_once(tmp_path, crash_in_second_epoch, checkpoints):
     config = composed(*SMALL, checkpoints)
     with pytest.raises(RuntimeError, match="machine is gone"):
         train.train_run(config, RunFolder(tmp_path))

@@ -20,7 +20,6 @@ from wandb_files import OfflineRun
 from spine.commands import train
 from spine.commands.eval import checkpoint_config, evaluate_config
 from spine.errors import InputError
-from spine.tasks.cls.task import Classification
 from spine.tasks.samples import PREDICTION, TRUTH, SampleView
 from spine.training.loggers.run_logger import LoggedRun
 from spine.training.loggers.wandb import run_id, wandb
@@ -128,16 +127,7 @@ def test_loggers_and_figures_do_not_change_the_training(trained, tmp_path):
     assert one["random_states"][0]["numpy"] == two["random_states"][0]["numpy"]
 
 
-def test_a_resumed_run_holds_every_row_once_and_keeps_its_id(tmp_path, monkeypatch):
-    original, calls = Classification.evaluate_batch, [0]
-
-    def fails_once(self, batch):
-        calls[0] += 1
-        if calls[0] == 12:  # in the second epoch
-            raise RuntimeError("the machine is gone")
-        return original(self, batch)
-
-    monkeypatch.setattr(Classification, "evaluate_batch", fails_once)
+def test_a_resumed_run_holds_every_row_once_and_keeps_its_id(tmp_path, crash_in_second_epoch):
     configuration = composed(*SMALL, "logger=wandb", "callbacks.checkpoint_every_steps=3")
     with pytest.raises(RuntimeError, match="machine is gone"):
         train.train_run(configuration, RunFolder(tmp_path))

@@ -1,4 +1,7 @@
-"""Runs a command with Hydra: mistakes end in one message, signals in a report of where the run stopped, sweeps in one table."""
+"""Runs a command with Hydra.
+
+Mistakes end in one message, signals in a report of where the run stopped, sweeps in one table.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +38,10 @@ class PluginConfigs(SearchPathPlugin):
 
 
 def run_command(name: str, function: Callable[[DictConfig], object], before: Callable[[list[str]], None] | None = None) -> None:
-    """Composes conf/<name>.yaml with the command line and calls `function` with it; `before` is called with the arguments first.
+    """Composes conf/<name>.yaml with the command line and calls `function` with it.
 
-    Exits with 0, with 1 after an error, or with 128 and the number of a signal: 130 after Ctrl-C, 143 after SIGTERM.
+    `before` is called with the arguments first. Exits with 0, with 1 after an error, or with 128 and
+    the number of a signal: 130 after Ctrl-C, 143 after SIGTERM.
     """
     # the other processes of a run inherit the variable from the first one, which sets it
     traced = os.environ.get("HYDRA_FULL_ERROR") == "1" and console.process_rank() == 0
@@ -114,7 +118,8 @@ class SweepTable(Callback):
         if sweep_jobs.launched_together():
             return
         folder = SweepTable.folder.resolve()
-        swept = [*overrides.swept_keys(config.hydra.overrides.task), *map(str, OmegaConf.select(config, "sweep.space") or ())]
+        searched = map(str, OmegaConf.select(config, "sweep.space") or ())
+        swept = [*overrides.swept_keys(config.hydra.overrides.task), *searched]
         sweep_jobs.start_sweep(str(folder), swept, self.traced)
         # jobs are composed again, in other processes too, where sys.argv is not that of this command
         config.hydra.overrides.hydra.append(f"hydra.sweep.dir={overrides.quote_path(folder)}")
@@ -131,7 +136,10 @@ class SweepTable(Callback):
             raise stop
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: object) -> None:
-        """Frees the memory of a failed job: Hydra keeps its error to the end, and with it every tensor of its frames."""
+        """Frees the memory of a failed job.
+
+        Hydra keeps its error to the end, and with it every tensor of its frames.
+        """
         if reader := sys.modules.get("spine.checkpoints.reader"):
             reader.forget_last_file()  # a file that was read and not loaded
         if job_return.status == JobStatus.FAILED and not self.traced:
