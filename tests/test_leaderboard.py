@@ -355,10 +355,10 @@ def test_the_wheel_has_the_template_of_the_page(tmp_path):
     )
     (wheel,) = tmp_path.glob("*.whl")
     files = {
-        f"spine/reporting/leaderboard/page/{path.name}" for path in (ROOT / "src/spine/reporting/leaderboard/page").iterdir()
+        f"spine/reporting/leaderboard/templates/{path.name}" for path in (ROOT / "src/spine/reporting/leaderboard/templates").iterdir()
     }
     with zipfile.ZipFile(wheel) as archive:
-        assert files <= set(archive.namelist()) and "spine/reporting/leaderboard/page/page.html" in files
+        assert files <= set(archive.namelist()) and "spine/reporting/leaderboard/templates/page.html" in files
 
 
 @pytest.mark.slow
