@@ -54,7 +54,9 @@ def their_network(variant: str) -> nn.Module:
     return build(f"mae_vit_{variant}_dec512d8b", norm_pix_loss=True)
 
 
-def make_step(net: nn.Module, image: Tensor, dtype: torch.dtype, loss_of: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[], None]:
+def make_step(
+    net: nn.Module, image: Tensor, dtype: torch.dtype, loss_of: Callable[[nn.Module, Tensor], Tensor]
+) -> Callable[[], None]:
     """Returns a function that trains one step."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05)
 
