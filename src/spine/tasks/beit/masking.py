@@ -17,8 +17,8 @@ ATTEMPTS = 10  # to place a block
 class RandomNumbers(Protocol):
     """What the masks need of a random generator. NumPy's `Generator` has it."""
 
-    def uniform(self, low: float, high: float) -> float:
-        """Returns a number between `low` and `high`."""
+    def random(self) -> float:
+        """Returns a number from 0 to 1."""
 
     def integers(self, low: int, high: int) -> int:
         """Returns a whole number from `low` to `high` - 1."""
@@ -61,8 +61,9 @@ class BlockPatchMask:
     def _add_block(self, mask: np.ndarray, left: int, rng: RandomNumbers) -> bool:
         """Masks one block with at least one and at most `left` new patches. Returns whether one was found."""
         for _ in range(ATTEMPTS):
-            area = rng.uniform(self.min_area, left)
-            aspect = math.exp(rng.uniform(math.log(self.min_aspect), -math.log(self.min_aspect)))
+            area = self.min_area + (left - self.min_area) * rng.random()  # `left` may be the smaller one
+            low, high = math.log(self.min_aspect), math.log(1 / self.min_aspect)
+            aspect = math.exp(low + (high - low) * rng.random())
             height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if height >= self.grid[0] or width >= self.grid[1]:
                 continue
