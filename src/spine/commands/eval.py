@@ -18,6 +18,7 @@ from spine.config.checks import prepare
 from spine.config.command_line import run_command
 from spine.config.instantiate import target_of
 from spine.config.resolving import to_plain
+from spine.config.tokenizer import use_copy
 from spine.config.untrusted import strip_untrusted
 from spine.errors import InputError, RunStopped, find_stop
 from spine.option_types import Config
@@ -61,7 +62,7 @@ def checkpoint_config(path: str) -> Config:
     config["trainer"] = {**TRAINER, "precision": state["config"]["trainer"]["precision"]}
     config["compile"] = False
     config.pop("restart", None)
-    return strip_untrusted(config)
+    return use_copy(strip_untrusted(config), Path(path).absolute().parents[1])
 
 
 def register_checkpoint(arguments: list[str]) -> None:

@@ -21,6 +21,7 @@ from spine.config.command_line import run_command
 from spine.config.rerun import find_original, register_run, report, take_original, warn_of_omissions
 from spine.config.resolving import to_plain
 from spine.config.source import keep_interpolations
+from spine.config.tokenizer import COPY, use_copy
 from spine.errors import InputError, RunStopped, find_stop
 from spine.reporting.provenance import shell_command
 from spine.reporting.tables import print_results
@@ -110,6 +111,7 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None, o
     if (results := finished_results(config, folder)) is not None:
         return _optimized_value(config, results)
     checkpoint = checkpoint_to_resume(config, folder)
+    config = use_copy(config, folder.path)
     complete = {**prepare({**config, "ckpt_path": checkpoint}), "ckpt_path": config["ckpt_path"]}
     rows = metrics_rows(complete, checkpoint) if checkpoint is not None else 0
     import pytorch_lightning as pl
@@ -167,6 +169,8 @@ def _write_start(run: Run, folder: RunFolder) -> None:
     """Writes config.json and weights.txt, and logs a summary of the run."""
     folder.write_json(folder.path / "config.json", run.config)
     folder.pruned.unlink(missing_ok=True)
+    if run.task.tokenizer is not None and not (folder.path / COPY).is_file():
+        run.task.tokenizer.save(folder.path / COPY)
     if run.load_report is not None:
         log.info("%s", run.load_report)
         (folder.path / "weights.txt").write_text(run.load_report.details())

@@ -12,6 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spine.checkpoints.run_checkpoint import read_checkpoint
+from spine.config.tokenizer import use_copy
 from spine.errors import InputError
 from spine.reporting.comparison import compare_runs, describe
 from spine.reporting.provenance import differences
@@ -69,7 +70,7 @@ def stored_config(folder: RunFolder) -> Config:
     kept = strip_untrusted(config)
     kept["backbone"]["weights"] = weights  # a file of tensors, or a name of spine's own table: nothing in it is executed
     kept["restart"] = False
-    return kept
+    return use_copy(kept, folder.path.absolute())
 
 
 def rerun_folder(original: str, *, _root_: DictConfig) -> str:
