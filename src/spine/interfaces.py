@@ -9,13 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal, NamedTuple, TypedDict
+from typing import ClassVar, Literal, NamedTuple, Self, TypedDict
 
 import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from spine.errors import InputError
+from spine.option_types import Config
 from spine.task_spec import HeadInput
 
 Use = Literal["pooled", "maps", "drop", "replace"]
@@ -126,6 +127,42 @@ class Head(nn.Module):
         Called before backbone and head are built.
         """
         return cls.levels
+
+
+class NetworkDefinition(ABC):
+    """Everything that determines a network, as plain values. Checkpoints contain them.
+
+    `spine.models.assembly.NetworkConfig` defines a network of a backbone and a head. A task whose
+    network is neither names a subclass of its own in `TaskSpec.network`. A network keeps its
+    definition as `network.config`.
+    """
+
+    image_size: tuple[int, int] | None  # (height, width) of the images; None: any
+    in_chans: int = 3  # channels of the images
+    padding_multiple: int = 1  # images are padded to a multiple of it
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Config, num_outputs: int | None) -> Self:
+        """Returns the network of a plain configuration. Raises InputError for an unknown name."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, saved: Config) -> Self:
+        """Returns the network of a dictionary that `to_dict` returned."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, object]:
+        """Returns the network as plain values, for checkpoints."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Builds the network. Raises InputError if options are unknown, or do not fit together."""
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """The network in a few words, such as "convnext micro + linear"."""
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,16 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spine.errors import InputError, nearest
+from spine.interfaces import NetworkDefinition
+from spine.layers.precision import at_least_float32
+from spine.option_types import Config
 
 STRIDE = 8  # pixels per code, down and across
 EPS = 0.1  # of map_pixels
@@ -135,10 +139,21 @@ class Decoder(nn.Module):
         return self.blocks(codes)
 
 
+class DVAEOutput(NamedTuple):
+    """Output of `DiscreteVAE.forward`.
+
+    logits: of the codes, (B, codes, h, w). pixels: means and logarithms of scales, (B, 6, H, W).
+    """
+
+    logits: Tensor
+    pixels: Tensor
+
+
 class DiscreteVAE(nn.Module):
     """Encoder and decoder. The decoder may be missing in published files; such a tokenizer only encodes."""
 
     stride = STRIDE
+    config: TokenizerConfig | None = None  # what it was built from, for checkpoints
 
     def __init__(self, variant: str = "small", decoder: bool = True):
         """Raises InputError if the variant is unknown."""
@@ -151,27 +166,99 @@ class DiscreteVAE(nn.Module):
         self.encoder = Encoder(VARIANTS[variant])
         self.decoder = Decoder(VARIANTS[variant]) if decoder else None
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Pixels in 0..1 (B, 3, H, W) -> logits of codes (B, codes, H / 8, W / 8)."""
+    def forward(self, image: Tensor, temperature: float | None = None) -> DVAEOutput:
+        """Encodes and decodes images (B, 3, H, W) with pixels in 0..1.
+
+        With a `temperature`, the decoder reads a sample of the Gumbel-softmax relaxation (Jang et al., arXiv 1611.01144), with noise
+        of the global generator of the device. Without one, it reads the most probable codes. Raises InputError if there is no decoder.
+        """
+        logits = at_least_float32(self.logits(image))
+        if temperature is None:
+            codes = torch.zeros_like(logits).scatter(1, logits.argmax(1, keepdim=True), 1.0)
+        else:
+            codes = F.gumbel_softmax(logits, tau=temperature, dim=1)
+        return DVAEOutput(logits, self._checked_decoder()(codes))
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Pixels in 0..1 (B, 3, H, W) -> logits of codes (B, codes, H / 8, W / 8). Raises InputError for a size that does not fit."""
+        check_image_size(image.shape[-2], image.shape[-1])
         return self.encoder(map_pixels(image))
 
     @torch.no_grad()
     def encode(self, image: Tensor) -> Tensor:
         """Pixels in 0..1 (B, 3, H, W) -> the most probable code of each position (B, H / 8 * W / 8), in raster order."""
-        return self(image).argmax(1).flatten(1)
+        return self.logits(image).argmax(1).flatten(1)
 
     def decode(self, codes: Tensor) -> Tensor:
         """One-hot codes or probabilities (B, codes, h, w) -> the expected pixels in 0..1 (B, 3, 8 h, 8 w).
 
         Raises InputError if there is no decoder.
         """
-        if self.decoder is None:
-            raise InputError(
-                "This tokenizer has no decoder, which drawing its tokens needs. Give the file of the decoder as well."
-            )
-        return unmap_pixels(self.decoder(codes)[:, :3].sigmoid())
+        return expected_pixels(self._checked_decoder()(codes))
 
     def decode_tokens(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Tokens (B, N) int64 in raster order -> pixels in 0..1 (B, 3, 8 h, 8 w). `grid`: (h, w), with N = h * w."""
         one_hot = F.one_hot(tokens, self.num_codes).movedim(-1, 1).float()  # (B, codes, N)
         return self.decode(one_hot.unflatten(2, grid))
+
+    def _checked_decoder(self) -> Decoder:
+        if self.decoder is None:
+            raise InputError(
+                "This tokenizer has no decoder, which drawing its tokens needs. Give the file of the decoder as well."
+            )
+        return self.decoder
+
+
+def expected_pixels(output: Tensor) -> Tensor:
+    """The pixels (B, 3, H, W) in 0..1 of an output of the decoder (B, 6, H, W): the sigmoid of the means (DALL-E, appendix A.3)."""
+    return unmap_pixels(output[:, :3].sigmoid())
+
+
+def check_image_size(height: int, width: int) -> None:
+    """Raises InputError with the nearest sizes that fit if a side is not a multiple of STRIDE."""
+    if height % STRIDE == 0 and width % STRIDE == 0:
+        return
+    wrong = next(side for side in (height, width) if side % STRIDE)
+    below, above = wrong // STRIDE * STRIDE, (wrong // STRIDE + 1) * STRIDE
+    sizes = f"{below} and {above}" if below else str(above)
+    raise InputError(
+        f"The tokenizer has one token for {STRIDE}x{STRIDE} pixels; {height}x{width} is not a multiple. "
+        f"Nearest to {wrong} that fit: {sizes}."
+    )
+
+
+@dataclass(frozen=True)
+class TokenizerConfig(NetworkDefinition):
+    """The network of `task=dvae`: the variant of a discrete VAE. `image_size`: (height, width)."""
+
+    variant: str = "small"
+    image_size: tuple[int, int] | None = None
+
+    @classmethod
+    def from_config(cls, config: Config, num_outputs: int | None = None) -> TokenizerConfig:
+        """The tokenizer of a plain configuration. `num_outputs` is not used: the variant has a number of codes."""
+        height, width = config["image_size"]
+        return cls(config["task"].get("variant") or cls.variant, (height, width))
+
+    @classmethod
+    def from_dict(cls, saved: Config) -> TokenizerConfig:
+        """The tokenizer of a dictionary that `to_dict` returned."""
+        size = saved["image_size"]
+        return cls(saved["variant"], tuple(size) if size is not None else None)
+
+    def to_dict(self) -> dict[str, object]:
+        """The tokenizer as plain values, for checkpoints."""
+        return {"variant": self.variant, "image_size": self.image_size}
+
+    def build(self) -> DiscreteVAE:
+        """Builds the discrete VAE. Raises InputError if the variant is unknown, or the image size is not a multiple of 8."""
+        if self.image_size is not None:
+            check_image_size(*self.image_size)
+        net = DiscreteVAE(self.variant)
+        net.config = self
+        return net
+
+    @property
+    def summary(self) -> str:
+        """Such as "dvae small"."""
+        return f"dvae {self.variant}"
