@@ -10,6 +10,7 @@ import pickle
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from spine.checkpoints import reader
 from spine.checkpoints.mapping import State
@@ -48,12 +49,21 @@ def load_tokenizer(path: str | Path, decoder_path: str | Path | None = None) -> 
     content = _open(Path(path))
     if "config" in content and "state_dict" in content:
         net = _of_checkpoint(path, content)
+    elif f"encoder.{VOCABULARY}" in content:
+        net = _of_copy(path, content)
     else:
         decoder = _find_decoder(Path(path)) if decoder_path is None else Path(decoder_path)
         if decoder is not None and not decoder.is_file():
             raise InputError(f"There is no decoder '{decoder}'.")
         net = _of_published(path, content, decoder)
     return net.requires_grad_(False).eval()
+
+
+def save_tokenizer(net: DiscreteVAE, path: Path) -> None:
+    """Writes a tokenizer to one safetensors file, which `load_tokenizer` reads. The file appears once it is complete."""
+    part = path.with_name(f".{path.name}.part")
+    save_file({name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}, part)
+    part.replace(path)
 
 
 def _open(path: Path) -> dict:
@@ -85,14 +95,24 @@ def _of_published(path: str | Path, content: State, decoder: Path | None) -> Dis
             f"'{next(iter(content), 'none')}'). {HOW_TO_GET}."
         )
     state = {f"encoder.{name}": tensor for name, tensor in encoder.items()}
-    codes = len(encoder[VOCABULARY])
+    variant = _variant_with(len(encoder[VOCABULARY]), path)
+    if decoder is not None:
+        state |= {f"decoder.{name}": tensor for name, tensor in _renamed(_open(decoder)).items()}
+    return _filled(path if decoder is None else decoder, DiscreteVAE(variant, decoder=decoder is not None), state)
+
+
+def _of_copy(path: str | Path, content: State) -> DiscreteVAE:
+    variant = _variant_with(len(content[f"encoder.{VOCABULARY}"]), path)
+    return _filled(path, DiscreteVAE(variant, decoder=any(name.startswith("decoder.") for name in content)), content)
+
+
+def _variant_with(codes: int, path: str | Path) -> str:
+    """The variant with a vocabulary of `codes`. Raises InputError if there is none."""
     variant = next((name for name, row in VARIANTS.items() if row.codes == codes), None)
     if variant is None:
         known = ", ".join(f"{row.codes} ({name})" for name, row in VARIANTS.items())
         raise InputError(f"'{path}' has a vocabulary of {codes} codes. Tokenizers of this network have {known}.")
-    if decoder is not None:
-        state |= {f"decoder.{name}": tensor for name, tensor in _renamed(_open(decoder)).items()}
-    return _filled(path if decoder is None else decoder, DiscreteVAE(variant, decoder=decoder is not None), state)
+    return variant
 
 
 def _renamed(state: State) -> State:

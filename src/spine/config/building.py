@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from spine.checkpoints.loading import LoadReport
+from spine.checkpoints.tokenizer_files import load_tokenizer
 from spine.config.instantiate import instantiate
 from spine.data.building import build_data
 from spine.data.data_module import DataModule

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from spine.checkpoints.run_checkpoint import tokenizer_of_run
 from spine.config.building import build_run
-from spine.config.tokenizer import use_copy
 from spine.config.untrusted import strip_untrusted
 from spine.data.data_module import collate
 from spine.data.sampler import Draw
@@ -29,7 +29,7 @@ def replay(source: str | Path, number: int = -1) -> dict[str, Tensor]:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
         raise InputError(f"'{folder}' has no readable config.json; it is not the folder of a run.") from None
-    config = use_copy(strip_untrusted(config), folder)  # without weights: the network is built for what the task adds to samples
-    config["compile"] = False
+    config = strip_untrusted(config)  # without weights: the network is built for what the task adds to samples
+    config |= {"compile": False, "tokenizer": tokenizer_of_run(config, folder)}
     samples = build_run(config).data.transformed("train", training=True)
     return collate([samples[Draw(record["epoch"] - 1, index)] for index in record["indices"]])

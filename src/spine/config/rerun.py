@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from spine.checkpoints.run_checkpoint import read_checkpoint
-from spine.config.tokenizer import use_copy
+from spine.checkpoints.run_checkpoint import read_checkpoint, tokenizer_of_run
 from spine.errors import InputError
 from spine.reporting.comparison import compare_runs, describe
 from spine.reporting.provenance import differences
@@ -70,7 +69,8 @@ def stored_config(folder: RunFolder) -> Config:
     kept = strip_untrusted(config)
     kept["backbone"]["weights"] = weights  # a file of tensors, or a name of spine's own table: nothing in it is executed
     kept["restart"] = False
-    return use_copy(kept, folder.path.absolute())
+    kept["tokenizer"] = tokenizer_of_run(kept, folder.path.absolute())
+    return kept
 
 
 def rerun_folder(original: str, *, _root_: DictConfig) -> str:

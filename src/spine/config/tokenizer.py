@@ -1,4 +1,4 @@
-"""The tokenizer of a run: which tasks read one, and its copy in the run folder."""
+"""Checks `tokenizer=` before anything is built."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from spine.components import component_name, modules, task_spec
 from spine.errors import InputError
 
 if TYPE_CHECKING:
-    from spine.option_types import Config  # imports pydantic, which would slow down every start
-
-COPY = "tokenizer.safetensors"  # in a run folder
-
+    from spine.option_types import Config
 
 def check_tokenizer(config: Config) -> None:
     """Raises InputError if the task needs a tokenizer and none is given, or the other way round, or if its file does not exist."""
@@ -28,14 +25,5 @@ def check_tokenizer(config: Config) -> None:
             f"Task '{name}' predicts the tokens of a tokenizer, and none is given. Give tokenizer=<file>: a published file, or "
             f"the best.ckpt of a tokenizer that you train first with\n    python train.py task=dvae dataset={dataset}"
         )
-    if not Path(path).exists():
+    if not Path(path).is_file():
         raise InputError(f"There is no tokenizer '{path}'. Give a checkpoint of task=dvae or a published file.")
-
-
-def use_copy(config: Config, folder: Path) -> Config:
-    """Returns a plain configuration that names the copy of its tokenizer in a run folder, if there is one.
-
-    The run then does not depend on the original file, which may be moved or replaced.
-    """
-    copy = folder / COPY
-    return {**config, "tokenizer": str(copy)} if config.get("tokenizer") is not None and copy.is_file() else config

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from spine.models.dvae import DiscreteVAE
+from spine.tokenizers.dvae import DiscreteVAE
 
 
 class FrozenTokenizer:

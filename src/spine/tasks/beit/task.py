@@ -13,8 +13,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
+from spine.checkpoints.run_checkpoint import read_checkpoint, tokenizer_of_run
+from spine.checkpoints.tokenizer_files import load_tokenizer
 from spine.errors import InputError
 from spine.interfaces import SampleExtra
+from spine.layers.precision import at_least_float32
 from spine.models.masked import MaskedModel
 from spine.option_types import Config
 from spine.reporting.figures import image_rows
@@ -83,7 +86,7 @@ class MaskedImageModeling(Task):
 
     def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss () and logits: (M, codes) of the M masked patches in training, (B, N, codes) in evaluation."""
-        logits = self.model(batch["image"], batch["patch_mask"], masked_only=self.training).float()
+        logits = at_least_float32(self.model(batch["image"], batch["patch_mask"], masked_only=self.training))
         return self._loss(logits, batch), logits
 
     def _loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
@@ -164,6 +167,14 @@ class MaskedImageModeling(Task):
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **changes: object) -> Self:  # type: ignore[override]
         """As of every task. Without `tokenizer` among the `changes`, it is read from the run folder, or from where training found it."""
         if "tokenizer" not in changes:
-            config = read_checkpoint(checkpoint_path)["config"]
-            changes["tokenizer"] = load_tokenizer(tokenizer_of_run(config, Path(checkpoint_path).absolute().parents[1]))
+            changes["tokenizer"] = load_tokenizer(_tokenizer_path(checkpoint_path))
         return super().load_from_checkpoint(checkpoint_path, **changes)
+
+
+def _tokenizer_path(checkpoint_path: str | Path) -> str:
+    """The tokenizer of a checkpoint. Raises InputError if nothing says which one it is."""
+    config = read_checkpoint(checkpoint_path)["config"]
+    path = tokenizer_of_run(config, Path(checkpoint_path).absolute().parent.parent)
+    if path is None:
+        raise InputError(f"'{checkpoint_path}' does not name its tokenizer. Give tokenizer=load_tokenizer(<file>).")
+    return path
