@@ -78,13 +78,16 @@ def _of_checkpoint(path: str | Path, content: dict) -> DiscreteVAE:
 
 
 def _of_published(path: str | Path, content: State, decoder: Path | None) -> DiscreteVAE:
-    encoder = _renamed(content)
+    if f"encoder.{VOCABULARY}" in content:  # both parts, as export.py writes them
+        encoder, state = {VOCABULARY: content[f"encoder.{VOCABULARY}"]}, content
+    else:
+        encoder = _renamed(content)
+        state = {f"encoder.{name}": tensor for name, tensor in encoder.items()}
     if VOCABULARY not in encoder:
         raise InputError(
             f"'{path}' does not hold the encoder of a discrete VAE: it has no tensor '{VOCABULARY}' (its first is "
             f"'{next(iter(content), 'none')}'). {HOW_TO_GET}."
         )
-    state = {f"encoder.{name}": tensor for name, tensor in encoder.items()}
     codes = len(encoder[VOCABULARY])
     variant = next((name for name, row in VARIANTS.items() if row.codes == codes), None)
     if variant is None:
