@@ -138,8 +138,16 @@ class NetworkDefinition(ABC):
     """
 
     image_size: tuple[int, int] | None  # (height, width) of the images; None: any
-    in_chans: int = 3  # channels of the images
-    padding_multiple: int = 1  # images are padded to a multiple of it
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the images."""
+        return 3
+
+    @property
+    def padding_multiple(self) -> int:
+        """The multiple to which the data module pads images."""
+        return 1
 
     @classmethod
     @abstractmethod

@@ -39,7 +39,7 @@ VOCABULARY = "blocks.output.conv.weight"  # of the encoder: (codes, channels, 1,
 def load_tokenizer(path: str | Path, decoder_path: str | Path | None = None) -> DiscreteVAE:
     """Returns the tokenizer of a file, frozen and in evaluation mode.
 
-    `path`: a checkpoint of `task=dvae`, DALL-E's encoder.pkl, or a state dict of its encoder, such as OpenMMLab's dalle_encoder.pth.
+    `path`: a checkpoint of `task=dvae`, its export, DALL-E's encoder.pkl, or a state dict of its encoder, such as OpenMMLab's dalle_encoder.pth.
     `decoder_path`: the decoder of a published encoder; by default the file beside it that has "decoder" in place of "encoder" in its
     name, if there is one. Without a decoder, the tokenizer encodes only. Raises InputError if a file is missing, damaged, of another
     kind, or of another network.
@@ -50,7 +50,7 @@ def load_tokenizer(path: str | Path, decoder_path: str | Path | None = None) -> 
     if "config" in content and "state_dict" in content:
         net = _of_checkpoint(path, content)
     elif f"encoder.{VOCABULARY}" in content:
-        net = _of_copy(path, content)
+        net = _of_one_file(path, content)
     else:
         decoder = _find_decoder(Path(path)) if decoder_path is None else Path(decoder_path)
         if decoder is not None and not decoder.is_file():
@@ -101,7 +101,8 @@ def _of_published(path: str | Path, content: State, decoder: Path | None) -> Dis
     return _filled(path if decoder is None else decoder, DiscreteVAE(variant, decoder=decoder is not None), state)
 
 
-def _of_copy(path: str | Path, content: State) -> DiscreteVAE:
+def _of_one_file(path: str | Path, content: State) -> DiscreteVAE:
+    """Of a file of `save_tokenizer` or export.py, which holds encoder and decoder."""
     variant = _variant_with(len(content[f"encoder.{VOCABULARY}"]), path)
     return _filled(path, DiscreteVAE(variant, decoder=any(name.startswith("decoder.") for name in content)), content)
 

@@ -103,7 +103,8 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
     """
     start = time.perf_counter()
     checkpoint, split = config.pop("ckpt_path"), config.pop("split")
-    config["backbone"]["weights"] = None  # all weights are in the checkpoint
+    if "backbone" in config:
+        config["backbone"]["weights"] = None  # all weights are in the checkpoint
     labels = saved_labels(checkpoint)
     if labels is not None:
         use_saved_classes(config, labels)

@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from spine import console
 from spine.checkpoints.run_checkpoint import TOKENIZER_COPY, tokenizer_of_run
-from spine.components import component_name
 from spine.config import messages, sweep_jobs
 from spine.config.command_line import run_command
 from spine.config.rerun import find_original, register_run, report, take_original, warn_of_omissions
@@ -167,7 +166,8 @@ def _fit_and_evaluate(run: Run, trainer: pl.Trainer, folder: RunFolder, checkpoi
 
 def _write_start(run: Run, folder: RunFolder) -> None:
     """Writes config.json, weights.txt and the copy of the tokenizer, and logs a summary of the run."""
-    from spine.checkpoints.tokenizer_files import save_tokenizer
+    from spine.checkpoints.tokenizer_files import save_tokenizer  # imports torch
+    from spine.models.assembly import network_of
 
     folder.write_json(folder.path / "config.json", run.config)
     folder.pruned.unlink(missing_ok=True)
@@ -178,9 +178,8 @@ def _write_start(run: Run, folder: RunFolder) -> None:
         (folder.path / "weights.txt").write_text(run.load_report.details())
     config, parameters = run.config, sum(parameter.numel() for parameter in run.task.model.parameters())
     log.info(
-        "%s %s + %s, %.2f M parameters, task %s, %dx%d pixels, %d training samples, precision %s\n%s",
-        component_name("backbone", config["backbone"]["_target_"]), config["backbone"].get("variant"),
-        component_name("head", config["head"]["_target_"]), parameters / 1e6, run.task.name, *config["image_size"],
+        "%s, %.2f M parameters, task %s, %dx%d pixels, %d training samples, precision %s\n%s",
+        network_of(config, config["num_outputs"]).summary, parameters / 1e6, run.task.name, *config["image_size"],
         len(run.data.split("train")), config["trainer"]["precision"], folder.path,
     )  # fmt: skip
 

@@ -13,8 +13,8 @@ import torch
 from spine.checkpoints.input_settings import InputSettings, apply_changes, input_changes
 from spine.components import component_name
 from spine.errors import InputError
-from spine.models.assembly import NetworkConfig, resolve_head_options
-from spine.models.pretrained import read_weights, resolve_weights
+from spine.models.assembly import NetworkConfig, network_of, resolve_head_options, task_of
+from spine.models.pretrained import configured_weights, read_weights
 from spine.option_types import Config
 from spine.tokenizers.dvae import STRIDE
 
@@ -31,10 +31,11 @@ def complete(config: Config, report: bool = True) -> Config:
     Raises InputError if the weights cannot be read.
     """
     config = complete_input(config, report)
-    weights = config["backbone"].get("weights")
-    network = NetworkConfig.from_config(config, placeholder_outputs(config))
-    if weights is not None:
-        network = resolve_weights(network, weights, config["backbone"].get("layout")).network
+    network = network_of(config, placeholder_outputs(config))
+    if not isinstance(network, NetworkConfig):
+        return config
+    if (weights := configured_weights(config, network)) is not None:
+        network = weights.network
         config["backbone"].update(network.backbone_options)
     config["head"].update(resolve_head_options(network))
     if network.task.reads_tokenizer:
@@ -71,7 +72,7 @@ def complete_input(config: Config, report: bool = False) -> Config:
 
     These are image size, crop, interpolation, mean and std.
     """
-    config, backbone, settings = copy.deepcopy(config), config["backbone"], InputSettings()
+    config, backbone, settings = copy.deepcopy(config), config.get("backbone") or {}, InputSettings()
     if (weights := backbone.get("weights")) is not None:
         name = component_name("backbone", backbone["_target_"])
         settings = read_weights(name, weights, {"variant": backbone.get("variant")}, backbone.get("layout")).input_settings
@@ -87,4 +88,4 @@ def placeholder_outputs(config: Config) -> int | None:
 
     The data set, which determines the number, is not open at that time.
     """
-    return 2 if NetworkConfig.task_of(config).labels else None
+    return 2 if task_of(config).labels else None

@@ -65,9 +65,10 @@ def stored_config(folder: RunFolder) -> Config:
         config = state.get("config_source") or state["config"]
     else:
         config = json.loads((folder.path / "config.json").read_text())
-    weights = config["backbone"].get("weights") if isinstance(config.get("backbone"), dict) else None
     kept = strip_untrusted(config)
-    kept["backbone"]["weights"] = weights  # a file of tensors, or a name of spine's own table: nothing in it is executed
+    if isinstance(kept.get("backbone"), dict):
+        # a file of tensors, or a name of spine's own table: nothing in it is executed
+        kept["backbone"]["weights"] = config["backbone"].get("weights")
     kept["restart"] = False
     kept["tokenizer"] = tokenizer_of_run(kept, folder.path.absolute())
     return kept

@@ -92,8 +92,9 @@ def run_id(*, _root_: DictConfig) -> str:
     if not swept.intersection(DIVISION):
         _merge_division(content)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-    names = [str(choices.get(group)) for group in ("backbone", "task", "dataset")]
-    if variant := (content.get("backbone") or {}).get("variant"):
+    groups = [group for group in ("backbone", "task", "dataset") if group != "backbone" or "backbone" in content]
+    names = [str(choices.get(group)) for group in groups]
+    if variant := content.get(groups[0], {}).get("variant"):  # of the backbone, or of a task with a network of its own
         names[0] += f"-{variant}"
     return "_".join([*names, digest])
 

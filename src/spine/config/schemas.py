@@ -63,6 +63,7 @@ TOP: Schema = {
     "tags": Allowed(list[str], "a list of tags, such as tags=[first,baseline]"),
 }
 SECTIONS = ("backbone", "head", "task", "dataset", "augment", "optimizer", "schedule", "trainer", "callbacks")
+NETWORK_SECTIONS = ("backbone", "head")  # absent if the task has a network of its own
 OPTIONAL_SECTIONS = ("logger", "sweep")
 
 TRAINER: Schema = {

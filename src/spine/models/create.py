@@ -53,7 +53,7 @@ def create_model(
     spec = task_spec(task)
     network = NetworkConfig(
         backbone,
-        head or spec.default_head,
+        head or spec.require_head()[1],
         spec,
         num_outputs,
         image_size=size,
