@@ -39,7 +39,8 @@ VOCABULARY = "blocks.output.conv.weight"  # of the encoder: (codes, channels, 1,
 def load_tokenizer(path: str | Path, decoder_path: str | Path | None = None) -> DiscreteVAE:
     """Returns the tokenizer of a file, frozen and in evaluation mode.
 
-    `path`: a checkpoint of `task=dvae`, its export, DALL-E's encoder.pkl, or a state dict of its encoder, such as OpenMMLab's dalle_encoder.pth.
+    `path`: a checkpoint of `task=dvae` or its export, DALL-E's encoder.pkl, or a state dict of its encoder, such as OpenMMLab's
+    dalle_encoder.pth.
     `decoder_path`: the decoder of a published encoder; by default the file beside it that has "decoder" in place of "encoder" in its
     name, if there is one. Without a decoder, the tokenizer encodes only. Raises InputError if a file is missing, damaged, of another
     kind, or of another network.
@@ -68,11 +69,13 @@ def save_tokenizer(net: DiscreteVAE, path: Path) -> None:
 
 def _open(path: Path) -> dict:
     """The content of a file: a dictionary of a checkpoint, or named tensors."""
+    if path.suffix == ".safetensors":
+        return reader.read(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # a network that was pickled whole, or something that is refused by name
         return read_pickled_module(path, PUBLISHED_MODULES)
-    except Exception:  # such as a safetensors file
+    except Exception:  # damaged, or of another kind
         return reader.read(path)
     is_checkpoint = isinstance(content, dict) and isinstance(content.get("config"), dict) and "state_dict" in content
     return content if is_checkpoint else reader.read(path)
@@ -125,9 +128,13 @@ def _renamed(state: State) -> State:
 def _filled(path: str | Path, net: DiscreteVAE, state: State) -> DiscreteVAE:
     """`net` with the tensors of a file. Raises InputError if names or shapes differ."""
     own = net.state_dict()
-    wrong = sorted(name for name in {*own, *state} if name not in own or name not in state or own[name].shape != state[name].shape)
+    wrong = sorted(
+        name for name in {*own, *state} if name not in own or name not in state or own[name].shape != state[name].shape
+    )
     if wrong:
-        raise InputError(f"'{path}' is of another network than dvae {net.variant}: {len(wrong)} tensors differ, such as '{wrong[0]}'.")
+        raise InputError(
+            f"'{path}' is of another network than dvae {net.variant}: {len(wrong)} tensors differ, such as '{wrong[0]}'."
+        )
     net.load_state_dict(state)
     return net
 
