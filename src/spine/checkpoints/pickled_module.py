@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from spine.checkpoints.reader import verify_checksums
 from spine.errors import InputError
 
 # What a file may create. Everything else is refused, or replaced by an empty record if its name is listed by the caller.
@@ -49,6 +50,7 @@ def read_pickled_module(path: str | Path, records: Iterable[str]) -> dict[str, T
 
     restricted = _restricted_pickle(frozenset(records))
     try:
+        verify_checksums(Path(path))
         # weights_only cannot replace classes by records; the unpickler above is as strict
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the oldest files hold the source code of their classes, which torch compares
