@@ -444,7 +444,9 @@ def test_mistakes_are_reported_in_one_sentence(overrides, message):
 def test_a_second_view_of_another_size_is_refused():
     config = composed(*with_tokenizer())
     config["augment"]["train"][-1]["second_size"] = [64, 64]
-    with pytest.raises(InputError, match=r"second_size of augment.train is \[64, 64\]; for the 4x4 patches of this network it is"):
+    with pytest.raises(
+        InputError, match=r"second_size of augment.train is \[64, 64\]; for the 4x4 patches of this network it is"
+    ):
         checks.prepare(config)
     run = built()
     batch = next(iter(run.data.loader("val")))

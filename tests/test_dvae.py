@@ -83,7 +83,9 @@ def test_training_samples_codes_and_a_low_temperature_approaches_the_most_probab
     torch.testing.assert_close(net(image, 1e-6).pixels, net(image).pixels, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("size", "nearest"), [((60, 64), "Nearest to 60 that fit: 56 and 64"), ((64, 4), "Nearest to 4 that fit: 8")])
+@pytest.mark.parametrize(
+    ("size", "nearest"), [((60, 64), "Nearest to 60 that fit: 56 and 64"), ((64, 4), "Nearest to 4 that fit: 8")]
+)
 def test_other_sizes_are_refused_with_the_nearest_ones(tiny, size, nearest):
     with pytest.raises(InputError, match=f"one token for 8x8 pixels; {size[0]}x{size[1]} is not a multiple. {nearest}"):
         DiscreteVAE("tiny").encode(torch.rand(1, 3, *size))
@@ -213,7 +215,10 @@ def test_the_task_has_neither_backbone_nor_head():
         (["task.kl_weight=-1"], "task.kl_weight is -1; it must be a weight, 0 or more, or null"),
         (["+task.temperature=1"], "Unknown key 'task.temperature'."),
         (["image_size=[60,64]"], "The tokenizer has one token for 8x8 pixels; 60x64 is not a multiple. Nearest to 60"),
-        (["dataset.mean=[0.5,0.5,0.5]"], "dataset.mean is [0.5, 0.5, 0.5] and dataset.std is [1, 1, 1]; task 'dvae' reads pixels in 0..1"),
+        (
+            ["dataset.mean=[0.5,0.5,0.5]"],
+            "dataset.mean is [0.5, 0.5, 0.5] and dataset.std is [1, 1, 1]; task 'dvae' reads pixels in 0..1",
+        ),
         (["optimizer.layer_decay=0.9"], None),
     ],
 )
@@ -328,7 +333,11 @@ def published(part, net):
 @pytest.fixture
 def dall_e(monkeypatch):
     """A package `dall_e` with classes of the published names, that exists only while files are written."""
-    for module, names in {"utils": ["Conv2d"], "encoder": ["Encoder", "EncoderBlock"], "decoder": ["Decoder", "DecoderBlock"]}.items():
+    for module, names in {
+        "utils": ["Conv2d"],
+        "encoder": ["Encoder", "EncoderBlock"],
+        "decoder": ["Decoder", "DecoderBlock"],
+    }.items():
         made = types.ModuleType(f"dall_e.{module}")
         for name in names:
             setattr(made, name, type(name, (nn.Module,), {"__module__": made.__name__}))
@@ -421,17 +430,25 @@ def test_other_files_are_refused_in_one_sentence(files, tmp_path):
     folder, ours = files
     with pytest.raises(InputError, match="There is no tokenizer 'nowhere.pkl'. Train one with task=dvae"):
         load_tokenizer("nowhere.pkl")
-    with pytest.raises(InputError, match=r"decoder.pkl' .* another network than dvae tiny|does not hold the encoder|vocabulary of"):
+    with pytest.raises(
+        InputError, match=r"decoder.pkl' .* another network than dvae tiny|does not hold the encoder|vocabulary of"
+    ):
         load_tokenizer(folder / "decoder.pkl")
     torch.save({"layer.weight": torch.zeros(2, 2)}, folder / "other.pth")
-    with pytest.raises(InputError, match="does not hold the encoder of a discrete VAE: it has no tensor 'blocks.output.conv.weight'"):
+    with pytest.raises(
+        InputError, match="does not hold the encoder of a discrete VAE: it has no tensor 'blocks.output.conv.weight'"
+    ):
         load_tokenizer(folder / "other.pth")
     torch.save({"blocks.output.conv.w": torch.zeros(1000, 8, 1, 1)}, folder / "other.pth")
-    with pytest.raises(InputError, match=r"has a vocabulary of 1000 codes. Tokenizers of this network have 512 \(small\), 8192 \(dalle\)"):
+    with pytest.raises(
+        InputError, match=r"has a vocabulary of 1000 codes. Tokenizers of this network have 512 \(small\), 8192 \(dalle\)"
+    ):
         load_tokenizer(folder / "other.pth")
     path = state_dict_file(folder / "dalle.pth", ours)
     torch.save({k: v for k, v in torch.load(path, weights_only=True).items() if "group_2" not in k}, path)
-    with pytest.raises(InputError, match=r"is of another network than dvae tiny: 1\d tensors differ, such as 'encoder.blocks.group_2"):
+    with pytest.raises(
+        InputError, match=r"is of another network than dvae tiny: 1\d tensors differ, such as 'encoder.blocks.group_2"
+    ):
         load_tokenizer(path)
 
 
