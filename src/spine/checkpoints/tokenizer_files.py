@@ -107,9 +107,13 @@ def _renamed(state: State) -> State:
 def _filled(path: str | Path, net: DiscreteVAE, state: State) -> DiscreteVAE:
     """`net` with the tensors of a file. Raises InputError if names or shapes differ."""
     own = net.state_dict()
-    wrong = sorted(name for name in {*own, *state} if name not in own or name not in state or own[name].shape != state[name].shape)
+    wrong = sorted(
+        name for name in {*own, *state} if name not in own or name not in state or own[name].shape != state[name].shape
+    )
     if wrong:
-        raise InputError(f"'{path}' is of another network than dvae {net.variant}: {len(wrong)} tensors differ, such as '{wrong[0]}'.")
+        raise InputError(
+            f"'{path}' is of another network than dvae {net.variant}: {len(wrong)} tensors differ, such as '{wrong[0]}'."
+        )
     net.load_state_dict(state)
     return net
 

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from spine.tokenizers.dvae import EPS, map_pixels
 
-MIN_LOG_SCALE = -5.0  # exp(-5) is about half the distance of two gray levels: a constant area does not make the likelihood infinite
+MIN_LOG_SCALE = (
+    -5.0
+)  # exp(-5) is about half the distance of two gray levels: a constant area does not make the likelihood infinite
 
 
 def logit_laplace_loss(output: Tensor, image: Tensor) -> Tensor:
