@@ -8,7 +8,6 @@ loss: it is written here from the paper, without code of spine.
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 

@@ -27,12 +27,8 @@ class TaskSpec:
     needs: frozenset[str]  # sample keys that the task reads
     head_input: HeadInput | None = None  # what the task passes to its head; None: there is no head
     default_head: str | None = None
-    network: str | None = (
-        None  # a NetworkDefinition for a network without backbone and head: spine.tokenizers.dvae.TokenizerConfig
-    )
-    network_options: Schema = field(
-        default_factory=dict
-    )  # keys of `task` that `network` reads: the task's constructor has no such
+    network: str | None = None  # the NetworkDefinition of a network without backbone and head, by its full name
+    network_options: Schema = field(default_factory=dict)  # keys of `task` that `network` reads, and not the constructor
     target: str | None = None  # the class in task.py, such as spine.tasks.cls.task.Classification; None if no task trains it
     labels: Literal["classes", "mask_classes", "keypoints"] | None = None  # the field of Labels that counts the outputs
     num_outputs: int | None = None  # a fixed number of outputs; None and no `labels`: the patch size decides
