@@ -1,37 +1,22 @@
-"""BEiT's pre-training: block masks, two views of a crop, the frozen tokenizer, and a step that equals the authors'."""
+"""BEiT's pre-training: the frozen tokenizer, loss and metric, a step that equals the authors', and pictures."""
 
-import copy
 import json
-import random
-import shutil
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from recording import RECORDS, draw, gradients, image_of
-from recording_beit import CODES, COUNT, SIZE, to_hex, tokenizer_image
-from test_configs import composed, trained
-from test_evaluate import evaluated
+from recording_beit import CODES, COUNT, SIZE, tokenizer_image
+from test_configs import composed
 from tokenizer_file import tokenizer_file
 
 import spine
-from spine.checkpoints.run_checkpoint import TOKENIZER_COPY, read_checkpoint
 from spine.checkpoints.tokenizer_files import load_tokenizer
-from spine.commands import eval as evaluate
-from spine.config import checks, replay
 from spine.config.building import build_run
 from spine.config.completion import complete
-from spine.data.data_module import collate
-from spine.data.formats.shapes import Shapes
-from spine.data.sampler import Draw
-from spine.data.transforms import CenterRegion, RandomRegion, Resize, Transform, TwoViews
-from spine.errors import InputError
 from spine.interfaces import Labels
-from spine.tasks.beit.masking import BlockPatchMask
 from spine.tasks.beit.task import NO_DECODER, MaskedImageModeling
-from spine.training.run_folder import RunFolder
 
 SMALL = (
     "task=beit", "backbone=beit", "dataset.length={train: 8, val: 6, test: 4}", "dataset.batch_size=4", "dataset.num_workers=0",
@@ -47,115 +32,9 @@ def built(*overrides, **tokenizer):
     return build_run(complete(composed(*with_tokenizer(*overrides, **tokenizer))))
 
 
-def a_batch(run, split="val"):
-    """The first batch of a split, as the task receives it."""
-    return run.task.on_after_batch_transfer(next(iter(run.data.loader(split))), 0)
-
-
-# ---- block masks -----------------------------------------------------------------------------------------------------
-
-
-class PythonNumbers:
-    """Random numbers of Python's generator, drawn by the calls that the authors' code makes."""
-
-    def __init__(self, seed):
-        self.random_state = random.Random(seed)
-
-    def random(self):
-        return self.random_state.random()
-
-    def integers(self, low, high):
-        return self.random_state.randint(low, high - 1)
-
-
-@pytest.mark.parametrize("case", json.loads((RECORDS / "beit-masks.json").read_text())["cases"])
-def test_the_same_numbers_give_the_masks_of_the_authors(case):
-    mask = BlockPatchMask(tuple(case["grid"]), case["max_masked"], case["min_block"])
-    assert len(case["masks"]) == 100
-    for seed, expected in enumerate(case["masks"]):
-        assert to_hex(mask.draw(PythonNumbers(seed))) == expected, seed
-
-
-def test_the_mask_of_the_paper_has_75_of_196_patches_in_blocks_of_16_and_is_scaled():
-    def scaled(*grid):
-        mask = BlockPatchMask.scaled(grid, 75, 16)
-        return mask.max_masked, mask.min_area
-
-    assert scaled(14, 14) == (75, 16)
-    assert scaled(24, 24) == (220, 16)  # the smallest block grows with no grid
-    assert scaled(7, 7) == (19, 4)
-    assert scaled(2, 2) == (2, 1)
-    assert BlockPatchMask.scaled((14, 14), 40, 8).max_masked == 40
-
-
-@pytest.mark.parametrize("grid", [(1, 1), (1, 5), (2, 2), (3, 2), (4, 4), (7, 5), (14, 14), (20, 30)])
-def test_every_mask_has_a_masked_patch_and_no_more_than_allowed(grid):
-    mask = BlockPatchMask.scaled(grid, 75, 16)
-    counts = [int(mask(np.random.default_rng(seed)).sum()) for seed in range(200)]
-    assert 1 <= min(counts) and max(counts) <= mask.max_masked
-
-
-def test_masks_depend_on_seed_epoch_and_index_only():
-    samples = built().data.transformed("train", training=True)
-    masks = [samples[Draw(epoch, index)]["patch_mask"] for epoch, index in ((0, 0), (0, 0), (1, 0), (0, 1))]
-    assert torch.equal(masks[0], masks[1])
-    assert not torch.equal(masks[0], masks[2]) and not torch.equal(masks[0], masks[3])
-
-
-# ---- two views -------------------------------------------------------------------------------------------------------
-
-
-def noise(height=90, width=120):
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def test_both_views_are_the_same_region_resized_with_two_filters():
-    """Bicubic for the network, Lanczos for the tokenizer, as torchvision resizes a crop of a PIL image."""
-    image, region = noise(), RandomRegion()
-    steps = Transform([region, TwoViews((64, 48), (32, 24))], [0] * 3, [1] * 3)
-    steps.prepare(Shapes.labels, frozenset({"image"}))
-    for seed in range(20):
-        top, left, height, width = region.draw(image.shape[:2], np.random.default_rng(seed))
-        crop = Image.fromarray(image[top : top + height, left : left + width])
-        sample = steps({"image": image}, np.random.default_rng(seed))
-        first, second = (np.asarray(crop.resize((w, h), way)) for h, w, way in ((64, 48, 3), (32, 24, 1)))
-        assert sample["tokenizer_image"].dtype == torch.uint8 and sample["tokenizer_image"].shape == (3, 32, 24)
-        assert np.array_equal(sample["tokenizer_image"].permute(1, 2, 0), second)
-        assert np.allclose(sample["image"].permute(1, 2, 0) * 255, first, atol=1e-4)
-
-
-def test_regions_are_inside_the_image_and_have_the_areas_and_shapes_that_are_asked_for():
-    region, rng = RandomRegion((0.2, 0.6), (0.75, 4 / 3)), np.random.default_rng(0)
-    for _ in range(300):
-        top, left, height, width = region.draw((90, 120), rng)
-        assert 0 <= top <= 90 - height and 0 <= left <= 120 - width
-        assert 0.19 < height * width / (90 * 120) < 0.61 and 0.73 < width / height < 1.36
-    assert RandomRegion((1.0, 1.0)).draw((10, 90), rng) == (0, 38, 10, 13)  # no region fits: the largest one in the center
-
-
-def test_evaluation_crops_the_center_with_the_shape_of_the_network():
-    sample = CenterRegion((64, 32))({"image": noise()}, np.random.default_rng(0))
-    assert np.array_equal(sample["image"], noise()[:, 38:83])  # 90 x 45 of 90 x 120
-    assert CenterRegion((64, 32), 0.5)({"image": noise()}, np.random.default_rng(0))["image"].shape == (45, 22, 3)
-
-
-def test_nothing_moves_pixels_after_the_views_are_made():
-    transform = Transform([TwoViews((64, 64), (32, 32)), Resize((32, 32))], [0] * 3, [1] * 3)
-    with pytest.raises(InputError, match="TwoViews makes both views of an image: put it after every other step"):
-        transform.prepare(Shapes.labels, frozenset({"image"}))
-
-
-def test_the_second_view_has_one_token_for_each_patch_of_the_network():
-    completed = complete(composed(*with_tokenizer("image_size=[96,64]")))
-    assert [completed["augment"][mode][-1]["second_size"] for mode in ("train", "eval")] == [[48, 32], [48, 32]]
-    run = built("backbone=convnext", "image_size=[96,64]")
-    batch = a_batch(run)
-    assert batch["tokenizer_image"].shape == (4, 3, 24, 16) and batch["tokens"].shape == batch["patch_mask"].shape == (4, 6)
-
-
-def test_the_augmentation_of_beit_works_for_other_tasks():
-    run = build_run(complete(composed("task=mae", "augment=beit", *SMALL[2:])))
-    assert "tokenizer_image" not in run.data.transformed("train", training=True)[Draw(0, 0)]
+def a_batch(run):
+    """The first batch of the validation split, as the task receives it."""
+    return run.task.on_after_batch_transfer(next(iter(run.data.loader("val"))), 0)
 
 
 # ---- the tokenizer ---------------------------------------------------------------------------------------------------
@@ -330,146 +209,3 @@ def test_predictions_need_no_second_view_and_views_say_how_many_tokens_are_right
     count = int(batch["patch_mask"][0].sum())
     assert view.prediction == f"{count} of {count} masked tokens"
     assert task.sample_losses(output, batch).shape == (4,)
-
-
-# ---- runs ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished run whose tokenizer was moved away afterwards."""
-    folder = tmp_path_factory.mktemp("run")
-    original = folder / "original.safetensors"
-    shutil.copy(tokenizer_file(), original)
-    trained(folder, *SMALL, f"tokenizer={original}")
-    original.unlink()
-    return folder
-
-
-def test_a_run_keeps_one_copy_of_its_tokenizer_and_the_hash_in_every_checkpoint(finished):
-    state = read_checkpoint(finished / "checkpoints" / "last.ckpt")
-    assert not any("tokenizer" in name or "encoder" in name for name in state["state_dict"])
-    kept, tokenizer = load_tokenizer(finished / TOKENIZER_COPY), load_tokenizer(tokenizer_file())
-    assert all(torch.equal(tensor, tokenizer.state_dict()[name]) for name, tensor in kept.state_dict().items())
-    sha256 = built().task.tokenizer.sha256
-    assert state["tokenizer"] == {"sha256": sha256, "num_codes": 512}
-    (start,) = RunFolder(finished).starts()
-    assert start["tokenizer_sha256"] == sha256
-
-
-def test_a_checkpoint_is_evaluated_and_loaded_after_the_tokenizer_was_moved(finished, tmp_path):
-    checkpoint = finished / "checkpoints" / "best.ckpt"
-    values = evaluate.evaluate_config(evaluated(checkpoint, "trainer.accelerator=cpu"), RunFolder(tmp_path))
-    assert values == json.loads((finished / "metrics.json").read_text())["metrics"]
-    assert list((tmp_path / "figures").glob("val_tokens.png"))
-    task = MaskedImageModeling.load_from_checkpoint(checkpoint)
-    assert task.max_masked == 75 and task.tokenizer.num_codes == 512
-    moved = tmp_path / "best.ckpt"
-    shutil.copy(checkpoint, moved)
-    with pytest.raises(InputError, match="There is no tokenizer '.*original.safetensors'"):
-        MaskedImageModeling.load_from_checkpoint(moved)
-    given = MaskedImageModeling.load_from_checkpoint(moved, tokenizer=load_tokenizer(tokenizer_file()))
-    assert torch.equal(given.model.head.lm_head.weight, task.model.head.lm_head.weight)
-
-
-def test_another_tokenizer_is_refused_in_evaluation(finished, tmp_path):
-    checkpoint = finished / "checkpoints" / "best.ckpt"
-    config = evaluated(checkpoint, f"tokenizer={tokenizer_file(1)}", "trainer.accelerator=cpu")
-    with pytest.raises(InputError, match="was trained with another tokenizer, which has other weights"):
-        evaluate.evaluate_config(config, RunFolder(tmp_path))
-
-
-def test_a_batch_is_made_again_after_the_tokenizer_was_moved(finished):
-    record = {"epoch": 1, "step": 1, "indices": [0, 3]}
-    (finished / "bad_batch.json").write_text(json.dumps(record))
-    batch = replay.replay(finished)
-    samples = built().data.transformed("train", training=True)
-    expected = collate([samples[Draw(0, index)] for index in (0, 3)])
-    assert all(torch.equal(batch[key], value) for key, value in expected.items())
-
-
-def test_an_interrupted_run_equals_an_uninterrupted_one_although_its_tokenizer_was_moved(tmp_path, monkeypatch):
-    options = ("backbone.drop_path_rate=0.1", "trainer.max_epochs=3", "callbacks.checkpoint_every_steps=1")
-    folders = [tmp_path / "whole", tmp_path / "parts"]
-    for folder in folders:
-        folder.mkdir()
-    original = tmp_path / "original.safetensors"
-    shutil.copy(tokenizer_file(), original)
-    trained(folders[0], *SMALL, *options, f"tokenizer={original}")
-    step, calls = MaskedImageModeling.evaluate_batch, [0]
-
-    def fails_once(self, batch):
-        calls[0] += 1
-        if calls[0] == 6:
-            raise RuntimeError("the machine is gone")
-        return step(self, batch)
-
-    monkeypatch.setattr(MaskedImageModeling, "evaluate_batch", fails_once)
-    with pytest.raises(RuntimeError):
-        trained(folders[1], *SMALL, *options, f"tokenizer={original}")
-    original.unlink()
-    trained(folders[1], *SMALL, *options, f"tokenizer={original}")
-    one, two = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in folders)
-    assert one["global_step"] == two["global_step"] == 6
-    assert all(torch.equal(tensor, two["state_dict"][name]) for name, tensor in one["state_dict"].items())
-    metrics = [json.loads((folder / "metrics.json").read_text())["metrics"] for folder in folders]
-    assert metrics[0] == metrics[1]
-
-
-# ---- mistakes --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (
-            SMALL,
-            r"Task 'beit' predicts the tokens of a tokenizer, and none is given. Give tokenizer=<file>: a published file, or the "
-            r"best.ckpt of a tokenizer that you train first with\n    python train.py task=dvae dataset=shapes",
-        ),
-        ((*SMALL, "tokenizer=nothing.ckpt"), "There is no tokenizer 'nothing.ckpt'."),
-        (("task=cls", f"tokenizer={tokenizer_file()}"), "but task 'cls' reads none. Leave it out, or use task=beit."),
-        ((*SMALL, "tokenizer=3"), "tokenizer is 3; it must be the path of a checkpoint of task=dvae"),
-        (with_tokenizer("augment=cls"), "needs each image at the size of its tokenizer too, which augment.train does not make"),
-        (with_tokenizer("image_size=[100,100]"), "BEiT cuts images into 16x16 patches; 100x100 is not a multiple"),
-        (with_tokenizer("backbone=convnext", "image_size=[80,80]"), "Masked patches are 32 pixels wide for this backbone"),
-        (with_tokenizer("task.max_masked=0"), "task.max_masked is 0; it must be a whole number of patches"),
-    ],
-)
-def test_mistakes_are_reported_in_one_sentence(overrides, message):
-    with pytest.raises(InputError, match=message):
-        checks.prepare(composed(*overrides))
-
-
-def test_a_second_view_of_another_size_is_refused():
-    config = composed(*with_tokenizer())
-    config["augment"]["train"][-1]["second_size"] = [64, 64]
-    with pytest.raises(
-        InputError, match=r"second_size of augment.train is \[64, 64\]; for the 4x4 patches of this network it is"
-    ):
-        checks.prepare(config)
-    run = built()
-    batch = next(iter(run.data.loader("val")))
-    with pytest.raises(InputError, match=r"has 24x32 pixels. The network has 4x4 patches: .* second_size=\[32,32\]"):
-        run.task.tokens({**batch, "tokenizer_image": batch["tokenizer_image"][:, :, :24]})
-    with pytest.raises(InputError, match="The image for the tokenizer is missing"):
-        run.task.tokens({})
-
-
-def test_a_checkpoint_with_another_vocabulary_is_refused(finished, tmp_path):
-    """Of a run that is resumed, and of one that is evaluated."""
-    state = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
-    state["tokenizer"] = {"sha256": "0" * 64, "num_codes": 8192}
-    torch.save(state, tmp_path / "other.ckpt")
-    (tmp_path / "run").mkdir()
-    with pytest.raises(InputError, match="another tokenizer, which has a vocabulary of 8192 codes; this one has 512. Give the"):
-        trained(tmp_path / "run", *with_tokenizer("trainer.max_epochs=3", f"ckpt_path={tmp_path / 'other.ckpt'}"))
-    config = copy.deepcopy(complete(composed(*with_tokenizer())))
-    config["num_outputs"] = 8192
-    with pytest.raises(InputError, match="The checkpoint's head predicts 8192 codes, but the tokenizer '.*' has 512"):
-        build_run(config)
-
-
-def test_a_file_that_is_no_tokenizer_is_refused_before_data_is_read(finished, tmp_path):
-    with pytest.raises(InputError, match="is a checkpoint of task 'beit', and not a tokenizer"):
-        trained(tmp_path, *SMALL, f"tokenizer={finished / 'checkpoints' / 'last.ckpt'}")
