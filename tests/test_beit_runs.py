@@ -62,6 +62,11 @@ def test_a_checkpoint_is_evaluated_and_loaded_after_the_tokenizer_was_moved(fini
     assert torch.equal(given.model.head.lm_head.weight, task.model.head.lm_head.weight)
 
 
+def test_the_second_view_follows_the_image_size_of_an_evaluation(finished):
+    config = complete(evaluated(finished / "checkpoints" / "best.ckpt", "image_size=[96,64]"))
+    assert config["augment"]["eval"][-1]["second_size"] == [48, 32]
+
+
 def test_another_tokenizer_is_refused_in_evaluation(finished, tmp_path):
     checkpoint = finished / "checkpoints" / "best.ckpt"
     config = evaluated(checkpoint, f"tokenizer={tokenizer_file(1)}", "trainer.accelerator=cpu")

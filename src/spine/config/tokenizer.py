@@ -1,15 +1,15 @@
-"""Checks `tokenizer=` before anything is built."""
+"""The tokenizer of a configuration: checks before anything is built, and what a stored configuration takes from its run folder."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from spine.checkpoints.run_checkpoint import tokenizer_of_run
 from spine.components import component_name, modules, task_spec
+from spine.config.places import augmentations
 from spine.errors import InputError
-
-if TYPE_CHECKING:
-    from spine.option_types import Config
+from spine.option_types import Config
 
 
 def check_tokenizer(config: Config) -> None:
@@ -30,3 +30,16 @@ def check_tokenizer(config: Config) -> None:
         )
     if not Path(path).is_file():
         raise InputError(f"There is no tokenizer '{path}'. Give a checkpoint of task=dvae or a published file.")
+
+
+def with_stored_tokenizer(config: Config, folder: Path) -> Config:
+    """Returns a stored configuration that names the copy of the tokenizer in its run folder, if there is one.
+
+    The sizes of the images for the tokenizer are null: they follow from the network, also after an override of `image_size`.
+    """
+    stored = {**copy.deepcopy(config), "tokenizer": tokenizer_of_run(config, folder)}
+    if stored["tokenizer"] is not None:
+        for _, step in augmentations(stored):
+            if "second_size" in step:
+                step["second_size"] = None
+    return stored
