@@ -21,13 +21,13 @@ from spine.checkpoints.formats import layouts_of
 SIZE, GRID, CODES, COUNT = (96, 128), (6, 8), 512, 3  # of the step: image size, patches, codes of the tokenizer, images
 HYPERPARAMETERS = {"embed_dim": 96, "depth": 6, "num_heads": 3, "qkv_bias": True, "init_values": 1.0, "use_abs_pos_emb": False}
 MASKS = [((14, 14), 75, 16), ((6, 8), 18, 48 * 16 / 196), ((24, 24), 220, 16)]  # grid, masked patches, smallest block
-SEEDS = range(100)
+SEEDS, STEP_SEEDS = range(100), (3, 4, 5)  # of the masks; the last one of the step has a patch less than the others
 
 
 def tokenizer_image():
-    """Returns random pixels (B, 3, h, w) uint8 for the tokenizer, the same for each call."""
-    shape = (COUNT, 3, 8 * GRID[0], 8 * GRID[1])
-    return torch.randint(256, shape, generator=torch.Generator().manual_seed(7), dtype=torch.uint8)
+    """Returns images (B, 3, h, w) uint8 for the tokenizer with a random color in each patch, the same for each call."""
+    colors = torch.randint(256, (COUNT, 3, *GRID), generator=torch.Generator().manual_seed(7), dtype=torch.uint8)
+    return colors.repeat_interleave(8, 2).repeat_interleave(8, 3)
 
 
 def authors_masks(grid, max_masked, min_block, seeds):
@@ -69,7 +69,7 @@ def record_step():
 
     network, keys = filled(authors_network(), torch.float64)
     encoder, encoder_keys = filled(authors_encoder(), torch.float32)
-    masks = np.stack(authors_masks(*MASKS[1], range(COUNT)))
+    masks = np.stack(authors_masks(*MASKS[1], STEP_SEEDS))
     masked = torch.from_numpy(masks).flatten(1)
     with torch.no_grad():
         tokens = encoder(map_pixels(tokenizer_image().float() / 255)).argmax(1).flatten(1)

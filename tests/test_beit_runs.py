@@ -126,7 +126,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one_although_its_tokenizer_w
         (("task=cls", f"tokenizer={tokenizer_file()}"), "but task 'cls' reads none. Leave it out, or use task=beit."),
         ((*SMALL, "tokenizer=3"), "tokenizer is 3; it must be the path of a checkpoint of task=dvae"),
         (with_tokenizer("augment=cls"), "needs each image at the size of its tokenizer too, which augment.train does not make"),
-        (with_tokenizer("image_size=[100,100]"), "BEiT cuts images into 16x16 patches; 100x100 is not a multiple"),
+        (with_tokenizer("image_size=[100,100]"), "cuts images into 16x16 patches; 100x100 is not a multiple"),
         (with_tokenizer("backbone=convnext", "image_size=[80,80]"), "Masked patches are 32 pixels wide for this backbone"),
         (with_tokenizer("task.max_masked=0"), "task.max_masked is 0; it must be a whole number of patches"),
     ],
