@@ -14,6 +14,7 @@ from spine.checkpoints.input_settings import InputSettings, apply_changes, input
 from spine.components import component_name
 from spine.errors import InputError
 from spine.models.assembly import NetworkConfig, network_of, resolve_head_options, task_of
+from spine.models.masked import MaskedModel
 from spine.models.pretrained import configured_weights, read_weights
 from spine.option_types import Config
 from spine.tokenizers.dvae import STRIDE
@@ -49,7 +50,9 @@ def _complete_views(config: Config, network: NetworkConfig) -> None:
     Raises InputError if the augmentation makes no such images, or some of another size.
     """
     with torch.device("meta"):
-        grid = network.build().grid  # type: ignore[union-attr]  # a network for masked images
+        model = network.build()
+    assert isinstance(model, MaskedModel)
+    grid = model.grid
     size = [grid[0] * STRIDE, grid[1] * STRIDE]
     for mode in ("train", "eval"):
         steps = [step for step in config["augment"][mode] if "second_size" in step]

@@ -69,8 +69,8 @@ def grid(rows: int, columns: int, aspect: float = 1.0, legend: float = 0.0) -> t
 
 
 def image_rows(rows: Mapping[str, Sequence[np.ndarray] | np.ndarray | str]) -> Figure:
-    """Draws one labeled row of images (H, W, 3) for each key. The first one has images; text takes the place of a row without."""
-    first = next(iter(rows.values()))
+    """Draws one labeled row of images (H, W, 3) for each key. Text may take the place of the images of a row."""
+    first = next(images for images in rows.values() if not isinstance(images, str))
     count = min(MAX_IMAGES, len(first))
     figure, axes = grid(len(rows), count, first[0].shape[0] / first[0].shape[1])
     for row, (name, images) in zip(axes, rows.items(), strict=True):
