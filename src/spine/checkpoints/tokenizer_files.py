@@ -10,6 +10,7 @@ import pickle
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from spine.checkpoints import reader
 from spine.checkpoints.mapping import State
@@ -38,7 +39,8 @@ VOCABULARY = "blocks.output.conv.weight"  # of the encoder: (codes, channels, 1,
 def load_tokenizer(path: str | Path, decoder_path: str | Path | None = None) -> DiscreteVAE:
     """Returns the tokenizer of a file, frozen and in evaluation mode.
 
-    `path`: a checkpoint of `task=dvae`, DALL-E's encoder.pkl, or a state dict of its encoder, such as OpenMMLab's dalle_encoder.pth.
+    `path`: a checkpoint of `task=dvae` or its export, DALL-E's encoder.pkl, or a state dict of its encoder, such as OpenMMLab's
+    dalle_encoder.pth.
     `decoder_path`: the decoder of a published encoder; by default the file beside it that has "decoder" in place of "encoder" in its
     name, if there is one. Without a decoder, the tokenizer encodes only. Raises InputError if a file is missing, damaged, of another
     kind, or of another network.
@@ -48,6 +50,8 @@ def load_tokenizer(path: str | Path, decoder_path: str | Path | None = None) -> 
     content = _open(Path(path))
     if "config" in content and "state_dict" in content:
         net = _of_checkpoint(path, content)
+    elif f"encoder.{VOCABULARY}" in content:
+        net = _of_one_file(path, content)
     else:
         decoder = _find_decoder(Path(path)) if decoder_path is None else Path(decoder_path)
         if decoder is not None and not decoder.is_file():
@@ -56,13 +60,22 @@ def load_tokenizer(path: str | Path, decoder_path: str | Path | None = None) -> 
     return net.requires_grad_(False).eval()
 
 
+def save_tokenizer(net: DiscreteVAE, path: Path) -> None:
+    """Writes a tokenizer to one safetensors file, which `load_tokenizer` reads. The file appears once it is complete."""
+    part = path.with_name(f".{path.name}.part")
+    save_file({name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}, part)
+    part.replace(path)
+
+
 def _open(path: Path) -> dict:
     """The content of a file: a dictionary of a checkpoint, or named tensors."""
+    if path.suffix == ".safetensors":
+        return reader.read(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # a network that was pickled whole, or something that is refused by name
         return read_pickled_module(path, PUBLISHED_MODULES)
-    except Exception:  # such as a safetensors file
+    except Exception:  # damaged, or of another kind
         return reader.read(path)
     is_checkpoint = isinstance(content, dict) and isinstance(content.get("config"), dict) and "state_dict" in content
     return content if is_checkpoint else reader.read(path)
@@ -78,24 +91,32 @@ def _of_checkpoint(path: str | Path, content: dict) -> DiscreteVAE:
 
 
 def _of_published(path: str | Path, content: State, decoder: Path | None) -> DiscreteVAE:
-    if f"encoder.{VOCABULARY}" in content:  # both parts, as export.py writes them
-        encoder, state = {VOCABULARY: content[f"encoder.{VOCABULARY}"]}, content
-    else:
-        encoder = _renamed(content)
-        state = {f"encoder.{name}": tensor for name, tensor in encoder.items()}
+    encoder = _renamed(content)
     if VOCABULARY not in encoder:
         raise InputError(
             f"'{path}' does not hold the encoder of a discrete VAE: it has no tensor '{VOCABULARY}' (its first is "
             f"'{next(iter(content), 'none')}'). {HOW_TO_GET}."
         )
-    codes = len(encoder[VOCABULARY])
+    state = {f"encoder.{name}": tensor for name, tensor in encoder.items()}
+    variant = _variant_with(len(encoder[VOCABULARY]), path)
+    if decoder is not None:
+        state |= {f"decoder.{name}": tensor for name, tensor in _renamed(_open(decoder)).items()}
+    return _filled(path if decoder is None else decoder, DiscreteVAE(variant, decoder=decoder is not None), state)
+
+
+def _of_one_file(path: str | Path, content: State) -> DiscreteVAE:
+    """Of a file of `save_tokenizer` or export.py, which holds encoder and decoder."""
+    variant = _variant_with(len(content[f"encoder.{VOCABULARY}"]), path)
+    return _filled(path, DiscreteVAE(variant, decoder=any(name.startswith("decoder.") for name in content)), content)
+
+
+def _variant_with(codes: int, path: str | Path) -> str:
+    """The variant with a vocabulary of `codes`. Raises InputError if there is none."""
     variant = next((name for name, row in VARIANTS.items() if row.codes == codes), None)
     if variant is None:
         known = ", ".join(f"{row.codes} ({name})" for name, row in VARIANTS.items())
         raise InputError(f"'{path}' has a vocabulary of {codes} codes. Tokenizers of this network have {known}.")
-    if decoder is not None:
-        state |= {f"decoder.{name}": tensor for name, tensor in _renamed(_open(decoder)).items()}
-    return _filled(path if decoder is None else decoder, DiscreteVAE(variant, decoder=decoder is not None), state)
+    return variant
 
 
 def _renamed(state: State) -> State:
