@@ -50,7 +50,7 @@ def networks() -> dict[str, torch.nn.Module]:
         return F.conv2d(x, self.w, self.b, padding=(self.kw - 1) // 2)
 
     Conv2d.forward = convolve
-    common = {"n_hid": SIZES["width"], "vocab_size": SIZES["codes"], "n_blk_per_group": SIZES["blocks"], "requires_grad": True}
+    common = {"n_hid": SIZES["width"], "vocab_size": SIZES["codes"], "n_blk_per_group": SIZES["blocks"]}
     nets = {"encoder": Encoder(**common), "decoder": Decoder(n_init=SIZES["decoder_input"], **common)}
     for part, net in nets.items():
         shapes = {our_name(part, name): tuple(value.shape) for name, value in net.state_dict().items()}
