@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from spine.models.masked import MaskedModel
 from spine.models.network import Model
 from spine.models.pretrained import load_weights, resolve_weights
 from spine.option_types import Config
+from spine.task_spec import Protocol
 from spine.tasks.base import Task
 from spine.training.loggers.run_logger import LoggedRun
 from spine.training.precision import resolve_precision, set_float32_precision
@@ -40,11 +41,17 @@ class Run:
     load_report: LoadReport | None  # of the pretrained weights
 
 
-def build_run(config: Config, split: str = "train", saved_labels: Labels | None = None) -> Run:
+def build_run(
+    config: Config,
+    split: str = "train",
+    saved_labels: Labels | None = None,
+    network_size: tuple[int, int] | None = None,
+) -> Run:
     """Builds the data, the network and the task of a complete configuration, which is not changed.
 
     `split`: the split that is opened to get the names of the classes. `saved_labels`: names from a
-    checkpoint, used instead. Raises InputError if the data set does not exist, or if its classes
+    checkpoint, used instead. `network_size`: the image size for which the position embedding of the
+    network is created, if it is not that of the images. Raises InputError if the data set does not exist, or if its classes
     differ from those of the checkpoint.
     """
     config = copy.deepcopy(config)
@@ -60,12 +67,13 @@ def build_run(config: Config, split: str = "train", saved_labels: Labels | None 
             f"with the classes or keypoints that it was trained for."
         )
     config["num_outputs"] = outputs
-    model, report = build_network(config)
+    model, report = build_network(config, network_size)
+    protocol = find_protocol(config)
     if config["compile"]:
-        model.compile_in_place()
+        (model.backbone.compile if protocol is not None else model.compile_in_place)()
     task: Task = instantiate(
-        "task",
-        config["task"],
+        "task" if protocol is None else "protocol",
+        _task_node(config, protocol),
         model=model,
         optimizer=partial(instantiate, "optimizer", config["optimizer"]),
         schedule=partial(instantiate, "schedule", config["schedule"]),
@@ -76,13 +84,29 @@ def build_run(config: Config, split: str = "train", saved_labels: Labels | None 
     return Run(config, task, data, report)
 
 
-def build_network(config: Config) -> tuple[Model | MaskedModel, LoadReport | None]:
+def find_protocol(config: Config) -> Protocol | None:
+    """Returns the protocol of a configuration, or None if the whole network is trained."""
+    node: Config = config.get("protocol") or {}
+    return NetworkConfig.task_of(config).protocols.get(node.get("name", ""))
+
+
+def _task_node(config: Config, protocol: Protocol | None) -> Config:
+    """Returns the node of the task. With a protocol, it has the protocol's class and options."""
+    if protocol is None:
+        return config["task"]
+    options = {key: value for key, value in config["protocol"].items() if key != "name"}
+    return {**config["task"], **options, "_target_": protocol.target}
+
+
+def build_network(config: Config, network_size: tuple[int, int] | None = None) -> tuple[Model | MaskedModel, LoadReport | None]:
     """Builds the network of a complete configuration, and loads its pretrained weights.
 
     The memory format is channels_last. Also returns the report of the loading, or None if the
     configuration names no weights.
     """
     network, weights = NetworkConfig.from_config(config, config["num_outputs"]), None
+    if network_size is not None:
+        network = replace(network, image_size=network_size)
     backbone = config["backbone"]
     if backbone.get("weights") is not None:
         weights = resolve_weights(network, backbone["weights"], backbone.get("layout"))

@@ -93,6 +93,8 @@ def run_id(*, _root_: DictConfig) -> str:
         _merge_division(content)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
     names = [str(choices.get(group)) for group in ("backbone", "task", "dataset")]
+    if (protocol := (content.get("protocol") or {}).get("name", "finetune")) != "finetune":
+        names[1] += f"-{protocol}"
     if variant := (content.get("backbone") or {}).get("variant"):
         names[0] += f"-{variant}"
     return "_".join([*names, digest])

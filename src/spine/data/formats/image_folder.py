@@ -130,6 +130,10 @@ class ImageFolder(DataSet):
         """Returns the image file of a sample."""
         return [str(self.path(index))]
 
+    def class_indices(self) -> np.ndarray:
+        """Returns the class of each image."""
+        return self.targets
+
     def __len__(self) -> int:
         """Number of images."""
         return len(self.names)
