@@ -87,6 +87,8 @@ def load_pooled(config: Config, checkpoint: str | None) -> Model:
     weights = checkpoint or config["backbone"]["weights"]
     resolved = resolve_weights(network, weights, None if checkpoint else config["backbone"].get("layout"))
     model = resolved.network.build()
-    log.info("%s", load_weights(model, resolved))
+    report = load_weights(model, resolved)
+    report.new = [name for name in report.new if not name.startswith("head.")]  # the head is not used
+    log.info("%s", report)
     assert isinstance(model, Model)
     return model

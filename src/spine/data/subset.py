@@ -47,7 +47,8 @@ def limited(data: DataSet, limit: int | float, seed: int) -> Subset:
     """Returns a random part of a data set: `limit` samples, or a share of them if `limit` is a fraction.
 
     With class labels, every class keeps its share, and at least one sample. With the same seed, a
-    smaller part is contained in a larger one, up to the rounding of the numbers per class. Raises InputError if `limit` is larger than the data set or smaller than the number of classes.
+    smaller part is contained in a larger one, up to the rounding of the numbers per class.
+    Raises InputError if `limit` is larger than the data set or smaller than the number of classes.
     """
     if isinstance(limit, int) and limit > len(data):
         raise InputError(f"dataset.limit is {limit}, but the training split has {len(data)} samples. Set at most {len(data)}.")
