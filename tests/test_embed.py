@@ -14,6 +14,7 @@ from test_protocols import pretraining_checkpoint
 from spine.commands import embed
 from spine.config import checks
 from spine.data.building import build_data
+from spine.data.sampler import Draw
 from spine.errors import InputError
 from spine.evaluation.embedding import embed_split
 from spine.reporting.vector_files import check_vector_file, write_vectors
@@ -49,7 +50,7 @@ def test_embeddings_are_those_of_the_classifier_in_the_order_of_the_data(photos)
     assert found.files == [f"val/{name}/{i}.png" for name in NAMES for i in range(3)]
     assert found.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2] and found.classes == NAMES
     for index, vector in enumerate(found.vectors):
-        image = data.transformed("val")[(0, index, 0)]["image"][None]
+        image = data.transformed("val")[Draw(0, index)]["image"][None]
         with torch.no_grad():
             expected = model.backbone.pool(model.backbone(image))[0].numpy()
         np.testing.assert_allclose(vector, expected, rtol=1e-4, atol=1e-5)

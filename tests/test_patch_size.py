@@ -9,6 +9,7 @@ from weight_files import random_network
 import spine
 from spine.config import checks
 from spine.data.building import build_data
+from spine.data.sampler import Draw
 from spine.errors import InputError
 from spine.layers.transformer import resize_patch_kernel
 
@@ -39,7 +40,7 @@ def test_every_task_takes_a_patch_size_from_the_command_line(backbone, task):
 
 def test_images_of_segmentation_are_padded_to_the_patch_size():
     data = build_data(checks.prepare(composed("backbone=vit", "task=seg", "backbone.patch_size=12")))
-    assert data.pad_multiple == 12 and data.transformed("val")[(0, 0, 0)]["image"].shape == (3, 72, 72)  # 64 pixels
+    assert data.pad_multiple == 12 and data.transformed("val")[Draw(0, 0)]["image"].shape == (3, 72, 72)  # 64 pixels
 
 
 @pytest.mark.parametrize(

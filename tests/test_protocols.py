@@ -316,3 +316,17 @@ def test_protocols_take_every_option_of_the_task():
     own = {name for name in inspect.signature(Classification).parameters if name != "common"}
     for protocol in (LinearProbe, NearestNeighbors):
         assert own <= set(inspect.signature(protocol).parameters)
+
+
+def test_the_run_folder_names_the_protocol():
+    from hydra import compose, initialize_config_dir
+    from test_configs import CONF
+
+    from spine.config.resolving import run_id
+
+    ids = []
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for overrides in ([], ["protocol=knn"], ["protocol=knn", "protocol.k=3"]):
+            ids.append(run_id(_root_=compose("train", overrides, return_hydra_config=True)))
+    assert ids[0].startswith("convnext-micro_cls_shapes_") and ids[1].startswith("convnext-micro_cls-knn_shapes_")
+    assert len(set(ids)) == 3
