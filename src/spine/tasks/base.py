@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self, TypedDict
 
@@ -52,6 +52,7 @@ class Task(pl.LightningModule):
     monitor: ClassVar[str]  # the metric that selects the best checkpoint
     mode: ClassVar[str] = "max"
     tokenizer: FrozenTokenizer | None = None  # of tasks that predict its tokens
+    trains: ClassVar[bool] = True  # False: nothing is trained, and `training_batches` are read before an evaluation
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Task(pl.LightningModule):
         self.config: Config = {}  # the complete configuration of the run; saved in every checkpoint
         self.config_source: Config = {}  # the same with its interpolations, so that overrides reach what depends on them
         self.train_loss, self.split_loss = MeanLoss(), MeanLoss()  # of the epoch, and of the evaluated split
+        self.training_batches: Iterable[Batch] | None = None  # of the training split, without augmentation
         self.step_weight: Tensor | float | None = None  # of a micro-batch in its optimizer step; None: all have the same weight
 
     def forward(self, image: Tensor, *more: Tensor) -> Tensor:
@@ -126,6 +128,13 @@ class Task(pl.LightningModule):
         Every process calls it before the metrics are reset. None: the task has none.
         """
         return None
+
+    def table_of_classes(self) -> Sequence[Mapping[str, object]]:
+        """The rows of a table with one row for each class, of the whole evaluation; empty if the task has none.
+
+        Every process calls it before the metrics are reset.
+        """
+        return ()
 
     def draw_summary(self) -> dict[str, Figure]:
         """Figures by name of the whole evaluation, drawn before its metrics are reset."""
@@ -259,6 +268,7 @@ class Task(pl.LightningModule):
             raise InputError(f"'{checkpoint_path}' is of task '{saved['name']}'; load it with that task's class.")
         network = network_class(task_spec(cls.name)).from_dict(content["network"])
         task = cls(model=network.build(), labels=Labels.from_dict(content["labels"]), **{**saved["options"], **changes})
-        task.load_state_dict(content["state_dict"])
+        own = task.state_dict()  # a protocol has more tensors, such as the other classifiers of a linear probe
+        task.load_state_dict({name: tensor for name, tensor in content["state_dict"].items() if name in own})
         task.config, task.config_source = content.get("config", {}), content.get("config_source", {})
         return task.eval()
