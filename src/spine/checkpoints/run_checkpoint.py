@@ -11,6 +11,10 @@ from spine.errors import InputError
 
 Checkpoint = dict[str, Any]  # `state_dict`, `config`, `config_source`, and the states of Lightning
 
+TRAINED_WEIGHTS = (
+    "current_model_state"  # weights of the optimizer in a checkpoint whose `state_dict` is their moving average (EMA)
+)
+
 RENAMED_TARGETS = (  # patterns of `_target_` in older checkpoints, and today's names
     (r"spine\.datasets\.(coco_keypoints|fashion_mnist|image_folder|mask_folder|shapes)\.(\w+)", r"spine.data.formats.\1.\2"),
     (r"spine\.datasets\.transforms\.(\w+)", r"spine.data.transforms.\1"),
@@ -39,6 +43,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict) or "state_dict" not in content:
         raise InputError(f"'{path}' is not a checkpoint of spine: it holds no configuration. Nothing in it was executed.")
     return upgrade_checkpoint(content)
+
+
+def has_averaged_weights(content: Checkpoint) -> bool:
+    """Returns whether the `state_dict` of a checkpoint is the moving average of the weights (EMA)."""
+    return TRAINED_WEIGHTS in content
 
 
 def verify_checkpoint(path: str | Path) -> None:
