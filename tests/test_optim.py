@@ -5,14 +5,14 @@ import torch
 
 import spine
 from spine.errors import InputError
-from spine.training import optimizers, schedules
+from spine.training import parameter_groups, schedules
 
 
 @pytest.mark.parametrize("backbone", spine.list_backbones())
 def test_groups_have_every_parameter_once_and_do_not_decay_vectors(backbone):
     net = spine.create_model(backbone, variant="micro", num_outputs=3)
     for layer_decay in (1.0, 0.7):
-        groups = optimizers.parameter_groups(net, 0.1, 0.05, layer_decay)
+        groups = parameter_groups.parameter_groups(net, 0.1, 0.05, layer_decay)
         seen = [id(p) for group in groups for p in group["params"]]
         assert len(seen) == len(set(seen)) == len(list(net.parameters()))
         for group in groups:
@@ -25,7 +25,7 @@ def test_groups_have_every_parameter_once_and_do_not_decay_vectors(backbone):
 def test_scales_of_parsenet_do_not_decay():
     net = spine.create_model("vgg16", variant="micro", task="seg", head="parsenet", num_outputs=3)
     scales = {id(net.head.local_norm.scale), id(net.head.global_norm.scale)}
-    decayed = {id(p) for g in optimizers.parameter_groups(net, 0.1, 0.05) if g["weight_decay"] > 0 for p in g["params"]}
+    decayed = {id(p) for g in parameter_groups.parameter_groups(net, 0.1, 0.05) if g["weight_decay"] > 0 for p in g["params"]}
     assert scales.isdisjoint(decayed) and id(net.head.score.weight) in decayed
 
 
@@ -33,7 +33,7 @@ def test_lower_layers_have_lower_learning_rates():
     net = spine.create_model("convnext", variant="micro", num_outputs=3)
     rates = {}
     names = {id(p): name for name, p in net.named_parameters()}
-    for group in optimizers.parameter_groups(net, 1.0, 0.05, layer_decay=0.5):
+    for group in parameter_groups.parameter_groups(net, 1.0, 0.05, layer_decay=0.5):
         for p in group["params"]:
             rates[names[id(p)]] = group["lr"]
     assert rates["head.linear.weight"] == 1.0
@@ -44,22 +44,23 @@ def test_lower_layers_have_lower_learning_rates():
     assert rates["backbone.stages.3.0.dwconv.weight"] > rates["backbone.stages.1.0.dwconv.weight"]
 
 
-def test_convnext_has_the_layer_groups_of_the_authors():
+@pytest.mark.parametrize("variant", ["tiny", "base"])
+def test_convnext_has_the_layer_groups_of_the_authors(variant):
     with torch.device("meta"):
-        net = spine.create_model("convnext", variant="base", num_outputs=3)
+        net = spine.create_model("convnext", variant=variant, num_outputs=3)
     assert len(net.backbone.layer_groups()) == 14  # 0 to 12 of their code, and 13: the last norm, with the head
 
 
 def test_frozen_parameters_are_left_out():
     net = spine.create_model("vit", variant="micro", task="mae", image_size=64)
-    seen = {id(p) for group in optimizers.parameter_groups(net, 0.1, 0.05) for p in group["params"]}
+    seen = {id(p) for group in parameter_groups.parameter_groups(net, 0.1, 0.05) for p in group["params"]}
     assert id(net.head.decoder_pos_embed) not in seen
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.5])
 def test_layer_decay_out_of_range_is_rejected(decay):
     with pytest.raises(InputError, match="layer_decay"):
-        optimizers.parameter_groups(spine.create_model("convnext", variant="micro", num_outputs=2), 0.1, 0.05, decay)
+        parameter_groups.parameter_groups(spine.create_model("convnext", variant="micro", num_outputs=2), 0.1, 0.05, decay)
 
 
 def rates(schedule, steps=100, **options):
@@ -87,6 +88,8 @@ def test_scales_of_channels_do_not_decay():
     """The scales of ParseNet are (C, 1, 1), and count as vectors."""
     net = spine.create_model("vgg16", variant="micro", task="seg", head="parsenet", num_outputs=3)
     scales = {id(p) for name, p in net.named_parameters() if name.endswith("norm.scale")}
-    decays = {id(p): group["weight_decay"] for group in optimizers.parameter_groups(net, 0.1, 0.05) for p in group["params"]}
+    decays = {
+        id(p): group["weight_decay"] for group in parameter_groups.parameter_groups(net, 0.1, 0.05) for p in group["params"]
+    }
     assert len(scales) == 2 and all(decays[scale] == 0 for scale in scales)
     assert decays[id(net.head.score.weight)] == 0.05

@@ -49,8 +49,8 @@ def make_plan(config: Config, samples: int, devices: int = 1) -> Plan:
     config["optimizer"] = {**options, "lr": lr, "lr_batch_size": None}
     with torch.device("meta"):
         task = _build_task(config)
-        assert task.make_optimizer is not None and task.make_schedule is not None
-        optimizer = task.make_optimizer(task.model)
+        optimizer = task.create_optimizer()
+        assert task.make_schedule is not None
         schedule = task.make_schedule(optimizer, steps, steps_per_epoch)
     batch = -(-size // (devices * count_micro_batches(size, config["dataset"]["batch_size"], devices)))
     augment, ema = config["augment"], config["callbacks"].get("ema")
@@ -83,8 +83,7 @@ def _build_task(config: Config) -> Task:
     if spec.reads_tokenizer:
         tokenizer = DiscreteVAE(PUBLISHED_TOKENIZER)
         outputs = tokenizer.num_codes
-    names = tuple(map(str, range(outputs or 0)))
-    labels = Labels(**{spec.labels: names}) if spec.labels else Labels()
+    labels = Labels.from_dict({spec.labels: tuple(map(str, range(outputs or 0)))}) if spec.labels else Labels()
     config = {**config, "num_outputs": outputs}
     if "backbone" in config:
         config["backbone"] = {**config["backbone"], "weights": None}
@@ -125,7 +124,7 @@ def learning_rates(optimizer: Optimizer, schedule: LRScheduler, steps: int) -> l
     wanted = [round(i * (steps - 1) / max(1, count - 1)) for i in range(count)]
     top = max(range(len(schedule.base_lrs)), key=schedule.base_lrs.__getitem__)
     if isinstance(schedule, LambdaLR):
-        return [(step, schedule.base_lrs[top] * schedule.lr_lambdas[top](step)) for step in wanted]
+        return [(step, float(schedule.base_lrs[top]) * schedule.lr_lambdas[top](step)) for step in wanted]
     rates = dict(_all_rates(optimizer, schedule, steps, top))  # a schedule of a plug-in, which may depend on its last step
     return [(step, rates[step]) for step in wanted]
 
@@ -177,7 +176,8 @@ def _estimate_memory(task: Task, optimizer: Optimizer, batch: int, averaged: boo
 
 def _example_inputs(task: Task, count: int) -> list[torch.Tensor]:
     """Returns `count` images on the meta device, and what else the network reads, such as masks."""
-    network, dropping = task.model.config, isinstance(task.model, MaskedModel) and task.model.masking == "drop"
+    network = network_of(task.config, task.config["num_outputs"])
+    dropping = isinstance(task.model, MaskedModel) and task.model.masking == "drop"
     height, width = network.image_size or task.config["image_size"]
     extras = [torch.stack([draw(np.random.default_rng(0))] * count) for draw in task.sample_extras().values()]
     image = torch.empty(count, network.in_chans, height, width, device="meta")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
+import numpy as np
 from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
@@ -69,6 +69,14 @@ class Plan:
     ema_decay: float | None
     memory: Memory
 
+    def to_epochs(self, steps: np.ndarray) -> np.ndarray:
+        """Returns steps as epochs."""
+        return steps / self.steps_per_epoch
+
+    def to_steps(self, epochs: np.ndarray) -> np.ndarray:
+        """Returns epochs as steps."""
+        return epochs * self.steps_per_epoch
+
     def to_json(self) -> dict[str, object]:
         """Returns the values for a JSON file."""
         return {key: getattr(self, key) for key in JSON_KEYS}
@@ -107,9 +115,8 @@ def draw_learning_rate(plan: Plan) -> Figure:
     axis = figure.subplots()
     axis.plot(steps, rates)
     axis.set(title=plan.network, xlabel="step", ylabel="learning rate", xlim=(0, plan.steps), ylim=(0, None))
-    axis.secondary_xaxis(
-        "top", functions=(lambda step: step / plan.steps_per_epoch, lambda epoch: epoch * plan.steps_per_epoch)
-    ).set_xlabel("epoch")
+    epochs = axis.secondary_xaxis("top", functions=(plan.to_epochs, plan.to_steps))
+    epochs.set_xlabel("epoch")
     axis.grid(alpha=0.3)
     return figure
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,8 +40,6 @@ class LinearProbe(Classification):
         self.chosen = 0  # index of the best classifier in the last validation
         self.scores_of_each = nn.ModuleList(copy.deepcopy(self.scores) for _ in self.lr_factors)
         self.loss_of_each = [MeanLoss() for _ in self.lr_factors]
-        if self.make_optimizer is not None:
-            self.make_optimizer = partial(self._optimizer_of_classifiers, self.make_optimizer)
 
     def train(self, mode: bool = True) -> LinearProbe:
         """Sets the mode of the classifiers. The network stays in evaluation mode."""
@@ -50,8 +47,10 @@ class LinearProbe(Classification):
         self.model.eval()
         return self
 
-    def _optimizer_of_classifiers(self, make: Callable[[nn.Module], Optimizer], model: Network) -> Optimizer:
-        optimizer = make(Network(model.backbone, self.classifiers))  # type: ignore[arg-type]  # several heads
+    def create_optimizer(self) -> Optimizer:
+        """The optimizer of the classifiers."""
+        assert self.make_optimizer is not None
+        optimizer = self.make_optimizer(Network(self.model.backbone, self.classifiers))  # type: ignore[arg-type]  # several heads
         scale_learning_rates(optimizer, self.classifiers, self.lr_factors)
         return optimizer
 
