@@ -42,7 +42,7 @@ def plan(cfg: DictConfig) -> None:
     with open_dict(cfg):
         for key in ("samples", "devices", "out"):
             cfg.pop(key)
-        _leave_out_files(cfg)
+    leave_out_files(cfg)
     config = to_plain(cfg)
     from spine.config.planning import make_plan  # imports torch
 
@@ -73,8 +73,8 @@ def _output_file(value: object) -> Path | None:
     return path
 
 
-def _leave_out_files(cfg: DictConfig) -> None:
-    """Replaces files that an experiment leaves to the user, and that were not given, by null."""
+def leave_out_files(cfg: DictConfig) -> None:
+    """Replaces paths of files that an experiment leaves to the user, and that were not given, by null."""
     for section, key in FILES:
         node = OmegaConf.select(cfg, section) if section else cfg
         if isinstance(node, DictConfig) and OmegaConf.is_missing(node, key):
@@ -90,5 +90,7 @@ def _write(made: Plan, out: Path) -> None:
         out.write_text(json.dumps(made.to_json(), indent=1) + "\n")
         draw_learning_rate(made).savefig(picture)
     except OSError as error:
-        raise InputError(f"The plan cannot be written to '{out}' ({error.strerror}). Give another file: out=<file>.json.") from error
+        raise InputError(
+            f"The plan cannot be written to '{out}' ({error.strerror}). Give another file: out=<file>.json."
+        ) from error
     print(f"{out}\n{picture}")

@@ -29,7 +29,7 @@ from spine.training.optimizers import scale_lr
 from spine.training.precision import resolve_precision
 
 CLASSES = 1000  # outputs of a task with labels, unless num_outputs is given: the data set is not read
-POINTS = 101  # steps whose learning rate is given
+POINTS = 100  # steps whose learning rate is given
 PUBLISHED_TOKENIZER = "dalle"  # stands for a tokenizer that is not read
 HALF_PRECISION = ("bf16-mixed", "16-mixed", "bf16-true", "16-true", "bf16", "16", 16)
 

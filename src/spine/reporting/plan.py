@@ -157,7 +157,9 @@ def _group_table(groups: Mapping[str, ParameterPlan]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("such as")
     for (scale, decay), names in sorted(members.items(), reverse=True):
-        table.add_row(f"{scale:.6g}", f"{decay:g}", str(len(names)), ", ".join(names[:1] + names[-1:] if len(names) > 1 else names))
+        table.add_row(
+            f"{scale:.6g}", f"{decay:g}", str(len(names)), ", ".join(names[:1] + names[-1:] if len(names) > 1 else names)
+        )
     return table
 
 
