@@ -6,6 +6,7 @@ from typing import Literal
 
 import pytest
 from hydra import compose, initialize_config_dir
+from tokenizer_file import for_task
 
 from spine.components import task_spec
 from spine.config import checks, completion, instantiate, places, resolving, schemas, values
@@ -49,7 +50,7 @@ def test_every_choice_composes(group, choice):
 @pytest.mark.parametrize("task", [task for task in choices("task") if task_spec(task).network is None])
 @pytest.mark.parametrize("backbone", choices("backbone"))
 def test_every_backbone_fits_every_task(backbone, task):
-    checks.prepare(composed(f"backbone={backbone}", f"task={task}"))
+    checks.prepare(composed(f"backbone={backbone}", *for_task(task)))
 
 
 @pytest.mark.parametrize("task", choices("task"))
@@ -109,7 +110,7 @@ def signature(target, path):
     """Returns the arguments of a target that a configuration may set, with their defaults."""
     import inspect
 
-    given = {"self", "split", "spec", "num_outputs", "model", "optimizer", "total_steps", "run", "use", "image_size"}
+    given = {"self", "split", "spec", "num_outputs", "model", "tokenizer", "optimizer", "total_steps", "run", "use", "image_size"}
     parameters = inspect.signature(instantiate.target_of(path, {"_target_": target})).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in given}
 

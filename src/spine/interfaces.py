@@ -111,6 +111,9 @@ class Head(nn.Module):
     reads: the input: "pooled" embedding, feature "maps" or "tokens".
     levels: the feature maps that the head reads; None for all.
     masking: for heads of tokens: the kinds of masking (`FeatureSpec.masking`) that the head supports, the preferred one first.
+
+    A head of tokens is called with Tokens, patch_mask (B, N) bool and `masked_only`. It returns (B, N, outputs), or with `masked_only`
+    the outputs (M, outputs) of the M masked patches of the batch alone, in raster order.
     """
 
     reads: ClassVar[HeadInput]
@@ -203,6 +206,7 @@ class Sample(TypedDict, total=False):
     label: Tensor  # () int64
     mask: Tensor  # (H, W) int64, 255 = ignore
     keypoints: Tensor  # (K, 3) float32: x, y in pixels of `image` (the center of the first pixel is 0, 0), visibility 0/1/2
+    tokenizer_image: Tensor  # (3, h, w) uint8: the same pixels as `image`, at the size of a tokenizer; from TwoViews
     patch_mask: Tensor  # (N,) bool, True = masked
     index: Tensor  # () int64
     spare: Tensor  # () bool; only in copies that keep a process in step with others: losses and metrics leave them out
@@ -216,6 +220,7 @@ class RawSample(TypedDict, total=False):
     """A sample before it is converted to tensors: the input and the output of transforms."""
 
     image: np.ndarray  # (H, W, 3) uint8, RGB
+    tokenizer_image: np.ndarray  # (h, w, 3) uint8, RGB: the same pixels at the size of a tokenizer; set by TwoViews
     label: int
     mask: np.ndarray  # (H, W) uint8, 255 = ignore
     keypoints: np.ndarray  # (K, 3) float32: x, y in pixels of `image`, visibility 0/1/2

@@ -32,6 +32,8 @@ class TaskSpec:
     target: str | None = None  # the class in task.py, such as spine.tasks.cls.task.Classification; None if no task trains it
     labels: Literal["classes", "mask_classes", "keypoints"] | None = None  # the field of Labels that counts the outputs
     num_outputs: int | None = None  # a fixed number of outputs; None and no `labels`: the patch size decides
+    reads_tokenizer: bool = False  # needs `tokenizer=`; then a run has one output for each of its codes
+    masking: tuple[str, ...] = ("drop", "replace")  # of masked images; "drop" needs as many masked patches in every image
     reads_pixels: bool = False  # images are not normalized: pixels are in 0..1
     pads_images: bool = False  # pads images to a multiple of the patch size of token networks, with ignored pixels
     options: Schema = field(default_factory=dict)  # types and ranges of the constructor's options

@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from spine import console
+from spine.checkpoints.run_checkpoint import TOKENIZER_COPY, tokenizer_of_run
 from spine.config import messages, sweep_jobs
 from spine.config.command_line import run_command
 from spine.config.rerun import find_original, register_run, report, take_original, warn_of_omissions
@@ -109,6 +110,7 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None, o
     if (results := finished_results(config, folder)) is not None:
         return _optimized_value(config, results)
     checkpoint = checkpoint_to_resume(config, folder)
+    config = {**config, "tokenizer": tokenizer_of_run(config, folder.path)}
     complete = {**prepare({**config, "ckpt_path": checkpoint}), "ckpt_path": config["ckpt_path"]}
     rows = metrics_rows(complete, checkpoint) if checkpoint is not None else 0
     import pytorch_lightning as pl
@@ -163,11 +165,14 @@ def _fit_and_evaluate(run: Run, trainer: pl.Trainer, folder: RunFolder, checkpoi
 
 
 def _write_start(run: Run, folder: RunFolder) -> None:
-    """Writes config.json and weights.txt, and logs a summary of the run."""
-    from spine.models.assembly import network_of  # imports torch
+    """Writes config.json, weights.txt and the copy of the tokenizer, and logs a summary of the run."""
+    from spine.checkpoints.tokenizer_files import save_tokenizer  # imports torch
+    from spine.models.assembly import network_of
 
     folder.write_json(folder.path / "config.json", run.config)
     folder.pruned.unlink(missing_ok=True)
+    if run.task.tokenizer is not None and not (copy := folder.path / TOKENIZER_COPY).is_file():
+        save_tokenizer(run.task.tokenizer.network, copy)
     if run.load_report is not None:
         log.info("%s", run.load_report)
         (folder.path / "weights.txt").write_text(run.load_report.details())

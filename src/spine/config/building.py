@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from spine.checkpoints.loading import LoadReport
+from spine.checkpoints.tokenizer_files import load_tokenizer
 from spine.config.instantiate import instantiate
 from spine.data.building import build_data
 from spine.data.data_module import DataModule
@@ -50,11 +51,17 @@ def build_run(config: Config, split: str = "train", saved_labels: Labels | None 
     trainer = config["trainer"]
     trainer["precision"] = resolve_precision(trainer["precision"], trainer["accelerator"])
     set_float32_precision(trainer["precision"])
+    spec = task_of(config)
+    tokenizer = load_tokenizer(config["tokenizer"]) if spec.reads_tokenizer else None
     data = build_data(config, saved_labels)
     labels = data.split(split).labels
-    spec = task_of(config)
-    outputs = spec.count_outputs(labels)
+    outputs = spec.count_outputs(labels) if tokenizer is None else tokenizer.num_codes
     if config.get("num_outputs") not in (None, outputs):
+        if tokenizer is not None:
+            raise InputError(
+                f"The checkpoint's head predicts {config['num_outputs']} codes, but the tokenizer '{config['tokenizer']}' has "
+                f"{outputs}. Give the tokenizer that the network was trained with."
+            )
         raise InputError(
             f"The checkpoint's head has {config['num_outputs']} outputs, but the data set has {outputs}. Evaluate it on data "
             f"with the classes or keypoints that it was trained for."
@@ -70,6 +77,7 @@ def build_run(config: Config, split: str = "train", saved_labels: Labels | None 
         optimizer=partial(instantiate, "optimizer", config["optimizer"]),
         schedule=partial(instantiate, "schedule", config["schedule"]),
         labels=labels,
+        **({} if tokenizer is None else {"tokenizer": tokenizer}),
     )
     data.add_extras(task.sample_extras())
     task.config = config

@@ -10,6 +10,7 @@ from spine.config.instantiate import instantiate, target_of
 from spine.config.places import augmentations, check_targets
 from spine.config.resume import check_resume
 from spine.config.schemas import LOADER_KEYS, Config
+from spine.config.tokenizer import check_tokenizer
 from spine.config.values import check_options, check_values, format_value
 from spine.errors import InputError
 from spine.task_spec import TaskSpec
@@ -24,6 +25,7 @@ def prepare(config: Config) -> Config:
     check_targets(config)
     check_values(config)
     check_paths(config)
+    check_tokenizer(config)
     check_devices(config["trainer"])
     check_data(config)
     check_network_options(config)

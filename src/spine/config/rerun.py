@@ -50,6 +50,7 @@ def stored_config(folder: RunFolder) -> Config:
 
     Raises InputError if the folder does not hold a finished run.
     """
+    from spine.config.tokenizer import with_stored_tokenizer
     from spine.config.untrusted import strip_untrusted  # imports pydantic, which would slow down every start
 
     if not folder.path.is_dir():
@@ -70,7 +71,7 @@ def stored_config(folder: RunFolder) -> Config:
         # a file of tensors, or a name of spine's own table: nothing in it is executed
         kept["backbone"]["weights"] = config["backbone"].get("weights")
     kept["restart"] = False
-    return kept
+    return with_stored_tokenizer(kept, folder.path.absolute())
 
 
 def rerun_folder(original: str, *, _root_: DictConfig) -> str:

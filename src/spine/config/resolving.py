@@ -47,7 +47,7 @@ NEUTRAL = (
 # Keys that only divide the samples of an optimizer step among processes and micro-batches.
 DIVISION = ("dataset.batch_size", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.accumulate_grad_batches")
 SEARCH = ("space", "objectives", "sampler", "seed", "pruner")  # keys of `sweep` that determine the trials of a study
-PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "out")  # their values may begin with `~`, the home folder
+PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "tokenizer", "out")  # their values may begin with `~`, the home folder
 EXAMPLES = {"out": "out=model.safetensors", "ckpt_path": "ckpt_path=logs/.../checkpoints/best.ckpt"}
 
 

@@ -158,7 +158,8 @@ class NetworkConfig(NetworkDefinition):
 
     def _build_masked(self, head_type: type[Head], head_options: Options, options: Options, offered: FeatureSpec) -> MaskedModel:
         make, in_chans = backbone_builder(self.backbone), self.in_chans
-        masking = next((way for way in head_type.masking if way in offered.masking), "pixel")
+        ways = offered.masking.intersection(self.task.masking)
+        masking = next((way for way in head_type.masking if way in ways), "pixel")
         if masking == "pixel":
             net = make(**options, use="maps", levels=(-1,))
             spec = MaskedModel.mask_pixel_spec(net.spec, self.image_size or (224, 224))

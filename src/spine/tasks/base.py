@@ -24,6 +24,7 @@ from spine.models.sharding import shard
 from spine.option_types import Config
 from spine.tasks.mean_loss import MeanLoss
 from spine.tasks.samples import SampleView
+from spine.tokenizers.frozen import FrozenTokenizer
 
 Batch = dict[str, Tensor]
 ToPixels = Callable[[Tensor], np.ndarray]  # normalized images (B, 3, H, W) -> (B, H, W, 3) uint8
@@ -50,6 +51,7 @@ class Task(pl.LightningModule):
     name: ClassVar[str]
     monitor: ClassVar[str]  # the metric that selects the best checkpoint
     mode: ClassVar[str] = "max"
+    tokenizer: FrozenTokenizer | None = None  # of tasks that predict its tokens
 
     def __init__(
         self,
@@ -232,11 +234,15 @@ class Task(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: Config) -> None:
         """Restores the mean loss of an epoch that is resumed."""
+        self.check_checkpoint(checkpoint)
         saved = checkpoint.get("train_loss", [])
         if isinstance(saved, dict):  # written by an earlier version
             saved = [[float(saved["mean_value"] * saved["weight"]), float(saved["weight"])]]
         if saved:
             self.train_loss.load(saved, self.trainer.global_rank, self.trainer.world_size)
+
+    def check_checkpoint(self, checkpoint: Config) -> None:
+        """Raises InputError if a checkpoint that is evaluated or resumed does not belong to the inputs of this task."""
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **changes: object) -> Self:  # type: ignore[override]

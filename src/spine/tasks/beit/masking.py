@@ -38,11 +38,13 @@ class BlockPatchMask:
     min_aspect: float = 0.3  # height over width is between this and its inverse
 
     @classmethod
-    def published(cls, grid: tuple[int, int]) -> BlockPatchMask:
-        """The mask of the paper: at most 75 of 14x14 patches, blocks of at least 16. Both scale with the number of patches."""
+    def scaled(cls, grid: tuple[int, int], max_masked: int, min_block: int) -> BlockPatchMask:
+        """The mask of a grid, from numbers of patches of the 14x14 grid of the paper, which masks at most 75 in blocks of at least 16.
+
+        `max_masked` scales with the number of patches, `min_block` with that of smaller grids: their blocks must fit in the grid.
+        """
         scale = grid[0] * grid[1] / PUBLISHED_GRID
-        # a block is narrower than the grid, and no larger than what may still be masked
-        return cls(grid, max_masked=max(1, round(75 * scale)), min_area=min(16.0, max(1.0, 16 * scale)))
+        return cls(grid, max_masked=max(1, round(max_masked * scale)), min_area=max(1.0, min_block * min(1.0, scale)))
 
     def __call__(self, rng: np.random.Generator) -> Tensor:
         """A patch_mask (N,) bool in raster order, with at least one masked patch."""
