@@ -144,7 +144,8 @@ def check_resume(path: str, config: Config, model: nn.Module) -> None:
     ]
     if mismatches:
         variants = [(node.get("backbone") or node["task"]).get("variant") for node in (saved, config)]
-        hint = f" Its network is the variant {variants[0]}, this run's {variants[1]}." if variants[0] != variants[1] else ""
+        part = "backbone" if "backbone" in config else "network"
+        hint = f" Its {part} is the variant {variants[0]}, this run's {variants[1]}." if variants[0] != variants[1] else ""
         raise InputError(
             f"'{path}' is a checkpoint of another network: {len(mismatches)} tensors differ, such as '{mismatches[0]}'.{hint} "
             f"Resume with the configuration of the checkpoint."
