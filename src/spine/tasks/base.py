@@ -172,11 +172,15 @@ class Task(pl.LightningModule):
         """The optimizer of the network's parameters, and its schedule, which is stepped after every step."""
         if self.make_optimizer is None:
             raise InputError("The task has no optimizer, which training needs: give optimizer=partial(adamw, lr=1e-3).")
-        optimizer = self.make_optimizer(self.model)
+        optimizer = self.optimizer_of(self.make_optimizer)
         if self.make_schedule is None:
             return {"optimizer": optimizer}
         schedule = self.make_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer_of(self, make: MakeOptimizer) -> Optimizer:
+        """The optimizer of the parameters that are trained: those of the network."""
+        return make(self.model)
 
     # ---- evaluation and prediction ----
 

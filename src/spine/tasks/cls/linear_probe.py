@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch.optim import Optimizer
 
 from spine.models.network import Model, Network
 from spine.option_types import Config
-from spine.tasks.base import Batch
+from spine.tasks.base import Batch, MakeOptimizer
 from spine.tasks.cls.task import Classification
 from spine.tasks.mean_loss import MeanLoss
 from spine.tasks.protocols import with_options_of_base
@@ -41,8 +40,6 @@ class LinearProbe(Classification):
         self.chosen = 0  # index of the best classifier in the last validation
         self.scores_of_each = nn.ModuleList(copy.deepcopy(self.scores) for _ in self.lr_factors)
         self.loss_of_each = [MeanLoss() for _ in self.lr_factors]
-        if self.make_optimizer is not None:
-            self.make_optimizer = partial(self._optimizer_of_classifiers, self.make_optimizer)
 
     def train(self, mode: bool = True) -> LinearProbe:
         """Sets the mode of the classifiers. The network stays in evaluation mode."""
@@ -50,8 +47,9 @@ class LinearProbe(Classification):
         self.model.eval()
         return self
 
-    def _optimizer_of_classifiers(self, make: Callable[[nn.Module], Optimizer], model: Network) -> Optimizer:
-        optimizer = make(Network(model.backbone, self.classifiers))  # type: ignore[arg-type]  # several heads
+    def optimizer_of(self, make: MakeOptimizer) -> Optimizer:
+        """The optimizer of the classifiers, each with its own learning rate."""
+        optimizer = make(Network(self.model.backbone, self.classifiers))  # type: ignore[arg-type]  # several heads
         scale_learning_rates(optimizer, self.classifiers, self.lr_factors)
         return optimizer
 
@@ -152,6 +150,9 @@ def scale_learning_rates(optimizer: Optimizer, modules: nn.ModuleList, factors: 
     for group in optimizer.param_groups:
         for module, factor in zip(modules, factors, strict=True):
             own = set(module.parameters())
-            if parameters := [parameter for parameter in group["params"] if parameter in own]:
-                groups.append({**group, "params": parameters, "lr": group["lr"] * factor})
+            places = [place for place, parameter in enumerate(group["params"]) if parameter in own]
+            listed = {key: [group[key][place] for place in places] for key in ("params", "names") if key in group}
+            scaled = {key: group[key] * factor for key in ("lr", "lr_scale") if key in group}
+            if places:
+                groups.append({**group, **listed, **scaled})
     optimizer.param_groups[:] = groups
