@@ -151,8 +151,8 @@ def scale_learning_rates(optimizer: Optimizer, modules: nn.ModuleList, factors: 
         for module, factor in zip(modules, factors, strict=True):
             own = set(module.parameters())
             places = [place for place, parameter in enumerate(group["params"]) if parameter in own]
-            listed = {key: [group[key][place] for place in places] for key in ("params", "names") if key in group}
-            scaled = {key: group[key] * factor for key in ("lr", "lr_scale") if key in group}
+            listed: Config = {key: [group[key][place] for place in places] for key in ("params", "names") if key in group}
+            scaled: Config = {key: group[key] * factor for key in ("lr", "lr_scale") if key in group}
             if places:
                 groups.append({**group, **listed, **scaled})
     optimizer.param_groups[:] = groups
