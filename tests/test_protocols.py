@@ -107,7 +107,7 @@ def network(**head_options):
 
 def train_by_hand(task, batches):
     """Takes the optimizer steps of a task without a Trainer."""
-    optimizer = task.make_optimizer(task.model)
+    optimizer = task.optimizer_of(task.make_optimizer)
     task.train()
     for batch in batches:
         optimizer.zero_grad()

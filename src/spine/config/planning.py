@@ -49,8 +49,8 @@ def make_plan(config: Config, samples: int, devices: int = 1) -> Plan:
     config["optimizer"] = {**options, "lr": lr, "lr_batch_size": None}
     with torch.device("meta"):
         task = _build_task(config)
-        optimizer = task.create_optimizer()
-        assert task.make_schedule is not None
+        assert task.make_optimizer is not None and task.make_schedule is not None
+        optimizer = task.optimizer_of(task.make_optimizer)
         schedule = task.make_schedule(optimizer, steps, steps_per_epoch)
     batch = -(-size // (devices * count_micro_batches(size, config["dataset"]["batch_size"], devices)))
     augment, ema = config["augment"], config["callbacks"].get("ema")

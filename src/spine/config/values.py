@@ -126,6 +126,9 @@ def _check_protocol(config: Config) -> None:
     check_schema(own, protocol.options if protocol else {}, "protocol")
     if protocol and config["trainer"].get("strategy") == "fsdp":
         raise InputError(f"trainer.strategy is fsdp, which shards a network that is trained; protocol={name} needs ddp or auto.")
+    for key in ("ema", "freeze", "reestimate_batch_norm"):
+        if protocol and config["callbacks"].get(key) is not None:
+            raise InputError(f"callbacks.{key} is for a network that is trained; protocol={name} leaves the backbone as it is.")
     if protocol and not protocol.trains and config["trainer"]["limit_val_batches"] == 0:
         raise InputError(f"trainer.limit_val_batches is 0, and protocol={name} does nothing but evaluate the validation split.")
     if protocol and not protocol.trains and config.get("ckpt_path") is not None:

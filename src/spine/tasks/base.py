@@ -178,16 +178,11 @@ class Task(pl.LightningModule):
         """Values by name that are logged with the mean loss of a training epoch, such as the weight of a part of the loss."""
         return {}
 
-    def create_optimizer(self) -> Optimizer:
-        """The optimizer of the network's parameters."""
-        assert self.make_optimizer is not None
-        return self.make_optimizer(self.model)
-
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer of the network's parameters, and its schedule, which is stepped after every step."""
         if self.make_optimizer is None:
             raise InputError("The task has no optimizer, which training needs: give optimizer=partial(adamw, lr=1e-3).")
-        optimizer = self.create_optimizer()
+        optimizer = self.optimizer_of(self.make_optimizer)
         if self.make_schedule is None:
             return {"optimizer": optimizer}
         self.trainer.fit_loop.setup_data()
@@ -195,6 +190,10 @@ class Task(pl.LightningModule):
         steps_per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
         schedule = self.make_schedule(optimizer, total, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer_of(self, make: MakeOptimizer) -> Optimizer:
+        """The optimizer of the parameters that are trained: those of the network."""
+        return make(self.model)
 
     # ---- evaluation and prediction ----
 

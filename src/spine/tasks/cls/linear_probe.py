@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from spine.models.network import Model, Network
 from spine.option_types import Config
-from spine.tasks.base import Batch
+from spine.tasks.base import Batch, MakeOptimizer
 from spine.tasks.cls.task import Classification
 from spine.tasks.mean_loss import MeanLoss
 from spine.tasks.protocols import with_options_of_base
@@ -47,10 +47,9 @@ class LinearProbe(Classification):
         self.model.eval()
         return self
 
-    def create_optimizer(self) -> Optimizer:
-        """The optimizer of the classifiers."""
-        assert self.make_optimizer is not None
-        optimizer = self.make_optimizer(Network(self.model.backbone, self.classifiers))  # type: ignore[arg-type]  # several heads
+    def optimizer_of(self, make: MakeOptimizer) -> Optimizer:
+        """The optimizer of the classifiers, each with its own learning rate."""
+        optimizer = make(Network(self.model.backbone, self.classifiers))  # type: ignore[arg-type]  # several heads
         scale_learning_rates(optimizer, self.classifiers, self.lr_factors)
         return optimizer
 
@@ -151,6 +150,7 @@ def scale_learning_rates(optimizer: Optimizer, modules: nn.ModuleList, factors: 
     for group in optimizer.param_groups:
         for module, factor in zip(modules, factors, strict=True):
             own = set(module.parameters())
+            scaled: Config = {key: group[key] * factor for key in ("lr", "lr_scale") if key in group}
             if parameters := [parameter for parameter in group["params"] if parameter in own]:
-                groups.append({**group, "params": parameters, "lr": group["lr"] * factor})
+                groups.append({**group, **scaled, "params": parameters})
     optimizer.param_groups[:] = groups
