@@ -104,7 +104,8 @@ def falling_accuracy(monkeypatch):
     return install
 
 
-EARLY = ("callbacks.early_stopping={patience:2}", "trainer.max_epochs=6", "dataset.length={train: 8, val: 4, test: 4}")
+SIX_EPOCHS = ("trainer.max_epochs=6", "dataset.length={train: 8, val: 4, test: 4}")
+EARLY = ("callbacks.early_stopping={patience:2}", *SIX_EPOCHS)
 
 
 def test_training_ends_when_the_metric_does_not_improve(tmp_path, falling_accuracy):
@@ -118,7 +119,7 @@ def test_training_ends_when_the_metric_does_not_improve(tmp_path, falling_accura
 
 def test_a_small_improvement_does_not_count(tmp_path, falling_accuracy):
     falling_accuracy(0.5, 0.505, 0.509, 0.9, 0.9, 0.9)
-    assert run(tmp_path, *EARLY, "callbacks.early_stopping={patience:2,min_delta:0.01}")["epochs"] == 3
+    assert run(tmp_path, "callbacks.early_stopping={patience:2,min_delta:0.01}", *SIX_EPOCHS)["epochs"] == 3
 
 
 def test_a_resumed_run_keeps_the_count_and_does_not_outlive_its_end(tmp_path, falling_accuracy, monkeypatch):
