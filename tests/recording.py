@@ -51,6 +51,8 @@ class Case:
     slow: bool = False  # draws hundreds of millions of random numbers
     theirs: Callable[[nn.Module, Tensor], Any] = lambda net, image: net(image)  # output for an image
     ours: Callable[[nn.Module, Tensor], Any] = lambda net, image: net(image)
+    their_loss: Callable[[nn.Module, Tensor], Tensor] | None = None  # of images; None: cross entropy of the output
+    our_loss: Callable[[nn.Module, Tensor], Tensor] | None = None
 
     @property
     def backbone(self) -> str:
@@ -132,10 +134,16 @@ def shapes_of(net: nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in tensors if value.is_floating_point() and not CONSTANT.search(key)}
 
 
-def measure(net: nn.Module, case: Case, output: Callable, names: Callable[[State], State]) -> dict[str, Any]:
+def measure(
+    net: nn.Module,
+    case: Case,
+    output: Callable,
+    names: Callable[[State], State],
+    loss_of: Callable[[nn.Module, Tensor], Tensor] | None = None,
+) -> dict[str, Any]:
     """Returns the outputs at each size and the values of one training step of a network.
 
-    `names` converts to our tensor names.
+    `names` converts to our tensor names. `loss_of`: the loss of the step for images; None: cross entropy of the output.
     """
     net = net.double().eval()
 
@@ -150,20 +158,29 @@ def measure(net: nn.Module, case: Case, output: Callable, names: Callable[[State
     if case.train_size is None:
         return {"outputs": outputs}
     net.train()
-    out = logits(case.train_size, 3)
-    loss = F.cross_entropy(out, torch.arange(len(out)) % CLASSES)
+    if loss_of is None:
+        out = logits(case.train_size, 3)
+        loss = F.cross_entropy(out, torch.arange(len(out)) % CLASSES)
+    else:
+        loss = loss_of(net, image_of(case.train_size, 3))
     loss.backward()
+    return {"outputs": outputs, "train_size": case.train_size, "loss": loss.item(), "step": gradients(net, names)}
+
+
+def gradients(net: nn.Module, names: Callable[[State], State]) -> dict[str, tuple[float, float]]:
+    """Returns, for each gradient and each running statistic of a network, its norm and its inner product with a random direction.
+
+    `names` converts to our tensor names.
+    """
     after = {key: value for key, value in net.state_dict().items() if key in shapes_of(net)}  # with updated running statistics
-    parameters = dict(net.named_parameters())
-    for key, parameter in parameters.items():
+    for key, parameter in net.named_parameters():
         after[key] = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
     after = names({key: value.detach() for key, value in after.items()})
     directions = draw({f"direction of {key}": tuple(value.shape) for key, value in after.items()})
-    step = {
+    return {
         key: (value.norm().item(), (value * directions[f"direction of {key}"]).sum().item())
         for key, value in sorted(after.items())
     }
-    return {"outputs": outputs, "train_size": case.train_size, "loss": loss.item(), "step": step}
 
 
 def record(case: Case) -> dict[str, Any]:
@@ -171,7 +188,7 @@ def record(case: Case) -> dict[str, Any]:
     net = case.build()
     shapes = shapes_of(net)
     net.double().load_state_dict(draw(shapes), strict=False)
-    return {"source": case.source, "keys": shapes, **measure(net, case, case.theirs, case.names)}
+    return {"source": case.source, "keys": shapes, **measure(net, case, case.theirs, case.names, case.their_loss)}
 
 
 def to_json(value: Any, depth: int = 2) -> str:

@@ -182,6 +182,13 @@ def test_the_columns_are_the_keys_in_which_command_lines_differ(tmp_path):
     assert [entry.label for entry in group.entries] == ["swin", "vit"]  # as few keys as tell the runs apart
 
 
+def test_spaces_and_keys_of_sweeps_and_loggers_make_no_columns(tmp_path):
+    run(tmp_path / "a", 0.5, overrides=["'dataset.length={train: 64, val: 16}'", "sweep=optuna", "sweep.trials=4", "seed=0"])
+    run(tmp_path / "b", 0.9, overrides=["'dataset.length={train:64,val:16}'", "logger=wandb", "seed=1"])
+    (group,) = make_groups([read_run(folder) for folder in find_runs([tmp_path])])
+    assert group.keys == ["seed"]
+
+
 def test_without_command_lines_the_columns_are_keys_of_the_configuration(tmp_path):
     for name, seed in (("a", 1), ("b", 2)):
         folder = run(tmp_path / name, 0.5, config={"seed": seed})
@@ -355,10 +362,11 @@ def test_the_wheel_has_the_template_of_the_page(tmp_path):
     )
     (wheel,) = tmp_path.glob("*.whl")
     files = {
-        f"spine/reporting/leaderboard/page/{path.name}" for path in (ROOT / "src/spine/reporting/leaderboard/page").iterdir()
+        f"spine/reporting/leaderboard/templates/{path.name}"
+        for path in (ROOT / "src/spine/reporting/leaderboard/templates").iterdir()
     }
     with zipfile.ZipFile(wheel) as archive:
-        assert files <= set(archive.namelist()) and "spine/reporting/leaderboard/page/page.html" in files
+        assert files <= set(archive.namelist()) and "spine/reporting/leaderboard/templates/page.html" in files
 
 
 @pytest.mark.slow

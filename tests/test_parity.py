@@ -64,7 +64,7 @@ def test_published_file_gives_the_outputs_of_its_publisher(name, tmp_path, doubl
             found = case.ours(single, image_of(size, 1).float()).double().flatten()
         theirs = torch.tensor(expected["outputs"][f"{size[0]}x{size[1]}"], dtype=torch.float64)
         assert (found - theirs).square().mean().sqrt() < 1e-5 * theirs.std(), size
-    assert_same(measure(net, case, case.ours, dict), expected)
+    assert_same(measure(net, case, case.ours, dict, case.our_loss), expected)
 
 
 @pytest.mark.slow

@@ -56,7 +56,8 @@ def probe():
     return net
 
 
-def authors_pre_training():
+def authors_network(name, **options):
+    """Builds a network of the authors' `models_mae.py`, which is made to work with newer versions of timm and NumPy."""
     import numpy as np
     from timm.models import vision_transformer
 
@@ -67,7 +68,11 @@ def authors_pre_training():
     with mock.patch.object(vision_transformer, "Block", block), mock.patch.object(np, "float", float, create=True):
         sys.modules["util"] = types.ModuleType("util")
         checkout("mae", "util/pos_embed.py", "util.pos_embed")
-        return checkout("mae", "models_mae.py").MaskedAutoencoderViT(64, **HYPERPARAMETERS, **DECODER, norm_layer=NORM)
+        return getattr(checkout("mae", "models_mae.py"), name)(**options)
+
+
+def authors_pre_training():
+    return authors_network("MaskedAutoencoderViT", img_size=64, **HYPERPARAMETERS, **DECODER, norm_layer=NORM)
 
 
 def authors_pixels(net, image):
@@ -75,6 +80,30 @@ def authors_pixels(net, image):
         latent, mask, order = net.forward_encoder(image, 0.75)
     assert torch.equal(mask.bool(), patch_mask(image))
     return some_pixels(net.forward_decoder(latent, order))
+
+
+def authors_loss(normalize):
+    """The loss of a pre-training step, as `engine_pretrain.py` computes it."""
+
+    def loss(net, image):
+        net.norm_pix_loss = normalize
+        with fixed_noise(image):
+            return net(image, mask_ratio=0.75)[0]
+
+    return loss
+
+
+def task_loss(normalize):
+    """The loss of a training step of the task."""
+
+    def loss(net, image):
+        from spine.interfaces import Labels
+        from spine.tasks.mae.task import MaskedAutoencoding  # imports Lightning, which the environment of the references lacks
+
+        task = MaskedAutoencoding(model=net, labels=Labels(), norm_pix_loss=normalize)
+        return task.evaluate_batch({"image": image, "patch_mask": patch_mask(image)})[0]
+
+    return loss
 
 
 # ---- timm, transformers, mmpretrain -----------------------------------------------------------------------------------
@@ -126,7 +155,7 @@ def mmpretrain_pixels(net, image):
     return some_pixels(net.neck(latent, order))
 
 
-def pre_training(name, source, build, theirs):
+def pre_training(name, source, build, theirs, **more):
     return Case(
         f"mae-{name}",
         source,
@@ -137,7 +166,14 @@ def pre_training(name, source, build, theirs):
         train_size=(64, 64),
         theirs=theirs,
         ours=lambda net, image: some_pixels(net(image, patch_mask(image))),
+        **more,
     )
+
+
+def step(name, normalize):
+    """A pre-training step of the authors and of the task."""
+    losses = {"their_loss": authors_loss(normalize), "our_loss": task_loss(normalize)}
+    return pre_training(name, "facebookresearch/mae models_mae.py", authors_pre_training, authors_pixels, **losses)
 
 
 def hugging_face_pixels(net, image):
@@ -151,6 +187,8 @@ CASES = [
     Case("mae-official-token", "facebookresearch/mae models_vit.py", lambda: authors(False), "micro", **SQUARE, **FEATURES),
     Case("mae-official-probe", "facebookresearch/mae main_linprobe.py", probe, "micro", **SQUARE, **FEATURES),
     pre_training("official-decoder", "facebookresearch/mae models_mae.py", authors_pre_training, authors_pixels),
+    step("official-step", normalize=True),
+    step("official-step-pixels", normalize=False),
     Case("mae-timm", "timm VisionTransformer(global_pool='avg')", lambda: timm("avg"), "micro", **SQUARE),
     Case("mae-timm-token", "timm VisionTransformer(global_pool='token')", lambda: timm("token"), "micro", **SQUARE),
     Case(

@@ -14,6 +14,7 @@ Checkpoint = dict[str, Any]  # `state_dict`, `config`, `config_source`, and the 
 TRAINED_WEIGHTS = (
     "current_model_state"  # weights of the optimizer in a checkpoint whose `state_dict` is their moving average (EMA)
 )
+TOKENIZER_COPY = "tokenizer.safetensors"  # in a run folder
 
 RENAMED_TARGETS = (  # patterns of `_target_` in older checkpoints, and today's names
     (r"spine\.datasets\.(coco_keypoints|fashion_mnist|image_folder|mask_folder|shapes)\.(\w+)", r"spine.data.formats.\1.\2"),
@@ -48,6 +49,15 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 def has_averaged_weights(content: Checkpoint) -> bool:
     """Returns whether the `state_dict` of a checkpoint is the moving average of the weights (EMA)."""
     return TRAINED_WEIGHTS in content
+
+
+def tokenizer_of_run(config: Checkpoint, run_folder: Path) -> str | None:
+    """Returns the path of the tokenizer of a run: the copy in its folder, else the file that its configuration names.
+
+    With the copy, a run does not depend on the original file, which may be moved or replaced. None for a run without a tokenizer.
+    """
+    copy = run_folder / TOKENIZER_COPY
+    return str(copy) if config.get("tokenizer") is not None and copy.is_file() else config.get("tokenizer")
 
 
 def verify_checkpoint(path: str | Path) -> None:

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from spine.checkpoints.loading import LoadReport
+from spine.checkpoints.tokenizer_files import load_tokenizer
 from spine.config.instantiate import instantiate
 from spine.data.building import build_data
 from spine.data.data_module import DataModule
 from spine.errors import InputError
 from spine.interfaces import Labels
-from spine.models.assembly import NetworkConfig
-from spine.models.masked import MaskedModel
-from spine.models.network import Model
-from spine.models.pretrained import load_weights, resolve_weights
+from spine.models.assembly import network_of, task_of
+from spine.models.pretrained import configured_weights, load_weights
 from spine.option_types import Config
 from spine.tasks.base import Task
 from spine.training.global_batch import count_step_samples
@@ -52,10 +52,17 @@ def build_run(config: Config, split: str = "train", saved_labels: Labels | None 
     trainer = config["trainer"]
     trainer["precision"] = resolve_precision(trainer["precision"], trainer["accelerator"])
     set_float32_precision(trainer["precision"])
+    spec = task_of(config)
+    tokenizer = load_tokenizer(config["tokenizer"]) if spec.reads_tokenizer else None
     data = build_data(config, saved_labels)
     labels = data.split(split).labels
-    outputs = NetworkConfig.task_of(config).count_outputs(labels)
+    outputs = spec.count_outputs(labels) if tokenizer is None else tokenizer.num_codes
     if config.get("num_outputs") not in (None, outputs):
+        if tokenizer is not None:
+            raise InputError(
+                f"The checkpoint's head predicts {config['num_outputs']} codes, but the tokenizer '{config['tokenizer']}' has "
+                f"{outputs}. Give the tokenizer that the network was trained with."
+            )
         raise InputError(
             f"The checkpoint's head has {config['num_outputs']} outputs, but the data set has {outputs}. Evaluate it on data "
             f"with the classes or keypoints that it was trained for."
@@ -63,32 +70,30 @@ def build_run(config: Config, split: str = "train", saved_labels: Labels | None 
     config["num_outputs"] = outputs
     model, report = build_network(config)
     if config["compile"]:
-        model.compile_in_place()
+        model.compile()
     task: Task = instantiate(
         "task",
-        config["task"],
+        {key: value for key, value in config["task"].items() if key not in spec.network_options},
         model=model,
         optimizer=partial(instantiate, "optimizer", config["optimizer"]),
         schedule=partial(instantiate, "schedule", config["schedule"]),
         labels=labels,
+        **({} if tokenizer is None else {"tokenizer": tokenizer}),
     )
     data.add_extras(task.sample_extras())
     task.config = config
     return Run(config, task, data, report)
 
 
-def build_network(config: Config) -> tuple[Model | MaskedModel, LoadReport | None]:
+def build_network(config: Config) -> tuple[nn.Module, LoadReport | None]:
     """Builds the network of a complete configuration, and loads its pretrained weights.
 
     The memory format is channels_last. Also returns the report of the loading, or None if the
     configuration names no weights.
     """
-    network, weights = NetworkConfig.from_config(config, config["num_outputs"]), None
-    backbone = config["backbone"]
-    if backbone.get("weights") is not None:
-        weights = resolve_weights(network, backbone["weights"], backbone.get("layout"))
-        network = weights.network
-    model = network.build()
+    network = network_of(config, config["num_outputs"])
+    weights = configured_weights(config, network)
+    model = (network if weights is None else weights.network).build()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
     return model, load_weights(model, weights) if weights is not None else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -147,8 +148,8 @@ def write_csv(path: Path, jobs: list[Job], keys: list[str], more: Sequence[str] 
 
 
 def _overrides(path: Path) -> dict[str, str]:
-    """The overrides that Hydra stored for a job: key -> value."""
+    """The overrides that Hydra stored for a job: key -> value. Lists and dictionaries are written without optional spaces."""
     if not path.is_file():
         return {}
     pairs = (str(override).partition("=") for override in yaml.safe_load(path.read_text()) or [])
-    return {key.lstrip("+~"): value for key, _, value in pairs}
+    return {key.lstrip("+~"): re.sub(r"(?<=[:,{\[])\s+", "", value) for key, _, value in pairs}

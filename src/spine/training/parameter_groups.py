@@ -69,6 +69,10 @@ def parameter_groups(
         raise InputError(
             f"optimizer.layer_decay is {layer_decay}; it must be above 0 and at most 1. 1 gives all layers the same learning rate."
         )
+    if layer_decay < 1 and not isinstance(getattr(model, "backbone", None), Backbone):
+        raise InputError(
+            f"optimizer.layer_decay is {layer_decay}, but this network has no backbone, whose layers it is for. Use 1.0."
+        )
     undecayed = _compiled(NO_WEIGHT_DECAY if no_decay is None else no_decay, "no_decay")
     scales = dict(zip(_compiled(lr_scales or {}, "lr_scales"), (lr_scales or {}).values(), strict=True))
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -32,7 +32,7 @@ Row = dict[str, object]
 def write_page(path: Path, groups: Sequence[Group], folders: Sequence[Path], made_by: Provenance) -> None:
     """Writes the page. `folders`: where the runs were looked for. `made_by`: time and command of the page."""
     environment = Environment(
-        loader=PackageLoader("spine.reporting.leaderboard", "page"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        loader=PackageLoader("spine.reporting.leaderboard", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=StrictUndefined,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {}  # by default, keys are sorted

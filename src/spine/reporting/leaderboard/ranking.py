@@ -14,6 +14,7 @@ from spine.reporting.leaderboard.records import RunRecord, part_name
 LOWER_IS_BETTER = ("loss", "nme", "error", "perplexity", "ece")  # metrics whose last part has one of these names
 MAX_CONFIG_COLUMNS = 6  # for runs whose command lines do not say in what they differ
 NAMED_BY_VALUE = ("backbone", "experiment")  # keys whose value alone is clear in a label
+NOT_OF_A_RUN = ("sweep", "logger")  # keys that say how runs are started and logged, and not what they are
 STATUS_ORDER = ("finished", "running", "pruned", "stopped", "interrupted", "failed", "damaged", "not started")
 
 
@@ -113,7 +114,7 @@ def _ranked(group: Group) -> Group:
 
 def differing_keys(records: Sequence[RunRecord]) -> list[str]:
     """Returns the keys of the command line in which runs differ, or keys of the configuration if there are none."""
-    given = dict.fromkeys(key for record in records for key in record.overrides)
+    given = dict.fromkeys(key for record in records for key in record.overrides if key.partition(".")[0] not in NOT_OF_A_RUN)
     keys = [key for key in given if len({key_value(record, key) for record in records}) > 1]
     configs = [record.config for record in records if record.config]
     return keys or differing_config_keys(configs)[:MAX_CONFIG_COLUMNS]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spine.errors import InputError
 from spine.interfaces import SampleExtra
+from spine.layers.precision import at_least_float32
 from spine.models.masked import MaskedModel
 from spine.option_types import Config
 from spine.reporting.figures import image_rows
@@ -50,7 +51,7 @@ class MaskedAutoencoding(Task):
 
     def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss () and predicted patches (B, N, P * P * 3)."""
-        prediction = self.model(batch["image"], batch["patch_mask"]).float()
+        prediction = at_least_float32(self.model(batch["image"], batch["patch_mask"]))
         return self._loss(prediction, batch), prediction
 
     def _loss(self, prediction: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
