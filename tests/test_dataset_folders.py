@@ -128,6 +128,32 @@ def test_given_classes_need_no_training_split(tmp_path):
         ImageFolder("val", root=str(tmp_path), classes=["pear", "fig"])
 
 
+def test_classes_can_be_listed_in_a_file(tmp_path):
+    write_classes(tmp_path / "val", {"apple": 1, "pear": 1})
+    (tmp_path / "names.txt").write_text("pear\nfig\n\napple\n")
+    data = ImageFolder("val", root=str(tmp_path), classes="names.txt")
+    assert data.labels.classes == ("pear", "fig", "apple") and data.targets.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("pear\nfig\n", r"Folder '.*val' has class 'apple', which '.*names\.txt' does not name\."),
+        ("pear\napple\npear\n", r"'.*names\.txt' names the class 'pear' twice; it should have one class per line\."),
+        (
+            None,
+            r"There is no file '.*names\.txt', where the names of the classes \(or give dataset\.classes=\[\.\.\.\]\) should be\.",
+        ),
+    ],
+)
+def test_a_file_with_unknown_classes_is_reported(tmp_path, names, message):
+    write_classes(tmp_path / "val", {"apple": 1, "pear": 1})
+    if names is not None:
+        (tmp_path / "names.txt").write_text(names)
+    with pytest.raises(InputError, match=message):
+        ImageFolder("val", root=str(tmp_path), classes="names.txt")
+
+
 def test_an_image_takes_few_bytes(tmp_path):
     write_classes(tmp_path / "train", {"a": 300})
     data = ImageFolder("train", root=str(tmp_path))

@@ -293,6 +293,15 @@ class DataSet(Dataset):
         """
         raise TypeError(f"{type(self).__name__} does not define how a sample is loaded.")
 
+    def class_indices(self) -> np.ndarray | None:
+        """Returns the class of each sample (N,) int, or None if samples have no class label.
+
+        By default, loads all samples. A data set that knows the labels without it overrides this.
+        """
+        if "label" not in self.provides:
+            return None
+        return np.array([self.load(index)["label"] for index in range(len(self))], int)
+
     def files(self, index: int) -> list[str]:
         """Returns the paths of the files that belong to one sample alone, such as its image and mask.
 

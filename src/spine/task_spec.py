@@ -17,6 +17,15 @@ INPUT_NAMES: Mapping[HeadInput, str] = {"pooled": "the pooled embedding", "maps"
 
 
 @dataclass(frozen=True)
+class Protocol:
+    """A way to evaluate a pre-trained backbone with a task, in place of training the whole network."""
+
+    target: str  # a subclass of the task's class, such as spine.tasks.cls.linear_probe.LinearProbe
+    options: Schema  # types and ranges of its keys in `protocol`; the class takes them as arguments
+    trains: bool = True  # False: nothing is trained, so that there is no checkpoint
+
+
+@dataclass(frozen=True)
 class TaskSpec:
     """Facts about a task. Each folder of `spine.tasks` has one, as `SPEC` in its `spec.py`.
 
@@ -37,6 +46,7 @@ class TaskSpec:
     reads_pixels: bool = False  # images are not normalized: pixels are in 0..1
     pads_images: bool = False  # pads images to a multiple of the patch size of token networks, with ignored pixels
     options: Schema = field(default_factory=dict)  # types and ranges of the constructor's options
+    protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by name, in addition to finetune
 
     def require_head(self) -> tuple[HeadInput, str]:
         """The input of the head, and the default head. Raises InputError if the task has no head."""

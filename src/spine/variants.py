@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from spine.errors import InputError
+
 Network = TypeVar("Network", bound=nn.Module)
 Hyperparameters = dict[str, Any]  # arguments of a constructor that a variant sets
 
@@ -48,6 +50,23 @@ def variant_builder(*networks: type[nn.Module]) -> Callable[[Callable[..., Netwo
         return build
 
     return decorate
+
+
+def with_patch_size(hyperparameters: Hyperparameters, patch_size: int | None) -> Hyperparameters:
+    """Returns the hyperparameters of a variant with another patch size in pixels. None keeps that of the variant.
+
+    Raises InputError for a hybrid, whose patches are cut from the map of a ResNet, and if `patch_size` is below 1.
+    """
+    if patch_size is None:
+        return hyperparameters
+    if "resnet" in hyperparameters:
+        raise InputError(
+            f"backbone.patch_size is {patch_size}, but the ResNet of a hybrid determines the patch size of this variant. "
+            f"Leave it out, or choose a variant without a ResNet."
+        )
+    if patch_size < 1:
+        raise InputError(f"backbone.patch_size is {patch_size}; it must be a whole number of pixels, 1 or more.")
+    return {**hyperparameters, "patch_size": patch_size}
 
 
 def _complete_signature(builder: Callable, networks: tuple[type[nn.Module], ...]) -> inspect.Signature:

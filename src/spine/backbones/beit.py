@@ -27,7 +27,7 @@ from spine.layers.drop_path import DropPath, drop_path_rates
 from spine.layers.initialization import truncated_normal
 from spine.layers.positions import Grid, resize_relative_positions
 from spine.layers.transformer import MLP, PatchEmbed, attention_with_bias, patch_grid
-from spine.variants import Hyperparameters, variant_builder
+from spine.variants import Hyperparameters, variant_builder, with_patch_size
 
 EPS = 1e-6  # of all norms (1e-12 in Hugging Face's files)
 
@@ -221,9 +221,10 @@ VARIANTS: dict[str, Hyperparameters] = {
 
 
 @variant_builder(BEiT)
-def beit(variant: str = "base_patch16", **options: Any) -> BEiT:
+def beit(variant: str = "base_patch16", *, patch_size: int | None = None, **options: Any) -> BEiT:
     """Builds a BEiT by the name of its variant.
 
-    image_size: (height, width) for which the relative position bias tables are created.
+    patch_size: in pixels; None for that of the variant. image_size: (height, width) for which the
+    relative position bias tables are created.
     """
-    return BEiT(**VARIANTS[variant], **options)
+    return BEiT(**with_patch_size(VARIANTS[variant], patch_size), **options)

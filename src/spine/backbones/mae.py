@@ -20,7 +20,7 @@ from spine.layers.conv import PoolNorm
 from spine.layers.positions import sincos_positions
 from spine.layers.transformer import ClassTokenNorm, PatchEmbed
 from spine.layers.vit_encoder import ViTEncoder
-from spine.variants import Hyperparameters, variant_builder
+from spine.variants import Hyperparameters, variant_builder, with_patch_size
 
 EPS = 1e-6  # of all norms (1e-12 in Hugging Face's files)
 # avg: mean of the patch tokens, then norm (fine-tuning); token: norm, then class token (linear probes)
@@ -82,10 +82,10 @@ VARIANTS: dict[str, Hyperparameters] = {
 
 
 @variant_builder(MAE)
-def mae(variant: str = "base_patch16", **options: Any) -> MAE:
+def mae(variant: str = "base_patch16", *, patch_size: int | None = None, **options: Any) -> MAE:
     """Builds an MAE encoder by the name of its variant.
 
-    image_size: (height, width) for which the position embedding is created. global_pool: "avg" or
-    "token" (see Pooling).
+    patch_size: in pixels; None for that of the variant. image_size: (height, width) for which the
+    position embedding is created. global_pool: "avg" or "token" (see Pooling).
     """
-    return MAE(**VARIANTS[variant], **options)
+    return MAE(**with_patch_size(VARIANTS[variant], patch_size), **options)

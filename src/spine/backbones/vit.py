@@ -23,7 +23,7 @@ from spine.layers.conv import pad_same
 from spine.layers.initialization import zero_bias
 from spine.layers.transformer import ClassTokenNorm, PatchEmbed, TransformerBlock
 from spine.layers.vit_encoder import ViTEncoder
-from spine.variants import Hyperparameters, variant_builder
+from spine.variants import Hyperparameters, variant_builder, with_patch_size
 
 EPS = 1e-6  # of all norms
 
@@ -236,12 +236,13 @@ VARIANTS: dict[str, Hyperparameters] = {
 
 
 @variant_builder(ViT)
-def vit(variant: str = "base_patch16", **options: Any) -> ViT:
+def vit(variant: str = "base_patch16", *, patch_size: int | None = None, **options: Any) -> ViT:
     """Builds a ViT by the name of its variant.
 
-    image_size: (height, width) for which the position embedding is created. The others are
+    patch_size: in pixels; None for that of the variant. Hybrids have a fixed one. image_size:
+    (height, width) for which the position embedding is created. The others are
     conventions of publishers: `norm_eps`; `gelu`, its approximation, "none" or "tanh"; for hybrids
     `group_norm_eps`, and `std_conv_eps` of the standardized convolutions: None divides by the
     standard deviation + 1e-5 (the authors), a number by sqrt(variance + number).
     """
-    return ViT(**VARIANTS[variant], **options)
+    return ViT(**with_patch_size(VARIANTS[variant], patch_size), **options)

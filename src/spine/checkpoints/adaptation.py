@@ -13,12 +13,14 @@ from spine.checkpoints.mapping import SPINE_LAYOUT, State
 from spine.checkpoints.reader import WeightFile
 from spine.layers.conv import PoolNorm
 from spine.layers.positions import resize_positions, resize_relative_positions
+from spine.layers.transformer import resize_patch_kernel
 
 if TYPE_CHECKING:
     from spine.models.masked import MaskedModel
     from spine.models.network import Model
 
 POSITION_TENSORS = ("pos_embed", "relative_position_bias_table")  # suffixes; their shapes follow the image or window size
+PATCH_KERNEL = "backbone.patch_embed.proj.weight"  # its shape follows the patch size
 CLASS_TOKEN_BIASES = 3  # BEiT: rows of a relative position bias table for the class token, after those for pairs of patches
 SHARED_BIAS = "backbone.rel_pos_bias.relative_position_bias_table"  # BEiT, pre-training
 BLOCK_BIAS = ".attn.rel_pos_bias.relative_position_bias_table"  # BEiT, fine-tuning: suffix of one table for each block
@@ -49,9 +51,15 @@ def move_tensors(tensors: State, expected: Mapping[str, Tensor], model: Model | 
 def resize_to(tensor: Tensor, expected: Tensor, model: Model | MaskedModel, file: WeightFile) -> Tensor | None:
     """Resizes a position embedding or relative position bias table of a file to the grid or window of a network.
 
-    `tensor`: (1, extra + h * w, D), or ((2h - 1)(2w - 1) + extra, heads). `expected`: the tensor of the
-    network. Returns `tensor` itself if the grid is the same, and None if the grid of the file is unknown.
+    The kernel of a patch embedding is resized to the patch size of the network.
+
+    `tensor`: (1, extra + h * w, D), ((2h - 1)(2w - 1) + extra, heads), or (D, C, P, P). `expected`: the
+    tensor of the network. Returns `tensor` itself if the size is the same, and None if the grid of the
+    file is unknown.
     """
+    if tensor.ndim == 4:
+        same_width = tensor.shape[:2] == expected.shape[:2]
+        return resize_patch_kernel(tensor, expected.shape[-1]) if same_width else None
     if tensor.ndim != expected.ndim or tensor.shape[-1] != expected.shape[-1]:
         return None
     relative, grid = tensor.ndim == 2, _grid_of_model(model)
@@ -75,6 +83,14 @@ def _grid_of_model(model: Model | MaskedModel) -> Grid | None:
     return masked_grid or model.backbone.spec.grid
 
 
+def _patch_size_of_file(model: Model | MaskedModel, file: WeightFile) -> int | None:
+    """The patch size in pixels that the weights were trained for. None for networks without patches."""
+    kernel, own = (tensors.get(PATCH_KERNEL) for tensors in (file.tensors, model.state_dict()))
+    if model.patch_size is None or kernel is None or own is None or kernel.ndim != 4:
+        return model.patch_size
+    return model.patch_size * kernel.shape[-1] // own.shape[-1]
+
+
 def _grid_of_tensor(tensor: Tensor, extra: int, model_grid: Grid, model: Model | MaskedModel, file: WeightFile) -> Grid | None:
     """The grid that a position tensor was trained for. None if it is unknown.
 
@@ -88,7 +104,7 @@ def _grid_of_tensor(tensor: Tensor, extra: int, model_grid: Grid, model: Model |
         positions = (2 * grid[0] - 1) * (2 * grid[1] - 1) if relative else grid[0] * grid[1]
         return positions + extra == length
 
-    size, patch = settings_of_config(file.config).image_size, model.patch_size
+    size, patch = settings_of_config(file.config).image_size, _patch_size_of_file(model, file)
     if size is not None and patch is not None:
         grid = (-(-size[0] // patch), -(-size[1] // patch))  # dense tasks pad images to whole patches
         if fits(grid):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spine.checkpoints.adaptation import POSITION_TENSORS, move_tensors, resize_to
+from spine.checkpoints.adaptation import PATCH_KERNEL, POSITION_TENSORS, move_tensors, resize_to
 from spine.checkpoints.mapping import BATCH_COUNTER, State
 from spine.checkpoints.reader import WeightFile, forget_last_file
 from spine.errors import InputError
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 MIN_COVERAGE = 0.95  # fraction of a backbone's parameters that a file must hold
 # Prefixes of the parts that a task may add to a published network; they do not count for the coverage.
 OPTIONAL_PARTS = ("head.", "backbone.pooling.", "backbone.norms.", "mask_pixel")
-MAX_NAMES = 4  # names that a line of the report shows
+MAX_NAMES = 4  # names that a line of the report shows one by one; more of them are grouped
+MAX_ITEMS = 8  # names and groups of names that it shows
 
 
 @dataclass
@@ -28,7 +29,7 @@ class LoadReport:
     file: WeightFile
     matched: list[str] = field(default_factory=list)  # loaded
     renamed: list[str] = field(default_factory=list)  # matched, with another name in the file
-    resized: list[str] = field(default_factory=list)  # position tensors that were resized to the network's image or window size
+    resized: list[str] = field(default_factory=list)  # resized to the image, window or patch size of the network
     new: list[str] = field(default_factory=list)  # not in the file, or with another shape there; they keep their initial values
     unused: list[str] = field(default_factory=list)  # in the file, but not in the network
     mismatched: dict[str, str] = field(default_factory=dict)  # new, because the file has another shape or type: both of them
@@ -57,10 +58,22 @@ class LoadReport:
         if names is not self.unused:  # sizes are those of the network's tensors
             total = sum(self.sizes.values()) or 1
             line += f" ({sum(self.sizes.get(name, 0) for name in names) / total:.1%} of the parameters)"
-        if listed:
-            shown = [f"{name} ({self.mismatched[name]})" if name in self.mismatched else name for name in names[:MAX_NAMES]]
-            line += f": {', '.join(shown)}{', ...' if len(names) > MAX_NAMES else ''}"
-        return line
+        return f"{line}: {', '.join(self._listed(names))}" if listed else line
+
+    def _listed(self, names: list[str]) -> list[str]:
+        """Returns what a line shows of `names`: all of them if they are few, otherwise groups by their first two parts.
+
+        A tensor whose shape does not fit is shown with both shapes.
+        """
+        misfits = [f"{name} ({self.mismatched[name]})" for name in names if name in self.mismatched]
+        groups: dict[str, list[str]] = {}
+        for name in names:
+            if name not in self.mismatched:
+                groups.setdefault(".".join(name.split(".")[:2]) if len(names) > MAX_NAMES else name, []).append(name)
+        shown = misfits + [
+            members[0] if len(members) == 1 else f"{group}.* ({len(members)})" for group, members in groups.items()
+        ]
+        return shown[:MAX_ITEMS] + (["..."] if len(shown) > MAX_ITEMS else [])
 
 
 def load(
@@ -97,7 +110,7 @@ def compare(model: Model | MaskedModel, file: WeightFile) -> tuple[LoadReport, S
     loadable: State = {}
     for name, wanted in expected.items():
         tensor = tensors.get(name)
-        if tensor is not None and name.endswith(POSITION_TENSORS):
+        if tensor is not None and name.endswith((*POSITION_TENSORS, PATCH_KERNEL)):
             resized = resize_to(tensor, wanted, model, file)
             if resized is not None and resized is not tensor:
                 report.resized.append(name)

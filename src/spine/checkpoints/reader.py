@@ -143,6 +143,9 @@ def _read(path: Path) -> tuple[State, Mapping[str, object]]:
     tensors = {}
     if isinstance(content, dict):
         tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if isinstance(config, dict) and any(name.startswith("model.") for name in tensors):
+        # a task of spine may have tensors beside the network, such as the classifiers of a linear probe
+        tensors = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     if not tensors:
         raise InputError(f"'{path}' holds no named tensors; expected a state dict, bare or under {', '.join(WRAPPERS)}.")
     _check_tensors(path, tensors)

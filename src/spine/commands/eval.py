@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from spine import console
 from spine.checkpoints.run_checkpoint import has_averaged_weights, read_checkpoint
+from spine.components import component_name, task_spec
 from spine.config.checks import prepare
 from spine.config.command_line import run_command
 from spine.config.instantiate import target_of
@@ -112,6 +113,7 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
     if labels is not None:
         use_saved_classes(config, labels)
     config = prepare(config)
+    network_size = trained_size(checkpoint, config)
     import pytorch_lightning as pl
 
     from spine.config.building import build_run, build_trainer  # imports Lightning, which takes seconds
@@ -121,7 +123,7 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
 
     silence_libraries()
     pl.seed_everything(config["seed"], verbose=False)
-    run = build_run(config, split, labels)
+    run = build_run(config, split, labels, network_size)
     trainer = build_trainer(run.config, folder.path, run.task, checkpoint=checkpoint)
     with finished_at_end(trainer.loggers):
         values = evaluate_checkpoint(trainer, run.task, run.data, split, checkpoint)
@@ -164,3 +166,20 @@ def use_saved_classes(config: Config, labels: Labels) -> None:
     parameters = inspect.signature(target_of("dataset", dataset).__init__).parameters
     if "classes" in parameters and labels.classes and dataset.get("classes") is None:
         dataset["classes"] = list(labels.classes)
+
+
+def trained_size(checkpoint: str, config: Config) -> tuple[int, int] | None:
+    """Returns the image size (height, width) for which the network of a checkpoint was built.
+
+    Its position embedding has this size; the network resizes it to that of the images. None for a
+    checkpoint of an older version. Raises InputError for a network whose output has one size.
+    """
+    content = read_checkpoint(checkpoint)
+    trained, size = content["config"].get("image_size"), config["image_size"]
+    if task_spec(component_name("task", config["task"]["_target_"])).head_input == "tokens" and trained != size:
+        raise InputError(
+            f"image_size is {size}, but this checkpoint was trained at {trained}, and its head has an output for each patch "
+            f"of that size. Leave image_size out."
+        )
+    saved = (content.get("network") or {}).get("image_size")
+    return (saved[0], saved[1]) if saved else None

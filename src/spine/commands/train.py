@@ -148,11 +148,14 @@ def _fit_and_evaluate(run: Run, trainer: pl.Trainer, folder: RunFolder, checkpoi
 
     Raises RunStopped after a signal.
     """
+    from spine.evaluation.evaluate import evaluate_split
     from spine.training.pruning import pruned_epoch
 
     if run.config["trainer"]["limit_val_batches"] != 0:
         run.data.transformed("val")  # reports mistakes in the validation data before the first epoch
     try:
+        if not run.task.trains:
+            return evaluate_split(trainer, run.task, run.data, "val")
         trainer.fit(run.task, run.data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
         _raise_if_signaled(trainer)
         if pruned_epoch(trainer) is not None:
@@ -167,6 +170,7 @@ def _fit_and_evaluate(run: Run, trainer: pl.Trainer, folder: RunFolder, checkpoi
 def _write_start(run: Run, trainer: pl.Trainer, folder: RunFolder) -> None:
     """Writes config.json, weights.txt and the copy of the tokenizer, and logs a summary of the run."""
     from spine.checkpoints.tokenizer_files import save_tokenizer  # imports torch
+    from spine.config.building import find_protocol
     from spine.models.assembly import network_of
 
     folder.write_json(folder.path / "config.json", run.config)
@@ -176,6 +180,8 @@ def _write_start(run: Run, trainer: pl.Trainer, folder: RunFolder) -> None:
     if run.load_report is not None:
         log.info("%s", run.load_report)
         (folder.path / "weights.txt").write_text(run.load_report.details())
+    if find_protocol(run.config) is not None and run.load_report is None:
+        log.warning("The backbone is random: protocol=%s needs backbone.weights=<file>.", run.config["protocol"]["name"])
     config, parameters = run.config, sum(parameter.numel() for parameter in run.task.model.parameters())
     log.info(
         "%s, %.2f M parameters, task %s, %dx%d pixels, %d training samples, precision %s\n%s",
@@ -278,7 +284,7 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
         "step_samples": step_samples,
         "stopped_early": early,
         "epochs": trainer.current_epoch,
-        "max_epochs": trainer.max_epochs,
+        "max_epochs": trainer.max_epochs if run.task.trains else 0,  # 0: more epochs would change nothing
         "steps": trainer.global_step,
         "stopped_by_max_time": None if reached_end else run.config["trainer"]["max_time"],
         "costs": run_costs(run.task, folder.path / "metrics.csv", trainer.strategy.root_device),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from spine.data.building import build_data
 from spine.data.data_module import DataModule
 from spine.errors import InputError
 from spine.interfaces import Labels
-from spine.models.assembly import network_of, task_of
+from spine.models.assembly import NetworkConfig, network_of, task_of
 from spine.models.pretrained import configured_weights, load_weights
 from spine.option_types import Config
+from spine.task_spec import Protocol
 from spine.tasks.base import Task
+from spine.tokenizers.dvae import DiscreteVAE
 from spine.training.global_batch import count_step_samples
 from spine.training.loggers.run_logger import LoggedRun
 from spine.training.precision import resolve_precision, set_float32_precision
@@ -41,11 +43,17 @@ class Run:
     load_report: LoadReport | None  # of the pretrained weights
 
 
-def build_run(config: Config, split: str = "train", saved_labels: Labels | None = None) -> Run:
+def build_run(
+    config: Config,
+    split: str = "train",
+    saved_labels: Labels | None = None,
+    network_size: tuple[int, int] | None = None,
+) -> Run:
     """Builds the data, the network and the task of a complete configuration, which is not changed.
 
     `split`: the split that is opened to get the names of the classes. `saved_labels`: names from a
-    checkpoint, used instead. Raises InputError if the data set does not exist, or if its classes
+    checkpoint, used instead. `network_size`: the image size for which the position embedding of the
+    network is created, if it is not that of the images. Raises InputError if the data set does not exist, or if its classes
     differ from those of the checkpoint.
     """
     config = copy.deepcopy(config)
@@ -68,30 +76,60 @@ def build_run(config: Config, split: str = "train", saved_labels: Labels | None 
             f"with the classes or keypoints that it was trained for."
         )
     config["num_outputs"] = outputs
-    model, report = build_network(config)
+    task, report = build_task(config, labels, tokenizer, network_size)
+    data.add_extras(task.sample_extras())
+    return Run(config, task, data, report)
+
+
+def build_task(
+    config: Config, labels: Labels, tokenizer: DiscreteVAE | None = None, network_size: tuple[int, int] | None = None
+) -> tuple[Task, LoadReport | None]:
+    """Builds the network and the task of a configuration with its number of outputs, or the protocol of the task.
+
+    `tokenizer`: of a task that reads one. Also returns the report of the loading of weights, or None.
+    """
+    model, report = build_network(config, network_size)
+    protocol = find_protocol(config)
     if config["compile"]:
-        model.compile()
+        compiled = model if protocol is None else model.get_submodule("backbone")
+        compiled.compile()
     task: Task = instantiate(
-        "task",
-        {key: value for key, value in config["task"].items() if key not in spec.network_options},
+        "task" if protocol is None else "protocol",
+        _task_node(config, protocol),
         model=model,
         optimizer=partial(instantiate, "optimizer", config["optimizer"]),
         schedule=partial(instantiate, "schedule", config["schedule"]),
         labels=labels,
         **({} if tokenizer is None else {"tokenizer": tokenizer}),
     )
-    data.add_extras(task.sample_extras())
     task.config = config
-    return Run(config, task, data, report)
+    return task, report
 
 
-def build_network(config: Config) -> tuple[nn.Module, LoadReport | None]:
+def find_protocol(config: Config) -> Protocol | None:
+    """Returns the protocol of a configuration, or None if the whole network is trained."""
+    node: Config = config.get("protocol") or {}
+    return task_of(config).protocols.get(node.get("name", ""))
+
+
+def _task_node(config: Config, protocol: Protocol | None) -> Config:
+    """Returns the node of the task, without the options of its network. With a protocol, it has the protocol's class and options."""
+    own = {key: value for key, value in config["task"].items() if key not in task_of(config).network_options}
+    if protocol is None:
+        return own
+    options = {key: value for key, value in config["protocol"].items() if key != "name"}
+    return {**own, **options, "_target_": protocol.target}
+
+
+def build_network(config: Config, network_size: tuple[int, int] | None = None) -> tuple[nn.Module, LoadReport | None]:
     """Builds the network of a complete configuration, and loads its pretrained weights.
 
     The memory format is channels_last. Also returns the report of the loading, or None if the
     configuration names no weights.
     """
     network = network_of(config, config["num_outputs"])
+    if network_size is not None and isinstance(network, NetworkConfig):
+        network = replace(network, image_size=network_size)
     weights = configured_weights(config, network)
     model = (network if weights is None else weights.network).build()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations

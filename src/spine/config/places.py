@@ -62,6 +62,11 @@ def _task(target: str) -> bool:
     return in_task and re.fullmatch(NAME, name) is not None and name != "Task"
 
 
+def _protocol(target: str) -> bool:
+    specs = map(components.task_spec, components.modules("task"))
+    return any(target == protocol.target for spec in specs for protocol in spec.protocols.values())
+
+
 def _in_folder(folder: str, target: str) -> bool:
     """Whether a name is in a module of a folder of spine or of a plug-in, such as data.transforms."""
     return any(
@@ -99,6 +104,7 @@ PLACES = {
         "a data set, such as spine.data.formats.image_folder.ImageFolder", _class_of("dataset"), "spine.interfaces.DataSet"
     ),
     "task": Place("a task, such as spine.tasks.cls.task.Classification", _task, "spine.tasks.base.Task"),
+    "protocol": Place("the class of a protocol of the task", _protocol, "spine.tasks.base.Task"),
     "task.loss": Place("a loss in the folder `losses` of a plug-in", _loss, "torch.nn.Module"),
     "optimizer": _of_schema("optimizer", "an optimizer"),
     "schedule": _of_schema("schedule", "a schedule"),
@@ -116,7 +122,7 @@ PLACES = {
     ),
 }
 PATHS = {  # where a `_target_` may be
-    r"backbone|head|dataset|task|optimizer|schedule|task\.loss": None,
+    r"backbone|head|dataset|task|protocol|optimizer|schedule|task\.loss": None,
     rf"logger\.{NAME}": "logger",
     r"augment\.(train|eval)\[\d+\](\.transforms\[\d+\])*": "augment",
     rf"callbacks\.more\.{NAME}": "callbacks.more",
@@ -142,7 +148,7 @@ def check_targets(config: Config) -> None:
 def _parts(config: Config) -> Iterator[tuple[str, str, object]]:
     """Place, path and node of every part of a configuration. Interpolations are skipped: they are checked once resolved."""
     for name in PLACES:
-        if isinstance(config.get(name), dict) and name not in ("augment", "logger"):
+        if isinstance(config.get(name), dict) and name not in ("augment", "logger", "protocol"):
             yield name, name, config[name]
     for path, step in augmentations(config):
         yield "augment", path, step

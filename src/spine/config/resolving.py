@@ -94,6 +94,8 @@ def run_id(*, _root_: DictConfig) -> str:
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
     groups = [group for group in ("backbone", "task", "dataset") if group != "backbone" or "backbone" in content]
     names = [str(choices.get(group)) for group in groups]
+    if (protocol := (content.get("protocol") or {}).get("name", "finetune")) != "finetune":
+        names[groups.index("task")] += f"-{protocol}"
     if variant := content.get(groups[0], {}).get("variant"):  # of the backbone, or of a task with a network of its own
         names[0] += f"-{variant}"
     return "_".join([*names, digest])

@@ -63,7 +63,7 @@ TOP: Schema = {
 }
 SECTIONS = ("backbone", "head", "task", "dataset", "augment", "optimizer", "schedule", "trainer", "callbacks")
 NETWORK_SECTIONS = ("backbone", "head")  # absent if the task has a network of its own
-OPTIONAL_SECTIONS = ("logger", "sweep")
+OPTIONAL_SECTIONS = ("logger", "sweep", "protocol")
 
 TRAINER: Schema = {
     "accelerator": Allowed(Literal[ACCELERATORS], f"one of {', '.join(ACCELERATORS)}"),
@@ -205,6 +205,11 @@ LOADER: Schema = {  # keys of every data set, even if its format does not use th
     "image_size": IMAGE_SIZE,
     "batch_size": Allowed(Positive, "a whole number of samples, 1 or more"),
     "global_batch_size": Allowed(Positive | None, "a whole number of samples of an optimizer step, 1 or more, or null"),
+    "limit": Allowed(
+        Positive | Annotated[float, Field(gt=0, le=1)] | None,
+        "a fraction of the training split with a decimal point, above 0 and at most 1.0, a whole number of samples, or null",
+    ),
+    "limit_seed": Allowed(Count | None, "a whole number, 0 or more, or null for the seed of the run"),
     "num_workers": Allowed(Count | Literal[-1], "a whole number of processes, 0 or more, or -1 for one per core"),
     "mean": Allowed(Channels | None, "three numbers, one per channel of pixels in 0..1, or null"),
     "std": Allowed(
@@ -274,6 +279,7 @@ OPTIONS: Mapping[str, Schema] = {
         "variant": Allowed(Text | None, "the name of a variant, or null"),
         "weights": Allowed(Text | None, "a weights file, a name of the weight table such as imagenet1k, or null"),
         "layout": Allowed(Text | None, "the name of a layout, such as timm_tf, or null"),
+        "patch_size": Allowed(Positive | None, "a whole number of pixels, 1 or more, or null for the patch size of the variant"),
         "drop_path_rate": Allowed(BelowOne, "a probability, 0 or more and below 1"),
         "dropout": Allowed(BelowOne | None, "a probability, 0 or more and below 1, or null for the value of the variant"),
         "grad_checkpointing": SWITCH,

@@ -9,6 +9,7 @@ import torch
 
 from spine import plugins
 from spine.config.schemas import LOADER_KEYS
+from spine.data.building import limit_seed
 from spine.reporting.fingerprint import file_sha256, fingerprint
 from spine.reporting.provenance import COMPARED, INPUTS, RunFacts, cpu_name, differences
 from spine.training.run_folder import RunFolder
@@ -48,12 +49,16 @@ def run_facts(run: Run, trainer: pl.Trainer) -> RunFacts:
     """Returns the inputs of a run and its devices."""
     config, node = run.config, run.config["dataset"]
     options = {key: value for key, value in node.items() if key not in (*LOADER_KEYS, "root")}
+    limit = {} if node.get("limit") is None else {"limit": node["limit"], "limit_seed": limit_seed(config)}
     splits = ("train",) if config["trainer"]["limit_val_batches"] == 0 else ("train", "val")
     weights = run.load_report.file.path if run.load_report is not None else None
     device, tokenizer = trainer.strategy.root_device, run.task.tokenizer
     return {
         "seeds": {"seed": config["seed"]} | {f"dataset.{key}": node[key] for key in SEEDS if node.get(key) is not None},
-        "data": {split: fingerprint(run.data.split(split), options, node.get("root")) for split in splits},
+        "data": {
+            split: fingerprint(run.data.split(split), options | (limit if split == "train" else {}), node.get("root"))
+            for split in splits
+        },
         "weights": weights,
         "weights_sha256": file_sha256(weights) if weights is not None else None,
         "tokenizer_sha256": tokenizer.sha256 if tokenizer is not None else None,

@@ -22,6 +22,7 @@ from spine.errors import InputError, nearest
 from spine.option_types import Allowed, Config, Schema
 from spine.task_spec import TaskSpec
 
+FINETUNE = "finetune"  # the protocol that every task has
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
@@ -51,6 +52,7 @@ def check_values(config: Config) -> None:
         check_schema(config["callbacks"].get(key) or {}, options, f"callbacks.{key}")
     check_schema(config.get("sweep") or {}, schemas.SWEEP, "sweep")
     _check_global_batch(config)
+    _check_protocol(config)
     for section, known in schemas.OPTIONS.items():
         check_schema({key: value for key, value in config.get(section, {}).items() if key in known}, known, section)
     spec = _task_spec(config["task"]["_target_"])
@@ -105,6 +107,32 @@ def _check_global_batch(config: Config) -> None:
             f"trainer.accumulate_grad_batches is {format_value(accumulated)} and dataset.global_batch_size is {format_value(size)}; "
             f"the global batch size determines how many batches are accumulated. Leave one of them out."
         )
+
+
+def _check_protocol(config: Config) -> None:
+    """Raises InputError if the task does not have the protocol, or for a wrong value of its options."""
+    node = config.get("protocol") or {"name": FINETUNE}
+    task = components.component_name("task", config["task"]["_target_"])
+    known = {one: {FINETUNE, *components.task_spec(one).protocols} for one in components.modules("task")}
+    choices = sorted(set.union(*known.values()))
+    name = node.get("name") if isinstance(node, dict) else node
+    if name not in choices:
+        raise InputError(f"protocol is {format_value(name)}.{nearest(str(name), choices)} Choices: {', '.join(choices)}.")
+    if name not in known[task]:
+        others = [f"task={one}" for one, names in known.items() if name in names]
+        raise InputError(f"protocol={name} is for {', '.join(others)}; this run has task={task}. Use protocol={FINETUNE}.")
+    protocol = components.task_spec(task).protocols.get(name)
+    own = {key: value for key, value in node.items() if key != "name"}
+    check_schema(own, protocol.options if protocol else {}, "protocol")
+    if protocol and config["trainer"].get("strategy") == "fsdp":
+        raise InputError(f"trainer.strategy is fsdp, which shards a network that is trained; protocol={name} needs ddp or auto.")
+    for key in ("ema", "freeze", "reestimate_batch_norm"):
+        if protocol and config["callbacks"].get(key) is not None:
+            raise InputError(f"callbacks.{key} is for a network that is trained; protocol={name} leaves the backbone as it is.")
+    if protocol and not protocol.trains and config["trainer"]["limit_val_batches"] == 0:
+        raise InputError(f"trainer.limit_val_batches is 0, and protocol={name} does nothing but evaluate the validation split.")
+    if protocol and not protocol.trains and config.get("ckpt_path") is not None:
+        raise InputError(f"ckpt_path resumes a training, and protocol={name} trains nothing. Give the file as backbone.weights.")
 
 
 def check_schema(node: Mapping[str, object], schema: Schema, owner: str) -> None:

@@ -9,6 +9,7 @@ from spine.config.instantiate import instantiate
 from spine.config.schemas import LOADER_KEYS, Config
 from spine.data.data_module import DataModule
 from spine.data.relabeling import Relabeled
+from spine.data.subset import limited
 from spine.data.transforms import Step
 from spine.interfaces import DataSet, Labels
 from spine.models.assembly import network_of, task_of
@@ -28,7 +29,10 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
 
     def open_split(split: str) -> DataSet:
         data: DataSet = instantiate("dataset", options, split=split)
-        return data if labels is None else Relabeled(data, labels, needs)
+        data = data if labels is None else Relabeled(data, labels, needs)
+        if split != "train" or node.get("limit") is None:
+            return data
+        return limited(data, node["limit"], limit_seed(config))
 
     def steps(mode: str) -> list[Step]:
         return [instantiate(f"augment.{mode}[{i}]", step) for i, step in enumerate(config["augment"][mode])]
@@ -46,3 +50,9 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
         std=node["std"],
         pad_multiple=network_of(config, None).padding_multiple,
     )
+
+
+def limit_seed(config: Config) -> int:
+    """Returns the seed that chooses the samples of dataset.limit."""
+    seed = config["dataset"].get("limit_seed")
+    return config["seed"] if seed is None else seed

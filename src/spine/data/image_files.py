@@ -267,6 +267,18 @@ def need_file(path: str | Path, what: str) -> Path:
     return path
 
 
+def read_class_names(path: Path) -> list[str]:
+    """Returns the names of classes in a text file, one per line.
+
+    Raises InputError if the file does not exist, or if it names a class twice.
+    """
+    path = need_file(path, "the names of the classes (or give dataset.classes=[...])")
+    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if repeated := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise InputError(f"'{path}' names the class '{repeated[0]}' twice; it should have one class per line.")
+    return names
+
+
 def need_root(root: str | None, name: str) -> Path:
     """Returns dataset.root as a path.
 

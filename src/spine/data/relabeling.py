@@ -40,6 +40,11 @@ class Relabeled(DataSet):
         """Checks the original data set."""
         self.data.check(needs)
 
+    def class_indices(self) -> np.ndarray | None:
+        """Returns the new index of the class of each sample."""
+        own = self.data.class_indices()
+        return own if own is None or "label" not in self.new_indices else self.new_indices["label"][own]
+
     def files(self, index: int) -> list[str]:
         """Returns the files of the original data set."""
         return self.data.files(index)

@@ -18,7 +18,14 @@ def evaluate_checkpoint(trainer: pl.Trainer, task: Task, data: DataModule, split
     content = read_checkpoint(checkpoint)
     task.check_checkpoint(content)
     load_full_state(task, content["state_dict"])
+    return evaluate_split(trainer, task, data, split)
+
+
+def evaluate_split(trainer: pl.Trainer, task: Task, data: DataModule, split: str) -> dict[str, float]:
+    """Evaluates a task on a split as it is. Returns metric values by name."""
     task.split = split
     data.trainer = trainer  # the loader needs the number of processes
+    if not task.trains:
+        task.training_batches = data.loader("train")
     values = trainer.validate(task, dataloaders=data.loader(split), verbose=False)[0]
     return {key: float(value) for key, value in values.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ def patch_grid(size: Sequence[int], patch_size: int) -> tuple[int, int]:
         sides = sorted({max(count, 1) * patch_size for count in whole})
         raise InputError(
             f"ViT cuts images into {patch_size}x{patch_size} patches; {height}x{width} is not a multiple. "
-            f"Nearest sizes that fit: {', '.join(map(str, sides))}."
+            f"Nearest sizes that fit: {', '.join(map(str, sides))}. Or set backbone.patch_size to a divisor of both sides."
         )
     return height // patch_size, width // patch_size
 
@@ -39,6 +40,22 @@ class PatchEmbed(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, D, H / P, W / P)."""
         return self.proj(image)
+
+
+def resize_patch_kernel(kernel: Tensor, patch_size: int) -> Tensor:
+    """Resizes the kernel (D, C, p, p) of a patch embedding to another patch size: (D, C, P, P).
+
+    If the patches of an image are enlarged from p to P pixels, the tokens stay the same. For smaller
+    patches they stay as similar as possible, in the sense of least squares (FlexiViT, Beyer et al.,
+    arXiv 2212.08013, section 3.4). Patches are resized by bicubic interpolation, as in timm.
+    """
+    old = kernel.shape[-1]
+    if old == patch_size:
+        return kernel
+    pixels = torch.eye(old * old, dtype=torch.float64, device=kernel.device).view(-1, 1, old, old)
+    resized = F.interpolate(pixels, (patch_size, patch_size), mode="bicubic", antialias=True).flatten(1)  # (p * p, P * P)
+    values = kernel.double().flatten(2) @ torch.linalg.pinv(resized).T
+    return values.unflatten(2, (patch_size, patch_size)).to(kernel.dtype)
 
 
 class Attention(nn.Module):

@@ -112,6 +112,8 @@ class NetworkConfig(NetworkDefinition):
         """The multiple to which images are padded: the patch size of token networks if the task pads, else 1."""
         if not self.task.pads_images:
             return 1
+        if isinstance(given := self.backbone_options.get("patch_size"), int):
+            return given
         with torch.device("meta"):
             spec = backbone_builder(self.backbone)(self.variant, use="maps").spec
         return spec.patch_size or 1

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from spine.checkpoints import loading, reader
+from spine.checkpoints.adaptation import PATCH_KERNEL
 from spine.checkpoints.download import fetch
 from spine.checkpoints.formats import layouts_of
 from spine.checkpoints.input_settings import InputSettings
@@ -102,7 +103,7 @@ def _head_options_of(file: reader.WeightFile, head: str) -> dict[str, object]:
 
 def find_variant(network: NetworkConfig, file: reader.WeightFile) -> tuple[str, float]:
     """The variant that a file fits best, and its coverage. Each variant is built on the meta device."""
-    fits: dict[str, tuple[float, int]] = {}
+    fits: dict[str, tuple[float, bool, int]] = {}
     refused = InputError("")
     for variant in backbone_module(network.backbone).VARIANTS:
         try:
@@ -113,8 +114,8 @@ def find_variant(network: NetworkConfig, file: reader.WeightFile) -> tuple[str, 
             continue
         report, _ = loading.compare(net, file)
         # bias tables that fit without resizing distinguish Swin's window sizes
-        fits[variant] = (report.coverage, -len(report.unused) - len(report.resized))
-        if fits[variant] == (1.0, 0):  # no other variant can fit better
+        fits[variant] = (report.coverage, PATCH_KERNEL not in report.resized, -len(report.unused) - len(report.resized))
+        if fits[variant] == (1.0, True, 0):  # no other variant can fit better
             break
     if not fits:
         raise refused

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 MAX_ROWS = 24  # of a table of results; with more metrics, those of single classes (val/IoU/road) are left out
+MAX_CLASSES = 10  # in the table of the least accurate classes
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,38 @@ def print_results(folder: Path, monitor: str, values: Mapping[str, float], secon
         if name.count("/") < 2 or len(values) <= MAX_ROWS:
             table.add_row(name, f"{value:.4f}", style="bold" if name == monitor else None)
     console = Console()
+    classes = _table_of_classes(classes_file(folder, monitor.partition("/")[0]))
     with console.capture() as capture:
-        console.print(table)
+        for each in (table, *classes):
+            console.print(each)
     log.info("%sRun folder: %s", capture.get(), folder)
+
+
+def classes_file(folder: Path, split: str) -> Path:
+    """Returns the path of the table of classes of a split, in a run folder."""
+    return folder / f"{split}_classes.csv"
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Writes rows with the same keys to a CSV file."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _table_of_classes(path: Path) -> list[Table]:
+    """Returns a table of the least accurate classes in a file of `classes_file`. Empty without a file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["accuracy"]]
+    rows.sort(key=lambda row: float(row["accuracy"]))
+    title = "Classes" if len(rows) <= MAX_CLASSES else f"The {MAX_CLASSES} least accurate of {len(rows)} classes ({path.name})"
+    table = Table(title=title, title_justify="left")
+    for name in ("class", "images", "accuracy", "precision"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for row in rows[:MAX_CLASSES]:
+        precision = f"{float(row['precision']):.4f}" if row["precision"] else ""
+        table.add_row(row["class"], row["images"], f"{float(row['accuracy']):.4f}", precision)
+    return [table]

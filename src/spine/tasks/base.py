@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self, TypedDict
 
@@ -55,6 +55,7 @@ class Task(pl.LightningModule):
     monitor: ClassVar[str]  # the metric that selects the best checkpoint
     mode: ClassVar[str] = "max"
     tokenizer: FrozenTokenizer | None = None  # of tasks that predict its tokens
+    trains: ClassVar[bool] = True  # False: nothing is trained, and `training_batches` are read before an evaluation
 
     def __init__(
         self,
@@ -77,6 +78,7 @@ class Task(pl.LightningModule):
         self.config: Config = {}  # the complete configuration of the run; saved in every checkpoint
         self.config_source: Config = {}  # the same with its interpolations, so that overrides reach what depends on them
         self.train_loss, self.split_loss = MeanLoss(), MeanLoss()  # of the epoch, and of the evaluated split
+        self.training_batches: Iterable[Batch] | None = None  # of the training split, without augmentation
         self.step_weight: Tensor | float | None = None  # of a micro-batch in its optimizer step; None: all have the same weight
 
     def forward(self, image: Tensor, *more: Tensor) -> Tensor:
@@ -130,6 +132,13 @@ class Task(pl.LightningModule):
         """
         return None
 
+    def table_of_classes(self) -> Sequence[Mapping[str, object]]:
+        """The rows of a table with one row for each class, of the whole evaluation; empty if the task has none.
+
+        Every process calls it before the metrics are reset.
+        """
+        return ()
+
     def draw_summary(self) -> dict[str, Figure]:
         """Figures by name of the whole evaluation, drawn before its metrics are reset."""
         return {}
@@ -173,7 +182,7 @@ class Task(pl.LightningModule):
         """The optimizer of the network's parameters, and its schedule, which is stepped after every step."""
         if self.make_optimizer is None:
             raise InputError("The task has no optimizer, which training needs: give optimizer=partial(adamw, lr=1e-3).")
-        optimizer = self.make_optimizer(self.model)
+        optimizer = self.optimizer_of(self.make_optimizer)
         if self.make_schedule is None:
             return {"optimizer": optimizer}
         self.trainer.fit_loop.setup_data()
@@ -181,6 +190,10 @@ class Task(pl.LightningModule):
         steps_per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
         schedule = self.make_schedule(optimizer, total, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer_of(self, make: MakeOptimizer) -> Optimizer:
+        """The optimizer of the parameters that are trained: those of the network."""
+        return make(self.model)
 
     # ---- evaluation and prediction ----
 
@@ -265,7 +278,8 @@ class Task(pl.LightningModule):
             raise InputError(f"'{checkpoint_path}' is of task '{saved['name']}'; load it with that task's class.")
         network = network_class(task_spec(cls.name)).from_dict(content["network"])
         task = cls(model=network.build(), labels=Labels.from_dict(content["labels"]), **{**saved["options"], **changes})
-        task.load_state_dict(content["state_dict"])
+        own = task.state_dict()  # a protocol has more tensors, such as the other classifiers of a linear probe
+        task.load_state_dict({name: tensor for name, tensor in content["state_dict"].items() if name in own})
         if has_averaged_weights(content):
             log.info("The weights of '%s' are their moving average (EMA).", checkpoint_path)
         task.config, task.config_source = content.get("config", {}), content.get("config_source", {})

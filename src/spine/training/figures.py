@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spine.interfaces import DataSet
 from spine.reporting.figures import MAX_IMAGES
+from spine.reporting.tables import classes_file, write_rows
 from spine.tasks.base import Batch, Task
 from spine.tasks.samples import SampleView
 from spine.training.loggers.run_logger import run_loggers
@@ -80,10 +81,12 @@ class PredictionFigures(pl.Callback):
             return
         assert isinstance(pl_module, Task)
         figures, confusion = pl_module.draw_summary(), pl_module.confusion_counts()  # on every process: they gather the metrics
-        worst = self.worst.gather(trainer.world_size)
+        classes, worst = pl_module.table_of_classes(), self.worst.gather(trainer.world_size)
         if trainer.is_global_zero:
             for name, figure in figures.items():
                 self._write(f"{pl_module.split}_{name}", figure, trainer.global_step)
+            if classes:
+                write_rows(classes_file(self.folder.parent, pl_module.split), classes)
             if confusion is not None:
                 for logger in self.loggers:
                     logger.log_confusion(f"{pl_module.split}_confusion_matrix", *confusion, trainer.global_step)

@@ -51,6 +51,10 @@ class FashionMNIST(DataSet):
         """Number of images."""
         return len(self.images)
 
+    def class_indices(self) -> np.ndarray:
+        """Returns the class of each image."""
+        return self.targets
+
     def shared_files(self) -> list[str]:
         """Returns the files of images and labels."""
         return [str(find_idx(self.base, name)) for name in self.file_names]

@@ -21,6 +21,7 @@ from spine.data.image_files import (
     image_names,
     log_warning,
     need_root,
+    read_class_names,
     read_image,
     subfolders,
     warn_of_unreadable_files,
@@ -52,12 +53,13 @@ class ImageFolder(DataSet):
         *,
         root: str | None,
         splits: Splits | None = None,
-        classes: list[str] | None = None,
+        classes: list[str] | str | None = None,
         val_fraction: float = 0.2,
         split_seed: int = 0,
     ):
         """`splits`: folder name of each split. `classes`: names of the class folders in the order
-        of the outputs; with it, the training split does not have to exist.
+        of the outputs, or a file relative to root with one name per line; with it, the training
+        split does not have to exist.
 
         If the class folders are directly in `root`, `val_fraction` of the images of each class,
         drawn with `split_seed`, are the validation split. Raises InputError if a folder does not
@@ -73,8 +75,9 @@ class ImageFolder(DataSet):
                 raise InputError(f"The class folders of '{training}' have no images.{_nested_hint(training)}")
             self._check_classes(classes, f"which '{training}' does not have")
         else:
-            classes = [str(name) for name in classes]
-            self._check_classes(classes, "which dataset.classes does not name")
+            source = f"'{base / classes}'" if isinstance(classes, str) else "dataset.classes"
+            classes = read_class_names(base / classes) if isinstance(classes, str) else [str(name) for name in classes]
+            self._check_classes(classes, f"which {source} does not name")
         self.labels = Labels(classes=tuple(classes))
         names = [image_names(self.folder / name) if (self.folder / name).is_dir() else [] for name in classes]
         if divided:
@@ -129,6 +132,10 @@ class ImageFolder(DataSet):
     def files(self, index: int) -> list[str]:
         """Returns the image file of a sample."""
         return [str(self.path(index))]
+
+    def class_indices(self) -> np.ndarray:
+        """Returns the class of each image."""
+        return self.targets
 
     def __len__(self) -> int:
         """Number of images."""

@@ -17,6 +17,7 @@ from spine.data.image_files import (
     log_warning,
     need_file,
     need_root,
+    read_class_names,
     read_image,
     warn_of_unreadable_files,
 )
@@ -181,8 +182,7 @@ def _class_names(base: Path, classes: list[str] | str | None) -> tuple[str, ...]
     Raises InputError if there are fewer than two or more than IGNORE_INDEX.
     """
     if classes is None or isinstance(classes, str):
-        path = need_file(base / (classes or "classes.txt"), "the names of the classes (or give dataset.classes=[...])")
-        classes = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        classes = read_class_names(base / (classes or "classes.txt"))
     if not 2 <= len(classes) <= IGNORE_INDEX:
         raise InputError(
             f"Segmentation needs two classes or more, and at most {IGNORE_INDEX}; there are {len(classes)}: {format_names(classes)}."

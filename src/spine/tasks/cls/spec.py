@@ -1,7 +1,13 @@
 """What is known about image classification before torch is imported."""
 
-from spine.option_types import Allowed, BelowOne
-from spine.task_spec import TaskSpec
+from typing import Annotated
+
+from pydantic import Field
+
+from spine.option_types import AboveZero, Allowed, BelowOne, Positive
+from spine.task_spec import Protocol, TaskSpec
+
+FACTORS = Annotated[list[AboveZero], Field(min_length=1)]
 
 SPEC = TaskSpec(
     name="cls",
@@ -11,4 +17,18 @@ SPEC = TaskSpec(
     target="spine.tasks.cls.task.Classification",
     labels="classes",
     options={"smoothing": Allowed(BelowOne, "a fraction of probability, 0 or more and below 1")},
+    protocols={
+        "linear": Protocol(
+            "spine.tasks.cls.linear_probe.LinearProbe",
+            {"lr_factors": Allowed(FACTORS, "a list of factors of optimizer.lr above 0, one for each classifier")},
+        ),
+        "knn": Protocol(
+            "spine.tasks.cls.neighbors.NearestNeighbors",
+            {
+                "k": Allowed(Positive, "a whole number of neighbors, 1 or more"),
+                "temperature": Allowed(AboveZero, "a number above 0"),
+            },
+            trains=False,
+        ),
+    },
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Unpack
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -15,6 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from spine.option_types import Config
 from spine.tasks.base import Batch, Task, TaskArguments, ToPixels
 from spine.tasks.cls import plots
+from spine.tasks.cls.metrics import Calibration, ClassCounts, expected_calibration_error
 from spine.tasks.samples import SampleView, loss_of_each
 
 MAX_CLASSES_IN_CONFUSION = 1000  # the matrix of ImageNet-22k would take 3.6 GiB on the device, and no figure could show it
@@ -22,6 +24,8 @@ MAX_CLASSES_IN_CONFUSION = 1000  # the matrix of ImageNet-22k would take 3.6 GiB
 
 class Classification(Task):
     """Cross entropy with label smoothing. Metrics: top-1; top-5 with more than 5 classes; up to 1000 classes a confusion matrix.
+
+    An evaluation outside of training also measures each class, and the calibration up to 1000 classes.
 
     A loss of one's own is called with logits (B, classes) and labels (B,).
     """
@@ -39,6 +43,8 @@ class Classification(Task):
         self.scores = MetricCollection(scores, compute_groups=False)
         small = count <= MAX_CLASSES_IN_CONFUSION
         self.confusion = MulticlassConfusionMatrix(count, validate_args=False) if small else None
+        self.counts, self.calibration = ClassCounts(count), Calibration() if small else None
+        self.measures_all = False  # also classes and calibration
 
     def options(self) -> Config:
         """The label smoothing."""
@@ -78,14 +84,39 @@ class Classification(Task):
         self.scores.update(output, batch["label"])
         if self.confusion is not None:
             self.confusion.update(output, batch["label"])
+        if self.measures_all:
+            self.counts.update(output, batch["label"])
+            if self.calibration is not None:
+                index = batch.get("index", torch.arange(len(output), device=output.device))
+                self.calibration.update(output, batch["label"], index)
+
+    def on_validation_epoch_start(self) -> None:
+        """Measures classes and calibration too, outside of training."""
+        super().on_validation_epoch_start()
+        self.measures_all = self.trainer.state.fn != "fit"
 
     def compute_metrics(self) -> dict[str, float]:
-        """top1 and top5 in 0..1."""
+        """top1 and top5 in 0..1; outside of training `ece`, `ece_scaled` after temperature scaling, and `temperature`."""
         values = {name: float(value) for name, value in self.scores.compute().items()}
-        self.scores.reset()
-        if self.confusion is not None:
-            self.confusion.reset()
+        if self.measures_all and self.calibration is not None:
+            reliability = self.calibration.compute()
+            values["ece"] = expected_calibration_error(reliability.unscaled)
+            values["ece_scaled"] = expected_calibration_error(reliability.scaled)
+            values["temperature"] = float(reliability.temperature)
+        for metric in (self.scores, self.confusion, self.counts, self.calibration):
+            if metric is not None:
+                metric.reset()
         return values
+
+    def table_of_classes(self) -> list[dict[str, object]]:
+        """Images, accuracy and precision of each class, outside of training."""
+        if not self.measures_all:
+            return []
+        images, predictions, hits = self.counts.compute().tolist()
+        return [
+            {"class": name, "images": n, "accuracy": right / n if n else None, "precision": right / said if said else None}
+            for name, n, said, right in zip(self.labels.classes, images, predictions, hits, strict=True)
+        ]
 
     def draw(self, batch: Batch, output: Tensor, to_pixels: ToPixels) -> dict[str, Figure]:
         """Images with ground truth and predicted class."""
@@ -99,6 +130,9 @@ class Classification(Task):
         return self.confusion.compute().cpu().numpy(), self.labels.classes
 
     def draw_summary(self) -> dict[str, Figure]:
-        """The confusion matrix of the split, up to 1000 classes."""
+        """The confusion matrix of the split, up to 1000 classes, and outside of training the reliability diagram."""
         counts = self.confusion_counts()
-        return {} if counts is None else {"confusion": plots.confusion(*counts)}
+        figures = {} if counts is None else {"confusion": plots.confusion(*counts)}
+        if self.measures_all and self.calibration is not None:
+            figures["calibration"] = plots.reliability(self.calibration.compute())
+        return figures
