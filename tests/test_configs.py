@@ -112,8 +112,8 @@ def signature(target, path):
     import inspect
 
     given = {
-        "self", "split", "spec", "num_outputs", "model", "tokenizer", "optimizer", "total_steps", "steps_per_epoch", "global_batch_size", "run",
-        "use", "image_size",
+        "self", "split", "spec", "num_outputs", "model", "tokenizer", "optimizer", "total_steps", "steps_per_epoch", "global_batch_size",
+        "run", "use", "image_size",
     }  # fmt: skip
     function = instantiate.target_of(path, {"_target_": target})
     parameters = inspect.signature(function).parameters.values()

@@ -53,7 +53,9 @@ def test_the_plan_of_every_experiment_is_built(name):
 
 
 def test_every_experiment_of_authors_code_has_a_record():
-    without = {name for name in EXPERIMENTS if name.endswith(("_imagenet1k", "_pretrain", "_finetune", "_linear"))} - set(RECORDED)
+    without = {name for name in EXPERIMENTS if name.endswith(("_imagenet1k", "_pretrain", "_finetune", "_linear"))} - set(
+        RECORDED
+    )
     assert without == {  # no public training code, or code for TensorFlow 1 or Caffe only
         "mobilenet_v2_w100_imagenet1k", "mobilenet_v3_large_100_imagenet1k", "vgg16_imagenet1k", "xception_imagenet1k",
     }  # fmt: skip
@@ -129,7 +131,9 @@ def test_augmentation_is_that_of_the_authors(name):
         (own, theirs["magnitude"], theirs["magnitude_std"], theirs["prob"]) for own in theirs["ops"]
     ]
     erasing, theirs = RandomErasing(**step(plan, "RandomErasing")), expected["erasing"]
-    assert {key: getattr(erasing, key) for key in ("probability", "mode")} == {key: theirs[key] for key in ("probability", "mode")}
+    assert {key: getattr(erasing, key) for key in ("probability", "mode")} == {
+        key: theirs[key] for key in ("probability", "mode")
+    }
     assert plan.config["dataset"]["mean"] == expected["mean"] or name in DIFFERING_NORMALIZATION
 
 
@@ -140,6 +144,11 @@ def test_mixing_of_batches_is_that_of_the_authors(name):
         assert plan.batch_augmentation is None
         return
     own = {key: value for key, value in plan.batch_augmentation.items() if key != "_target_"}
-    mixing = {"mixup_alpha": own["mixup"], "cutmix_alpha": own["cutmix"], **own, "label_smoothing": plan.config["task"]["smoothing"]}
+    mixing = {
+        "mixup_alpha": own["mixup"],
+        "cutmix_alpha": own["cutmix"],
+        **own,
+        "label_smoothing": plan.config["task"]["smoothing"],
+    }
     assert {key: mixing.get(key, DEFAULTS.get(key)) for key in expected} == expected
     Mixing(**own)

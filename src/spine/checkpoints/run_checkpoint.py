@@ -11,10 +11,10 @@ from spine.errors import InputError
 
 Checkpoint = dict[str, Any]  # `state_dict`, `config`, `config_source`, and the states of Lightning
 
-TOKENIZER_COPY = "tokenizer.safetensors"  # in a run folder
 TRAINED_WEIGHTS = (
     "current_model_state"  # weights of the optimizer in a checkpoint whose `state_dict` is their moving average (EMA)
 )
+TOKENIZER_COPY = "tokenizer.safetensors"  # in a run folder
 
 RENAMED_TARGETS = (  # patterns of `_target_` in older checkpoints, and today's names
     (r"spine\.datasets\.(coco_keypoints|fashion_mnist|image_folder|mask_folder|shapes)\.(\w+)", r"spine.data.formats.\1.\2"),
@@ -46,6 +46,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return upgrade_checkpoint(content)
 
 
+def has_averaged_weights(content: Checkpoint) -> bool:
+    """Returns whether the `state_dict` of a checkpoint is the moving average of the weights (EMA)."""
+    return TRAINED_WEIGHTS in content
+
+
 def tokenizer_of_run(config: Checkpoint, run_folder: Path) -> str | None:
     """Returns the path of the tokenizer of a run: the copy in its folder, else the file that its configuration names.
 
@@ -53,11 +58,6 @@ def tokenizer_of_run(config: Checkpoint, run_folder: Path) -> str | None:
     """
     copy = run_folder / TOKENIZER_COPY
     return str(copy) if config.get("tokenizer") is not None and copy.is_file() else config.get("tokenizer")
-
-
-def has_averaged_weights(content: Checkpoint) -> bool:
-    """Returns whether the `state_dict` of a checkpoint is the moving average of the weights (EMA)."""
-    return TRAINED_WEIGHTS in content
 
 
 def verify_checkpoint(path: str | Path) -> None:
