@@ -15,6 +15,7 @@ from rich.table import Table
 from spine.option_types import Config
 
 SHOWN_STEPS = 12  # rows of the table of learning rates
+WIDTH = 130  # of tables
 BAR = 40  # characters of the highest learning rate
 JSON_KEYS = (
     "parameters", "multiply_adds", "global_batch_size", "steps", "learning_rates", "parameter_groups", "drop_path",
@@ -84,7 +85,7 @@ class Plan:
 
 def print_plan(plan: Plan) -> None:
     """Prints a plan."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=WIDTH)
     config = plan.config
     macs = "not counted" if plan.multiply_adds is None else f"{plan.multiply_adds / 1e9:.2f} G multiply-adds an image"
     console.print(
@@ -155,7 +156,7 @@ def _group_table(groups: Mapping[str, ParameterPlan]) -> Table:
     table = Table(box=box.MARKDOWN)
     for name in ("lr scale", "weight decay", "parameters"):
         table.add_column(name, justify="right")
-    table.add_column("such as")
+    table.add_column("from first to last")
     for (scale, decay), names in sorted(members.items(), reverse=True):
         table.add_row(
             f"{scale:.6g}", f"{decay:g}", str(len(names)), ", ".join(names[:1] + names[-1:] if len(names) > 1 else names)
