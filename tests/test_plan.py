@@ -48,7 +48,7 @@ def test_the_command_prints_the_plan_and_writes_it_with_a_plot(tmp_path):
         (["samples=1000", "experiment=convnext_tiny"], "Unknown experiment 'convnext_tiny'."),
         (["samples=1000", "out=plan.txt"], "out is 'plan.txt'; it must be the name of a JSON file, such as out=plan.json."),
         (["samples=1000", "optimizer.lr=-1"], "optimizer.lr is -1; it must be a learning rate above 0."),
-        (["samples=1000", "-m", "seed=1,2"], "spine.plan shows one run, and not a sweep: leave out -m."),
+        (["-m", "samples=1000", "seed=1,2"], "spine.plan shows one run, and not a sweep: leave out -m."),
     ],
 )
 def test_mistakes_get_one_sentence(arguments, message, tmp_path):

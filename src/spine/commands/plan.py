@@ -11,8 +11,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spine.config.command_line import run_command
@@ -27,7 +25,13 @@ FILES = (("backbone", "weights"), ("dataset", "root"), ("", "tokenizer"))  # a p
 
 def main() -> None:
     """Runs the command with the arguments of the command line."""
-    run_command("plan", plan)
+    run_command("plan", plan, _refuse_sweeps)
+
+
+def _refuse_sweeps(arguments: list[str]) -> None:
+    """Raises InputError if the arguments start a sweep, before it has a folder."""
+    if {"-m", "--multirun"} & set(arguments):
+        raise InputError("spine.plan shows one run, and not a sweep: leave out -m.")
 
 
 def plan(cfg: DictConfig) -> None:
@@ -35,8 +39,6 @@ def plan(cfg: DictConfig) -> None:
 
     Raises InputError for a mistake in the configuration, or if `out` cannot be written.
     """
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise InputError("spine.plan shows one run, and not a sweep: leave out -m.")
     samples, devices = (_whole_number(cfg, key) for key in ("samples", "devices"))
     out = _output_file(cfg.out)
     with open_dict(cfg):
