@@ -36,11 +36,13 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+TOKENIZER = Path(tempfile.gettempdir()) / "kill_resume_tokenizer.safetensors"  # random weights; written before the first run
 TASKS = {  # options for all random operations of the task
     "cls": ("backbone=vit", "backbone.drop_path_rate=0.1", "backbone.dropout=0.1"),
     "seg": ("backbone=convnext", "backbone.drop_path_rate=0.1", "head=hamburger"),
     "mae": ("backbone=mae",),
     "pose": ("backbone=mobilenet_v2",),
+    "beit": ("backbone=beit", "backbone.drop_path_rate=0.1", f"tokenizer={TOKENIZER}"),
 }
 BATCHES, EPOCHS = 25, 4  # an odd number of batches: with accumulation, the last step of an epoch has one
 COMMON = (
@@ -233,6 +235,16 @@ def do_run(number: int, cell: Cell, kills: list[Kill], folder: Path, references:
     return {"run": number, **asdict(cell), "kills": events, "difference": where, "seconds": round(time.monotonic() - begin)}
 
 
+def write_tokenizer() -> None:
+    """Writes the tokenizer of task=beit, the same for every call."""
+    sys.path.insert(0, str(ROOT / "src"))
+    from spine.checkpoints.tokenizer_files import save_tokenizer
+    from spine.tokenizers.dvae import DiscreteVAE
+
+    torch.manual_seed(0)
+    save_tokenizer(DiscreteVAE("small"), TOKENIZER)
+
+
 def plan(options: argparse.Namespace) -> list[tuple[int, Cell, list[Kill]]]:
     """Returns number, cell and kills of each run, which depend on the seed only."""
     # half of the cells of each task accumulate gradients; workers vary faster than precision
@@ -299,6 +311,8 @@ def main() -> int:
     done = {content["run"] for content in rows}
     folder = options.folder or Path(tempfile.mkdtemp(prefix="kill_resume_"))
     folder.mkdir(parents=True, exist_ok=True)
+    if "beit" in options.tasks:
+        write_tokenizer()
     references = References(folder)
     print(HEADER, *map(row, rows), sep="\n", flush=True)
     with ThreadPoolExecutor(options.jobs) as pool:

@@ -164,17 +164,23 @@ def measure(
     else:
         loss = loss_of(net, image_of(case.train_size, 3))
     loss.backward()
+    return {"outputs": outputs, "train_size": case.train_size, "loss": loss.item(), "step": gradients(net, names)}
+
+
+def gradients(net: nn.Module, names: Callable[[State], State]) -> dict[str, tuple[float, float]]:
+    """Returns, for each gradient and each running statistic of a network, its norm and its inner product with a random direction.
+
+    `names` converts to our tensor names.
+    """
     after = {key: value for key, value in net.state_dict().items() if key in shapes_of(net)}  # with updated running statistics
-    parameters = dict(net.named_parameters())
-    for key, parameter in parameters.items():
+    for key, parameter in net.named_parameters():
         after[key] = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
     after = names({key: value.detach() for key, value in after.items()})
     directions = draw({f"direction of {key}": tuple(value.shape) for key, value in after.items()})
-    step = {
+    return {
         key: (value.norm().item(), (value * directions[f"direction of {key}"]).sum().item())
         for key, value in sorted(after.items())
     }
-    return {"outputs": outputs, "train_size": case.train_size, "loss": loss.item(), "step": step}
 
 
 def record(case: Case) -> dict[str, Any]:

@@ -72,7 +72,8 @@ def test_conf_mirrors_code():
 @pytest.mark.parametrize("task", choices("task"))
 def test_task_yaml_names_the_default_head(task):
     text = (ROOT / "conf/task" / f"{task}.yaml").read_text()
-    assert f"override /head: {TASKS[task].default_head}" in text
+    assert f"override /head: {TASKS[task].default_head or 'null'}" in text
+    assert ("override /backbone: null" in text) == (TASKS[task].network is not None)
 
 
 @pytest.mark.parametrize("backbone", spine.list_backbones())

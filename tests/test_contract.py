@@ -17,7 +17,7 @@ TASKS = {name: task_spec(name) for name in modules("task")}
 BACKBONES, HEADS = spine.list_backbones(), list(modules("head"))
 OUTPUTS = {"cls": 7, "pose": 5, "seg": 6, "mae": None, "beit": None}
 FITTING = [(b, t, h) for b, t, h in itertools.product(BACKBONES, TASKS, HEADS) if head_class(h).reads == TASKS[t].head_input]
-MISMATCHES = [(t, h) for t, h in itertools.product(TASKS, HEADS) if head_class(h).reads != TASKS[t].head_input]
+MISMATCHES = [(t, h) for t, h in itertools.product(TASKS, HEADS) if TASKS[t].head_input not in (None, head_class(h).reads)]
 
 
 def micro(backbone, **options):

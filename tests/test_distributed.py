@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizer_file import for_task
 
 ROOT = Path(__file__).parents[1]
 COMMON = (
@@ -22,6 +23,7 @@ TASKS = {  # networks without batch norm and without random operations
     "cls": ("task=cls", "backbone=vit"),
     "seg": ("task=seg", "backbone=convnext", "head=parsenet"),  # parts of the masks are not labeled: the images are padded
     "mae": ("task=mae", "backbone=mae"),
+    "beit": (*for_task("beit"), "backbone=beit", "image_size=[112,112]"),  # images have different numbers of masked patches
 }
 
 

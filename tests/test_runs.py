@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from test_configs import choices, composed
+from tokenizer_file import for_task
 
 import spine
 from spine.commands import eval as evaluate
@@ -47,7 +48,7 @@ TRAINED: dict[str, dict[tuple[str, str], str]] = {}  # cells that passed, with t
 @pytest.mark.parametrize("backbone", spine.list_backbones())
 def test_every_combination_trains_a_step_and_evaluates(tmp_path, caplog, backbone, task, head):
     caplog.set_level("INFO")
-    config = composed(f"backbone={backbone}", f"task={task}", f"head={head}", *FAST)
+    config = composed(f"backbone={backbone}", *for_task(task), f"head={head}", *FAST)
     train.train_run(config, RunFolder(tmp_path))
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert np.isfinite(content["metrics"]["train/loss"]) and content["monitor"] in content["metrics"]
@@ -90,7 +91,7 @@ def call(script, *arguments, folder, ok=True):
     "task", ["seg", *(pytest.param(task, marks=pytest.mark.slow) for task in choices("task") if task != "seg")]
 )
 def test_a_run_writes_all_files_and_eval_repeats_its_metrics(tmp_path, task):
-    done = call("train.py", f"task={task}", "logger=all", *SMALL, folder=tmp_path)
+    done = call("train.py", *for_task(task), "logger=all", *SMALL, folder=tmp_path)
     (folder,) = (tmp_path / "logs/train/runs").iterdir()
     assert f"Run folder: {folder}" in done.stdout and "Results after" in done.stdout
     for name in (
@@ -269,12 +270,12 @@ def test_weights_of_a_run_are_used_for_another_task(tmp_path):
 def test_every_task_overfits_eight_images(tmp_path, task):
     """With the same eight images for training and validation and without augmentation, the score is close to its maximum."""
     config = composed(
-        f"task={task}", "backbone=hrnet", "dataset.length={train: 8, val: 8, test: 8}", "dataset.batch_size=8", "dataset.num_workers=0",
+        *for_task(task), "backbone=hrnet", "dataset.length={train: 8, val: 8, test: 8}", "dataset.batch_size=8", "dataset.num_workers=0",
         "trainer.max_epochs=150", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.check_val_every_n_epoch=150",
         *(["augment=none"] if task in ("cls", "seg") else []), *(["task.norm_pix_loss=false"] if task == "mae" else []),
         *(["task.smoothing=0"] if task == "cls" else []),
     )  # fmt: skip
-    if task in ("pose", "mae"):
+    if task in ("pose", "mae", "beit"):
         config["augment"]["train"] = config["augment"]["eval"]
     run = building.build_run(complete(config))
     config, module, data = run.config, run.task, run.data
@@ -285,7 +286,7 @@ def test_every_task_overfits_eight_images(tmp_path, task):
     if task == "mae":
         assert metrics["train/loss"] < 0.25  # the variance of the target is one
     else:
-        assert metrics[module.monitor] > {"cls": 0.99, "seg": 0.8, "pose": 0.6}[task], metrics
+        assert metrics[module.monitor] > {"cls": 0.99, "seg": 0.8, "pose": 0.6, "beit": 0.8}[task], metrics
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from test_configs import composed
+from tokenizer_file import for_task
 
 from spine.commands.eval import checkpoint_config
 from spine.components import modules, task_spec
@@ -24,7 +25,8 @@ def trainer(folder):
 
 @pytest.mark.parametrize("name", [name for name in modules("task") if task_spec(name).target])
 def test_tasks_work_with_a_plain_trainer(tmp_path, name):
-    run = build_run(complete(composed(f"task={name}", "backbone=vit", "image_size=[64,64]", *SMALL)))
+    backbone = ["backbone=vit"] if task_spec(name).network is None else []
+    run = build_run(complete(composed(*for_task(name), *backbone, "image_size=[64,64]", *SMALL)))
     plain = trainer(tmp_path)
     plain.fit(run.task, run.data)
     tested = plain.test(run.task, run.data, verbose=False)[0]

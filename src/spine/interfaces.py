@@ -9,13 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal, NamedTuple, TypedDict
+from typing import ClassVar, Literal, NamedTuple, Self, TypedDict
 
 import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from spine.errors import InputError
+from spine.option_types import Config
 from spine.task_spec import HeadInput
 
 Use = Literal["pooled", "maps", "drop", "replace"]
@@ -110,6 +111,9 @@ class Head(nn.Module):
     reads: the input: "pooled" embedding, feature "maps" or "tokens".
     levels: the feature maps that the head reads; None for all.
     masking: for heads of tokens: the kinds of masking (`FeatureSpec.masking`) that the head supports, the preferred one first.
+
+    A head of tokens is called with Tokens, patch_mask (B, N) bool and `masked_only`. It returns (B, N, outputs), or with `masked_only`
+    the outputs (M, outputs) of the M masked patches of the batch alone, in raster order.
     """
 
     reads: ClassVar[HeadInput]
@@ -123,6 +127,50 @@ class Head(nn.Module):
         Called before backbone and head are built.
         """
         return cls.levels
+
+
+class NetworkDefinition(ABC):
+    """Everything that determines a network, as plain values. Checkpoints contain them.
+
+    `spine.models.assembly.NetworkConfig` defines a network of a backbone and a head. A task whose
+    network is neither names a subclass of its own in `TaskSpec.network`. A network keeps its
+    definition as `network.config`.
+    """
+
+    image_size: tuple[int, int] | None  # (height, width) of the images; None: any
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the images."""
+        return 3
+
+    @property
+    def padding_multiple(self) -> int:
+        """The multiple to which the data module pads images."""
+        return 1
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Config, num_outputs: int | None) -> Self:
+        """Returns the network of a plain configuration. Raises InputError for an unknown name."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, saved: Config) -> Self:
+        """Returns the network of a dictionary that `to_dict` returned."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, object]:
+        """Returns the network as plain values, for checkpoints."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Builds the network. Raises InputError if options are unknown, or do not fit together."""
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """The network in a few words, such as "convnext micro + linear"."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +206,7 @@ class Sample(TypedDict, total=False):
     label: Tensor  # () int64
     mask: Tensor  # (H, W) int64, 255 = ignore
     keypoints: Tensor  # (K, 3) float32: x, y in pixels of `image` (the center of the first pixel is 0, 0), visibility 0/1/2
+    tokenizer_image: Tensor  # (3, h, w) uint8: the same pixels as `image`, at the size of a tokenizer; from TwoViews
     patch_mask: Tensor  # (N,) bool, True = masked
     index: Tensor  # () int64
     spare: Tensor  # () bool; only in copies that keep a process in step with others: losses and metrics leave them out
@@ -171,6 +220,7 @@ class RawSample(TypedDict, total=False):
     """A sample before it is converted to tensors: the input and the output of transforms."""
 
     image: np.ndarray  # (H, W, 3) uint8, RGB
+    tokenizer_image: np.ndarray  # (h, w, 3) uint8, RGB: the same pixels at the size of a tokenizer; set by TwoViews
     label: int
     mask: np.ndarray  # (H, W) uint8, 255 = ignore
     keypoints: np.ndarray  # (K, 3) float32: x, y in pixels of `image`, visibility 0/1/2

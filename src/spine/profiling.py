@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from spine.models.assembly import NetworkConfig
+from spine.interfaces import NetworkDefinition
 from spine.models.create import create_model
 from spine.models.masked import MaskedModel
 from spine.option_types import Options
@@ -71,7 +71,7 @@ def images_per_second(net: nn.Module, image: Tensor, train: bool, rounds: int) -
     return len(image) / statistics.median(seconds[1:])
 
 
-def count_multiply_adds(network: NetworkConfig, more: Sequence[Tensor] = ()) -> float:
+def count_multiply_adds(network: NetworkDefinition, more: Sequence[Tensor] = ()) -> float:
     """Returns the multiply-adds of the forward pass of one image at the image size of a network.
 
     `more`: further inputs of a batch of one: patch_mask (1, N) on the CPU for masked networks. The
@@ -79,9 +79,8 @@ def count_multiply_adds(network: NetworkConfig, more: Sequence[Tensor] = ()) -> 
     of the CPU is counted, which torch's counter does not know.
     """
     height, width = network.image_size or (224, 224)
-    channels = int(network.backbone_options.get("in_chans", 3))  # type: ignore[call-overload]
     with torch.device("meta"):
-        net, image = network.build().eval(), torch.empty(1, channels, height, width)
+        net, image = network.build().eval(), torch.empty(1, network.in_chans, height, width)
     if not (isinstance(net, MaskedModel) and net.masking == "drop"):  # dropping patches needs the values of the mask
         more = [tensor.to("meta") for tensor in more]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

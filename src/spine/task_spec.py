@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from spine.errors import InputError
 from spine.option_types import Schema
 
 if TYPE_CHECKING:
@@ -26,18 +27,32 @@ class Protocol:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """Facts about a task. Each folder of `spine.tasks` has one, as `SPEC` in its `spec.py`."""
+    """Facts about a task. Each folder of `spine.tasks` has one, as `SPEC` in its `spec.py`.
+
+    The network of a task has a backbone and a head, unless `network` names another one.
+    """
 
     name: str  # that of the folder
-    head_input: HeadInput  # what the task passes to its head
-    default_head: str
     needs: frozenset[str]  # sample keys that the task reads
+    head_input: HeadInput | None = None  # what the task passes to its head; None: there is no head
+    default_head: str | None = None
+    network: str | None = None  # the NetworkDefinition of a network without backbone and head, by its full name
+    network_options: Schema = field(default_factory=dict)  # keys of `task` that `network` reads, and not the constructor
     target: str | None = None  # the class in task.py, such as spine.tasks.cls.task.Classification; None if no task trains it
     labels: Literal["classes", "mask_classes", "keypoints"] | None = None  # the field of Labels that counts the outputs
     num_outputs: int | None = None  # a fixed number of outputs; None and no `labels`: the patch size decides
+    reads_tokenizer: bool = False  # needs `tokenizer=`; then a run has one output for each of its codes
+    masking: tuple[str, ...] = ("drop", "replace")  # of masked images; "drop" needs as many masked patches in every image
+    reads_pixels: bool = False  # images are not normalized: pixels are in 0..1
     pads_images: bool = False  # pads images to a multiple of the patch size of token networks, with ignored pixels
     options: Schema = field(default_factory=dict)  # types and ranges of the constructor's options
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by name, in addition to finetune
+
+    def require_head(self) -> tuple[HeadInput, str]:
+        """The input of the head, and the default head. Raises InputError if the task has no head."""
+        if self.head_input is None or self.default_head is None:
+            raise InputError(f"Task '{self.name}' has a network of its own, without backbone and head.")
+        return self.head_input, self.default_head
 
     def count_outputs(self, labels: Labels) -> int | None:
         """The number of outputs of a head for the labels of a data set. None if the patch size decides."""

@@ -76,6 +76,8 @@ def check_network(backbone: str, head: str, task: str, variant: str = "micro") -
     out.float().square().mean().backward()
     missing = [key for key, p in net.named_parameters() if p.requires_grad and p.grad is None]
     assert not missing, f"{backbone} with {head}: no gradient reaches {', '.join(missing[:3])}"
+    if isinstance(net, MaskedModel):
+        _check_masked_only(net.eval(), torch.randn(2, 3, 64, 64), head)
 
 
 def check_data(data: DataSet, indices: tuple[int, ...] = (0,)) -> None:
@@ -136,8 +138,19 @@ def _fitting() -> list[tuple[str, str]]:
     return [(task, head) for task, head in pairs if head_class(head).reads == task_spec(task).head_input]
 
 
+def _check_masked_only(net: MaskedModel, image: Tensor, head: str) -> None:
+    """The outputs of the masked patches alone are those among the outputs of all patches."""
+    patch_mask = _patch_mask(net, image)
+    with torch.no_grad():
+        every, masked = net(image, patch_mask), net(image, patch_mask, masked_only=True)
+    assert masked.shape == every[patch_mask].shape and torch.allclose(masked, every[patch_mask], rtol=1e-4, atol=1e-5), (
+        f"{head} with masked_only=True does not return the outputs of the masked patches"
+    )
+
+
+def _patch_mask(net: MaskedModel, image: Tensor) -> Tensor:
+    return torch.arange(net.grid[0] * net.grid[1]).expand(len(image), -1) % 4 > 0
+
+
 def _run(net: torch.nn.Module, image: Tensor) -> Tensor:
-    if isinstance(net, MaskedModel):
-        patch_mask = torch.arange(net.grid[0] * net.grid[1]).expand(len(image), -1) % 4 > 0
-        return net(image, patch_mask)
-    return net(image)
+    return net(image, _patch_mask(net, image)) if isinstance(net, MaskedModel) else net(image)

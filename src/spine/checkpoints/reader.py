@@ -183,11 +183,16 @@ def _open(path: Path) -> object:
 
         with np.load(path, allow_pickle=False) as arrays:
             return {name.replace("/", "."): torch.from_numpy(arrays[name]) for name in arrays.files}
-    if zipfile.is_zipfile(path):  # torch does not verify the checksums
+    verify_checksums(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def verify_checksums(path: Path) -> None:
+    """Raises ValueError if a part of a zip archive, such as a file of torch.save, has a wrong checksum. torch does not verify them."""
+    if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():
                 raise ValueError(f"wrong checksum of '{damaged}' in it")
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _metadata(path: Path) -> dict[str, object]:

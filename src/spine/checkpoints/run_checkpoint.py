@@ -11,6 +11,8 @@ from spine.errors import InputError
 
 Checkpoint = dict[str, Any]  # `state_dict`, `config`, `config_source`, and the states of Lightning
 
+TOKENIZER_COPY = "tokenizer.safetensors"  # in a run folder
+
 RENAMED_TARGETS = (  # patterns of `_target_` in older checkpoints, and today's names
     (r"spine\.datasets\.(coco_keypoints|fashion_mnist|image_folder|mask_folder|shapes)\.(\w+)", r"spine.data.formats.\1.\2"),
     (r"spine\.datasets\.transforms\.(\w+)", r"spine.data.transforms.\1"),
@@ -39,6 +41,15 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict) or "state_dict" not in content:
         raise InputError(f"'{path}' is not a checkpoint of spine: it holds no configuration. Nothing in it was executed.")
     return upgrade_checkpoint(content)
+
+
+def tokenizer_of_run(config: Checkpoint, run_folder: Path) -> str | None:
+    """Returns the path of the tokenizer of a run: the copy in its folder, else the file that its configuration names.
+
+    With the copy, a run does not depend on the original file, which may be moved or replaced. None for a run without a tokenizer.
+    """
+    copy = run_folder / TOKENIZER_COPY
+    return str(copy) if config.get("tokenizer") is not None and copy.is_file() else config.get("tokenizer")
 
 
 def verify_checkpoint(path: str | Path) -> None:

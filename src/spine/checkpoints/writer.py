@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from spine.checkpoints.mapping import BATCH_COUNTER, SPINE_LAYOUT, Layout, State
+from spine.checkpoints.mapping import BATCH_COUNTER, SPINE_LAYOUT, Layout, Rule, State
 from spine.errors import InputError, nearest
 from spine.option_types import Options
 
@@ -67,6 +67,13 @@ def _reason_against(layout: Layout, state: State, conventions: Options) -> str |
     if layout.match_fraction(name for name in converted if not name.endswith(BATCH_COUNTER)) < 1.0:
         return f"The publisher's network holds other tensors: {', '.join(layout.required or layout.forbidden)}."
     return None
+
+
+def write_own_names(state: State, publisher: str, path: str | Path, metadata: Mapping[str, str]) -> None:
+    """Writes a network without a backbone with its own names. Raises InputError if `publisher` is not "safetensors"."""
+    if publisher != "safetensors":
+        raise InputError(f"This network cannot be written as '{publisher}', which is for backbones. Use format=safetensors.")
+    write(state, Layout(SPINE_LAYOUT.publisher, tuple(Rule(name, name) for name in state)), path, metadata)
 
 
 def write(state: State, layout: Layout, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:

@@ -19,6 +19,7 @@ from spine.config.checks import prepare
 from spine.config.command_line import run_command
 from spine.config.instantiate import target_of
 from spine.config.resolving import to_plain
+from spine.config.tokenizer import with_stored_tokenizer
 from spine.config.untrusted import strip_untrusted
 from spine.errors import InputError, RunStopped, find_stop
 from spine.option_types import Config
@@ -62,7 +63,7 @@ def checkpoint_config(path: str) -> Config:
     config["trainer"] = {**TRAINER, "precision": state["config"]["trainer"]["precision"]}
     config["compile"] = False
     config.pop("restart", None)
-    return strip_untrusted(config)
+    return with_stored_tokenizer(strip_untrusted(config), Path(path).absolute().parent.parent)
 
 
 def register_checkpoint(arguments: list[str]) -> None:
@@ -104,7 +105,8 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
     """
     start = time.perf_counter()
     checkpoint, split = config.pop("ckpt_path"), config.pop("split")
-    config["backbone"]["weights"] = None  # all weights are in the checkpoint
+    if "backbone" in config:
+        config["backbone"]["weights"] = None  # all weights are in the checkpoint
     labels = saved_labels(checkpoint)
     if labels is not None:
         use_saved_classes(config, labels)

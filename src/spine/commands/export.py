@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from spine.checkpoints.run_checkpoint import read_checkpoint
 from spine.commands.eval import register_checkpoint, saved_labels
-from spine.components import backbone_builder, component_name, defaults
+from spine.components import backbone_builder, defaults
 from spine.config.checks import check_network_options
 from spine.config.command_line import run_command
 from spine.config.places import check_targets
@@ -31,24 +31,30 @@ def export(cfg: DictConfig) -> None:
     """Writes the weights of a checkpoint under the names of a publisher, or spine's own."""
     config = to_plain(cfg)
     checkpoint, publisher, out = config.pop("ckpt_path"), config.pop("format"), config.pop("out")
-    config["backbone"]["weights"] = None
+    if "backbone" in config:
+        config["backbone"]["weights"] = None
     check_targets(config)  # data and devices are those of the training; neither is needed here
     check_values(config)
     check_network_options(config)
     from spine.checkpoints import writer  # imports torch
     from spine.checkpoints.formats import layouts_of
     from spine.checkpoints.mapping import SPINE_LAYOUT
-    from spine.models.assembly import NetworkConfig
+    from spine.models.assembly import NetworkConfig, network_of
 
-    network = NetworkConfig.from_config(config, config["num_outputs"])
+    network = network_of(config, config["num_outputs"])
     model = network.build()
     state = read_checkpoint(checkpoint)["state_dict"]
     model.load_state_dict({key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")})
+    if not isinstance(network, NetworkConfig):  # the files of other publishers are for backbones
+        writer.write_own_names(model.state_dict(), publisher, out, _metadata(config, checkpoint))
+        log.info("%s: %s", out, network.summary)
+        return
     standard = defaults(backbone_builder(network.backbone))
     options = {**standard, **network.backbone_options}
     layouts = (*layouts_of(network.backbone), SPINE_LAYOUT)
     layout = writer.layout_for(model.state_dict(), layouts, publisher, options, standard)
-    writer.write(model.state_dict(), layout, out, _metadata(config, network.variant, checkpoint))
+    backbone = {"backbone": network.backbone, "variant": network.variant}
+    writer.write(model.state_dict(), layout, out, {**_metadata(config, checkpoint), **backbone})
     log.info("%s: %s %s under the names of %s", out, network.backbone, network.variant, publisher)
     if layout is not SPINE_LAYOUT:
         for key, other in writer.differing_options(layout, layouts, options, standard).items():
@@ -58,12 +64,10 @@ def export(cfg: DictConfig) -> None:
             )  # fmt: skip
 
 
-def _metadata(config: Config, variant: str, checkpoint: str) -> dict[str, str]:
+def _metadata(config: Config, checkpoint: str) -> dict[str, str]:
     """What a safetensors file carries next to the tensors, as text."""
     written = {
         "spine": version("spine"),
-        "backbone": component_name("backbone", config["backbone"]["_target_"]),
-        "variant": variant,
         "image_size": json.dumps(config["image_size"]),
         **{key: json.dumps(config["dataset"][key]) for key in ("mean", "std")},
     }

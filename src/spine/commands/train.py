@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from spine import console
-from spine.components import component_name
+from spine.checkpoints.run_checkpoint import TOKENIZER_COPY, tokenizer_of_run
 from spine.config import messages, sweep_jobs
 from spine.config.command_line import run_command
 from spine.config.rerun import find_original, register_run, report, take_original, warn_of_omissions
@@ -110,6 +110,7 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None, o
     if (results := finished_results(config, folder)) is not None:
         return _optimized_value(config, results)
     checkpoint = checkpoint_to_resume(config, folder)
+    config = {**config, "tokenizer": tokenizer_of_run(config, folder.path)}
     complete = {**prepare({**config, "ckpt_path": checkpoint}), "ckpt_path": config["ckpt_path"]}
     rows = metrics_rows(complete, checkpoint) if checkpoint is not None else 0
     import pytorch_lightning as pl
@@ -167,11 +168,15 @@ def _fit_and_evaluate(run: Run, trainer: pl.Trainer, folder: RunFolder, checkpoi
 
 
 def _write_start(run: Run, folder: RunFolder) -> None:
-    """Writes config.json and weights.txt, and logs a summary of the run."""
+    """Writes config.json, weights.txt and the copy of the tokenizer, and logs a summary of the run."""
+    from spine.checkpoints.tokenizer_files import save_tokenizer  # imports torch
     from spine.config.building import find_protocol
+    from spine.models.assembly import network_of
 
     folder.write_json(folder.path / "config.json", run.config)
     folder.pruned.unlink(missing_ok=True)
+    if run.task.tokenizer is not None and not (copy := folder.path / TOKENIZER_COPY).is_file():
+        save_tokenizer(run.task.tokenizer.network, copy)
     if run.load_report is not None:
         log.info("%s", run.load_report)
         (folder.path / "weights.txt").write_text(run.load_report.details())
@@ -179,9 +184,8 @@ def _write_start(run: Run, folder: RunFolder) -> None:
         log.warning("The backbone is random: protocol=%s needs backbone.weights=<file>.", run.config["protocol"]["name"])
     config, parameters = run.config, sum(parameter.numel() for parameter in run.task.model.parameters())
     log.info(
-        "%s %s + %s, %.2f M parameters, task %s, %dx%d pixels, %d training samples, precision %s\n%s",
-        component_name("backbone", config["backbone"]["_target_"]), config["backbone"].get("variant"),
-        component_name("head", config["head"]["_target_"]), parameters / 1e6, run.task.name, *config["image_size"],
+        "%s, %.2f M parameters, task %s, %dx%d pixels, %d training samples, precision %s\n%s",
+        network_of(config, config["num_outputs"]).summary, parameters / 1e6, run.task.name, *config["image_size"],
         len(run.data.split("train")), config["trainer"]["precision"], folder.path,
     )  # fmt: skip
 

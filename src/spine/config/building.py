@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from spine.checkpoints.loading import LoadReport
+from spine.checkpoints.tokenizer_files import load_tokenizer
 from spine.config.instantiate import instantiate
 from spine.data.building import build_data
 from spine.data.data_module import DataModule
 from spine.errors import InputError
 from spine.interfaces import Labels
-from spine.models.assembly import NetworkConfig
-from spine.models.masked import MaskedModel
-from spine.models.network import Model
-from spine.models.pretrained import load_weights, resolve_weights
+from spine.models.assembly import NetworkConfig, network_of, task_of
+from spine.models.pretrained import configured_weights, load_weights
 from spine.option_types import Config
 from spine.task_spec import Protocol
 from spine.tasks.base import Task
@@ -58,10 +58,17 @@ def build_run(
     trainer = config["trainer"]
     trainer["precision"] = resolve_precision(trainer["precision"], trainer["accelerator"])
     set_float32_precision(trainer["precision"])
+    spec = task_of(config)
+    tokenizer = load_tokenizer(config["tokenizer"]) if spec.reads_tokenizer else None
     data = build_data(config, saved_labels)
     labels = data.split(split).labels
-    outputs = NetworkConfig.task_of(config).count_outputs(labels)
+    outputs = spec.count_outputs(labels) if tokenizer is None else tokenizer.num_codes
     if config.get("num_outputs") not in (None, outputs):
+        if tokenizer is not None:
+            raise InputError(
+                f"The checkpoint's head predicts {config['num_outputs']} codes, but the tokenizer '{config['tokenizer']}' has "
+                f"{outputs}. Give the tokenizer that the network was trained with."
+            )
         raise InputError(
             f"The checkpoint's head has {config['num_outputs']} outputs, but the data set has {outputs}. Evaluate it on data "
             f"with the classes or keypoints that it was trained for."
@@ -70,7 +77,7 @@ def build_run(
     model, report = build_network(config, network_size)
     protocol = find_protocol(config)
     if config["compile"]:
-        (model.backbone.compile if protocol is not None else model.compile_in_place)()
+        (model.backbone.compile if protocol is not None else model.compile)()
     task: Task = instantiate(
         "task" if protocol is None else "protocol",
         _task_node(config, protocol),
@@ -78,6 +85,7 @@ def build_run(
         optimizer=partial(instantiate, "optimizer", config["optimizer"]),
         schedule=partial(instantiate, "schedule", config["schedule"]),
         labels=labels,
+        **({} if tokenizer is None else {"tokenizer": tokenizer}),
     )
     data.add_extras(task.sample_extras())
     task.config = config
@@ -87,31 +95,29 @@ def build_run(
 def find_protocol(config: Config) -> Protocol | None:
     """Returns the protocol of a configuration, or None if the whole network is trained."""
     node: Config = config.get("protocol") or {}
-    return NetworkConfig.task_of(config).protocols.get(node.get("name", ""))
+    return task_of(config).protocols.get(node.get("name", ""))
 
 
 def _task_node(config: Config, protocol: Protocol | None) -> Config:
-    """Returns the node of the task. With a protocol, it has the protocol's class and options."""
+    """Returns the node of the task, without the options of its network. With a protocol, it has its class and options."""
+    node = {key: value for key, value in config["task"].items() if key not in task_of(config).network_options}
     if protocol is None:
-        return config["task"]
+        return node
     options = {key: value for key, value in config["protocol"].items() if key != "name"}
-    return {**config["task"], **options, "_target_": protocol.target}
+    return {**node, **options, "_target_": protocol.target}
 
 
-def build_network(config: Config, network_size: tuple[int, int] | None = None) -> tuple[Model | MaskedModel, LoadReport | None]:
+def build_network(config: Config, network_size: tuple[int, int] | None = None) -> tuple[nn.Module, LoadReport | None]:
     """Builds the network of a complete configuration, and loads its pretrained weights.
 
     The memory format is channels_last. Also returns the report of the loading, or None if the
     configuration names no weights.
     """
-    network, weights = NetworkConfig.from_config(config, config["num_outputs"]), None
-    if network_size is not None:
+    network = network_of(config, config["num_outputs"])
+    if network_size is not None and isinstance(network, NetworkConfig):
         network = replace(network, image_size=network_size)
-    backbone = config["backbone"]
-    if backbone.get("weights") is not None:
-        weights = resolve_weights(network, backbone["weights"], backbone.get("layout"))
-        network = weights.network
-    model = network.build()
+    weights = configured_weights(config, network)
+    model = (network if weights is None else weights.network).build()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
     return model, load_weights(model, weights) if weights is not None else None
 

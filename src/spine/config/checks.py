@@ -10,6 +10,7 @@ from spine.config.instantiate import instantiate, target_of
 from spine.config.places import augmentations, check_targets
 from spine.config.resume import check_resume
 from spine.config.schemas import LOADER_KEYS, Config
+from spine.config.tokenizer import check_tokenizer
 from spine.config.values import check_options, check_values, format_value
 from spine.errors import InputError
 from spine.task_spec import TaskSpec
@@ -24,6 +25,7 @@ def prepare(config: Config) -> Config:
     check_targets(config)
     check_values(config)
     check_paths(config)
+    check_tokenizer(config)
     check_devices(config["trainer"])
     check_data(config)
     check_network_options(config)
@@ -93,6 +95,12 @@ def check_data(config: Config) -> None:
             f"Task '{name}' reads {', '.join(missing)}, which data set '{component_name('dataset', config['dataset']['_target_'])}' "
             f"does not provide (it gives {', '.join(sorted(dataset.provides))}). Data sets that do: {', '.join(others)}."
         )
+    mean, std = config["dataset"].get("mean"), config["dataset"].get("std")
+    if spec.reads_pixels and (mean, std) != ([0, 0, 0], [1, 1, 1]):
+        raise InputError(
+            f"dataset.mean is {format_value(mean)} and dataset.std is {format_value(std)}; task '{name}' reads pixels in 0..1, "
+            f"which needs dataset.mean=[0,0,0] and dataset.std=[1,1,1]."
+        )
     if dataset.reads_files:
         check_root(config["dataset"])
     own = {key: value for key, value in config["dataset"].items() if key not in (*LOADER_KEYS, "_target_")}
@@ -112,14 +120,14 @@ def check_network(config: Config) -> None:
     import torch
 
     from spine.config.completion import placeholder_outputs
-    from spine.models.assembly import NetworkConfig
-    from spine.models.pretrained import load_weights, resolve_weights
+    from spine.models.assembly import network_of
+    from spine.models.pretrained import configured_weights, load_weights
 
-    network, node = NetworkConfig.from_config(config, placeholder_outputs(config)), config["backbone"]
+    network = network_of(config, placeholder_outputs(config))
     with torch.device("meta"):
         model = network.build()
-    if node.get("weights") is not None:  # on the meta device names and shapes are compared, nothing is loaded
-        load_weights(model, resolve_weights(network, node["weights"], node.get("layout")))
+    if (weights := configured_weights(config, network)) is not None:  # on the meta device names and shapes are compared
+        load_weights(model, weights)
     if config.get("ckpt_path") not in (None, "last"):
         check_resume(config["ckpt_path"], config, model)
 
@@ -127,6 +135,8 @@ def check_network(config: Config) -> None:
 def check_network_options(config: Config) -> None:
     """Raises InputError if an option of the backbone or the head is unknown, or does not have the type of the signature."""
     for place, others in (("backbone", ("_target_", "weights", "layout")), ("head", ("_target_", "levels"))):
+        if place not in config:  # the task has a network of its own
+            continue
         target = target_of(place, config[place])
         options = {key: value for key, value in config[place].items() if key not in others}
         if options.get("variant", "") is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from spine.checkpoints.run_checkpoint import tokenizer_of_run
 from spine.config.building import build_run
 from spine.config.untrusted import strip_untrusted
 from spine.data.data_module import collate
@@ -29,6 +30,6 @@ def replay(source: str | Path, number: int = -1) -> dict[str, Tensor]:
     except (OSError, ValueError):
         raise InputError(f"'{folder}' has no readable config.json; it is not the folder of a run.") from None
     config = strip_untrusted(config)  # without weights: the network is built for what the task adds to samples
-    config["compile"] = False
+    config |= {"compile": False, "tokenizer": tokenizer_of_run(config, folder)}
     samples = build_run(config).data.transformed("train", training=True)
     return collate([samples[Draw(record["epoch"] - 1, index)] for index in record["indices"]])

@@ -50,6 +50,7 @@ def stored_config(folder: RunFolder) -> Config:
 
     Raises InputError if the folder does not hold a finished run.
     """
+    from spine.config.tokenizer import with_stored_tokenizer
     from spine.config.untrusted import strip_untrusted  # imports pydantic, which would slow down every start
 
     if not folder.path.is_dir():
@@ -65,11 +66,12 @@ def stored_config(folder: RunFolder) -> Config:
         config = state.get("config_source") or state["config"]
     else:
         config = json.loads((folder.path / "config.json").read_text())
-    weights = config["backbone"].get("weights") if isinstance(config.get("backbone"), dict) else None
     kept = strip_untrusted(config)
-    kept["backbone"]["weights"] = weights  # a file of tensors, or a name of spine's own table: nothing in it is executed
+    if isinstance(kept.get("backbone"), dict):
+        # a file of tensors, or a name of spine's own table: nothing in it is executed
+        kept["backbone"]["weights"] = config["backbone"].get("weights")
     kept["restart"] = False
-    return kept
+    return with_stored_tokenizer(kept, folder.path.absolute())
 
 
 def rerun_folder(original: str, *, _root_: DictConfig) -> str:

@@ -47,7 +47,7 @@ NEUTRAL = (
 # Keys that only divide the samples of an optimizer step among processes and micro-batches.
 DIVISION = ("dataset.batch_size", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.accumulate_grad_batches")
 SEARCH = ("space", "objectives", "sampler", "seed", "pruner")  # keys of `sweep` that determine the trials of a study
-PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "out")  # their values may begin with `~`, the home folder
+PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "tokenizer", "out")  # their values may begin with `~`, the home folder
 EXAMPLES = {"out": "out=model.safetensors", "ckpt_path": "ckpt_path=logs/.../checkpoints/best.ckpt"}
 
 
@@ -92,10 +92,11 @@ def run_id(*, _root_: DictConfig) -> str:
     if not swept.intersection(DIVISION):
         _merge_division(content)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-    names = [str(choices.get(group)) for group in ("backbone", "task", "dataset")]
+    groups = [group for group in ("backbone", "task", "dataset") if group != "backbone" or "backbone" in content]
+    names = [str(choices.get(group)) for group in groups]
     if (protocol := (content.get("protocol") or {}).get("name", "finetune")) != "finetune":
-        names[1] += f"-{protocol}"
-    if variant := (content.get("backbone") or {}).get("variant"):
+        names[groups.index("task")] += f"-{protocol}"
+    if variant := content.get(groups[0], {}).get("variant"):  # of the backbone, or of a task with a network of its own
         names[0] += f"-{variant}"
     return "_".join([*names, digest])
 

@@ -122,7 +122,7 @@ def check_resume(path: str, config: Config, model: nn.Module) -> None:
     content = read_checkpoint(path)
     saved = content["config"]
     for place in ("task", "backbone", "head"):
-        in_checkpoint, in_run = (node[place].get("_target_") for node in (saved, config))
+        in_checkpoint, in_run = ((node.get(place) or {}).get("_target_") for node in (saved, config))
         if in_checkpoint != in_run:
             raise InputError(
                 f"'{path}' was trained with {place} {in_checkpoint}, this run has {in_run}. Resume with the parts of the checkpoint."
@@ -131,11 +131,11 @@ def check_resume(path: str, config: Config, model: nn.Module) -> None:
     own = model.state_dict()
     mismatches = [key for key in (*tensors, *own) if key not in tensors or key not in own]
     mismatches += [
-        key for key, value in tensors.items() if key.startswith("backbone.") and key in own and value.shape != own[key].shape
+        key for key, value in tensors.items() if not key.startswith("head.") and key in own and value.shape != own[key].shape
     ]
     if mismatches:
-        variants = [node["backbone"].get("variant") for node in (saved, config)]
-        hint = f" Its backbone is the variant {variants[0]}, this run's {variants[1]}." if variants[0] != variants[1] else ""
+        variants = [(node.get("backbone") or node["task"]).get("variant") for node in (saved, config)]
+        hint = f" Its network is the variant {variants[0]}, this run's {variants[1]}." if variants[0] != variants[1] else ""
         raise InputError(
             f"'{path}' is a checkpoint of another network: {len(mismatches)} tensors differ, such as '{mismatches[0]}'.{hint} "
             f"Resume with the configuration of the checkpoint."

@@ -54,6 +54,7 @@ TOP: Schema = {
     "seed": Allowed(Annotated[int, Field(ge=0, lt=2**32)], "a whole number from 0 to 4294967295"),
     "image_size": IMAGE_SIZE,
     "num_outputs": Allowed(Positive | None, "a whole number of classes or keypoints, or null for the number of the data set"),
+    "tokenizer": Allowed(Text | None, "the path of a checkpoint of task=dvae or of a published tokenizer, or null"),
     "compile": SWITCH,
     "ckpt_path": Allowed(Text | None, "the path of a checkpoint, or null"),
     "restart": SWITCH,
@@ -62,6 +63,7 @@ TOP: Schema = {
     "tags": Allowed(list[str], "a list of tags, such as tags=[first,baseline]"),
 }
 SECTIONS = ("backbone", "head", "task", "dataset", "augment", "optimizer", "schedule", "trainer", "callbacks")
+NETWORK_SECTIONS = ("backbone", "head")  # absent if the task has a network of its own
 OPTIONAL_SECTIONS = ("logger", "sweep", "protocol")
 
 TRAINER: Schema = {

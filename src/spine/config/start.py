@@ -26,7 +26,7 @@ SEEDS = ("seed", "split_seed")  # of a data set
 def record_start(run: Run, trainer: pl.Trainer, folder: RunFolder, original: RunFolder | None = None) -> None:
     """Adds the start of a run to starts.json.
 
-    Logs a warning if data or weights differ from those of the previous start. `original`: the run
+    Logs a warning if data, weights or tokenizer differ from those of the previous start. `original`: the run
     that this one repeats; then everything that differs from it is logged.
     """
     earlier = folder.starts()
@@ -52,7 +52,7 @@ def run_facts(run: Run, trainer: pl.Trainer) -> RunFacts:
     limit = {} if node.get("limit") is None else {"limit": node["limit"], "limit_seed": limit_seed(config)}
     splits = ("train",) if config["trainer"]["limit_val_batches"] == 0 else ("train", "val")
     weights = run.load_report.file.path if run.load_report is not None else None
-    device = trainer.strategy.root_device
+    device, tokenizer = trainer.strategy.root_device, run.task.tokenizer
     return {
         "seeds": {"seed": config["seed"]} | {f"dataset.{key}": node[key] for key in SEEDS if node.get(key) is not None},
         "data": {
@@ -61,6 +61,7 @@ def run_facts(run: Run, trainer: pl.Trainer) -> RunFacts:
         },
         "weights": weights,
         "weights_sha256": file_sha256(weights) if weights is not None else None,
+        "tokenizer_sha256": tokenizer.sha256 if tokenizer is not None else None,
         "processes": trainer.world_size,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
     }

@@ -36,6 +36,8 @@ def check_values(config: Config) -> None:
     check_schema({key: value for key, value in config.items() if key not in sections}, schemas.TOP, "")
     check_finite(config, "")
     for section in schemas.SECTIONS:
+        if section in schemas.NETWORK_SECTIONS and _has_own_network(config, section):
+            continue
         if not isinstance(config.get(section), dict):
             raise InputError(
                 f"{section} is {format_value(config.get(section))}; choose one: {section}=<name>. `--help` lists the names."
@@ -50,11 +52,24 @@ def check_values(config: Config) -> None:
     _check_global_batch(config)
     _check_protocol(config)
     for section, known in schemas.OPTIONS.items():
-        check_schema({key: value for key, value in config[section].items() if key in known}, known, section)
-    check_schema(config["task"], {**schemas.TASK, **_task_spec(config["task"]["_target_"]).options}, "task")
+        check_schema({key: value for key, value in config.get(section, {}).items() if key in known}, known, section)
+    spec = _task_spec(config["task"]["_target_"])
+    check_schema(config["task"], {**schemas.TASK, **spec.options, **spec.network_options}, "task")
     for path, node in _parts_with_schemas(config):
         place = path.split(".")[0]
         check_schema(node, schemas.PARTS[place][node["_target_"]], path)
+
+
+def _has_own_network(config: Config, section: str) -> bool:
+    """Returns whether the task has a network without backbone and head. Raises InputError if `section` names one anyway."""
+    node = config.get("task")
+    if not isinstance(node, dict) or (spec := _task_spec(node["_target_"])).network is None:
+        return False
+    if section in config:
+        raise InputError(
+            f"Task '{spec.name}' has a network of its own and takes no {section}. Leave out {section}=... and keys of {section}."
+        )
+    return True
 
 
 def _task_spec(target: str) -> TaskSpec:

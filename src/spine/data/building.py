@@ -12,7 +12,7 @@ from spine.data.relabeling import Relabeled
 from spine.data.subset import limited
 from spine.data.transforms import Step
 from spine.interfaces import DataSet, Labels
-from spine.models.assembly import NetworkConfig
+from spine.models.assembly import network_of, task_of
 
 
 def build_data(config: Config, labels: Labels | None = None) -> DataModule:
@@ -25,7 +25,7 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
     config = complete_input(config)
     node = config["dataset"]
     options = {key: value for key, value in node.items() if key not in LOADER_KEYS}
-    needs = NetworkConfig.task_of(config).needs
+    needs = task_of(config).needs
 
     def open_split(split: str) -> DataSet:
         data: DataSet = instantiate("dataset", options, split=split)
@@ -48,7 +48,7 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
         seed=config["seed"],
         mean=node["mean"],
         std=node["std"],
-        pad_multiple=NetworkConfig.from_config(config, None).padding_multiple,
+        pad_multiple=network_of(config, None).padding_multiple,
     )
 
 

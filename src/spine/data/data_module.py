@@ -75,7 +75,7 @@ def collate(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
     batch: dict[str, torch.Tensor] = {}
     for key in samples[0]:
         tensors = [sample[key] for sample in samples]  # type: ignore[literal-required]
-        if key == "image":
+        if key in ("image", "tokenizer_image"):
             batch[key] = torch.stack([tensor.permute(1, 2, 0) for tensor in tensors]).permute(0, 3, 1, 2)
         else:
             batch[key] = torch.stack(tensors)

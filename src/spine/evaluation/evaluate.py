@@ -13,9 +13,11 @@ from spine.tasks.base import Task
 def evaluate_checkpoint(trainer: pl.Trainer, task: Task, data: DataModule, split: str, checkpoint: str) -> dict[str, float]:
     """Loads the weights of a checkpoint into a task and evaluates it on a split.
 
-    Returns metric values by name.
+    Returns metric values by name. Raises InputError if the checkpoint belongs to other inputs of the task.
     """
-    load_full_state(task, read_checkpoint(checkpoint)["state_dict"])
+    content = read_checkpoint(checkpoint)
+    task.check_checkpoint(content)
+    load_full_state(task, content["state_dict"])
     return evaluate_split(trainer, task, data, split)
 
 

@@ -55,8 +55,11 @@ class MAEDecoder(Head):
         self.decoder_pred = nn.Linear(dim, num_outputs)
         self.apply(xavier_linear)
 
-    def forward(self, tokens: Tokens, patch_mask: Tensor) -> Tensor:
-        """Tokens, (B, N) True = masked -> pixels (B, N, P * P * 3) of all patches: row, column, channel."""
+    def forward(self, tokens: Tokens, patch_mask: Tensor, masked_only: bool = False) -> Tensor:
+        """Tokens, (B, N) True = masked -> pixels (B, N, P * P * 3) of all patches: row, column, channel.
+
+        `masked_only`: (M, P * P * 3) of the masked patches.
+        """
         x = self.decoder_embed(tokens.patches)
         if self.mask_token is not None:
             full = self.mask_token.to(x.dtype).repeat(*patch_mask.shape, 1)
@@ -65,5 +68,7 @@ class MAEDecoder(Head):
         if tokens.cls_token is not None:
             cls_token = self.decoder_embed(tokens.cls_token)[:, None] + self.decoder_pos_embed[:, :1]
             x = torch.cat([cls_token, x], dim=1)
-        x = self.decoder_pred(self.decoder_norm(self.decoder_blocks(x)))
-        return x[:, -patch_mask.shape[1] :]
+        x = self.decoder_norm(self.decoder_blocks(x))
+        if masked_only:
+            return self.decoder_pred(x[:, -patch_mask.shape[1] :][patch_mask])
+        return self.decoder_pred(x)[:, -patch_mask.shape[1] :]

@@ -28,6 +28,6 @@ class TokenClassifier(Head):
         nn.init.trunc_normal_(self.lm_head.weight, std=0.02)
         nn.init.zeros_(self.lm_head.bias)
 
-    def forward(self, tokens: Tokens, patch_mask: Tensor) -> Tensor:
-        """Tokens of all patches, (B, N) True = masked -> (B, N, outputs)."""
-        return self.lm_head(tokens.patches)
+    def forward(self, tokens: Tokens, patch_mask: Tensor, masked_only: bool = False) -> Tensor:
+        """Tokens of all patches, (B, N) True = masked -> (B, N, outputs); `masked_only`: (M, outputs) of the masked patches."""
+        return self.lm_head(tokens.patches[patch_mask] if masked_only else tokens.patches)

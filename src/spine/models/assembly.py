@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from dataclasses import dataclass, field, replace
 
@@ -19,7 +20,7 @@ from spine.components import (
     task_spec,
 )
 from spine.errors import InputError, nearest
-from spine.interfaces import FeatureSpec, Head
+from spine.interfaces import FeatureSpec, Head, NetworkDefinition
 from spine.models.masked import MaskedModel
 from spine.models.network import Model
 from spine.option_types import Config, Options
@@ -29,8 +30,26 @@ NOT_OF_BUILDER = ("_target_", "weights", "layout")  # keys of `backbone` in a co
 NOT_OF_HEAD = ("_target_", "levels")
 
 
+def task_of(config: Config) -> TaskSpec:
+    """The specification of the task of a plain configuration."""
+    return task_spec(component_name("task", config["task"]["_target_"]))
+
+
+def network_class(task: TaskSpec) -> type[NetworkDefinition]:
+    """What defines the networks of a task: NetworkConfig for a backbone and a head, unless the task names another class."""
+    if task.network is None:
+        return NetworkConfig
+    module, _, name = task.network.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def network_of(config: Config, num_outputs: int | None) -> NetworkDefinition:
+    """The network of a plain configuration, with the image size that token networks receive after padding."""
+    return network_class(task_of(config)).from_config(config, num_outputs)
+
+
 @dataclass(frozen=True)
-class NetworkConfig:
+class NetworkConfig(NetworkDefinition):
     """Everything that determines a network: a backbone, a head and a task by name, and their options.
 
     `backbone`, `head`: names of modules. `num_outputs`: classes or keypoints; None if the task or the patch size decides.
@@ -56,7 +75,7 @@ class NetworkConfig:
         network = cls(
             component_name("backbone", backbone["_target_"]),
             component_name("head", head["_target_"]),
-            cls.task_of(config),
+            task_of(config),
             num_outputs,
             levels=tuple(levels) if levels is not None else None,
             backbone_options={key: value for key, value in backbone.items() if key not in NOT_OF_BUILDER},
@@ -78,10 +97,15 @@ class NetworkConfig:
         options = {"backbone_options": dict(self.backbone_options), "head_options": dict(self.head_options)}
         return {**plain, **options, "task": self.task.name}
 
-    @staticmethod
-    def task_of(config: Config) -> TaskSpec:
-        """The specification of the task of a plain configuration."""
-        return task_spec(component_name("task", config["task"]["_target_"]))
+    @property
+    def in_chans(self) -> int:
+        """Channels of the images."""
+        return int(self.backbone_options.get("in_chans", 3))  # type: ignore[call-overload]
+
+    @property
+    def summary(self) -> str:
+        """Backbone, variant and head, such as "convnext micro + linear"."""
+        return f"{self.backbone} {self.variant} + {self.head}"
 
     @property
     def padding_multiple(self) -> int:
@@ -135,8 +159,9 @@ class NetworkConfig:
             return backbone_builder(self.backbone)(**options, use="maps").spec
 
     def _build_masked(self, head_type: type[Head], head_options: Options, options: Options, offered: FeatureSpec) -> MaskedModel:
-        make, in_chans = backbone_builder(self.backbone), int(options.get("in_chans", 3))  # type: ignore[call-overload]
-        masking = next((way for way in head_type.masking if way in offered.masking), "pixel")
+        make, in_chans = backbone_builder(self.backbone), self.in_chans
+        ways = offered.masking.intersection(self.task.masking)
+        masking = next((way for way in head_type.masking if way in ways), "pixel")
         if masking == "pixel":
             net = make(**options, use="maps", levels=(-1,))
             spec = MaskedModel.mask_pixel_spec(net.spec, self.image_size or (224, 224))
@@ -148,7 +173,7 @@ class NetworkConfig:
         return MaskedModel(net, head_type(spec, outputs, **head_options), spec, masking, in_chans)
 
     def _check_head(self, head_type: type[Head]) -> None:
-        wanted, task = self.task.head_input, self.task.name
+        (wanted, _), task = self.task.require_head(), self.task.name
         if head_type.reads != wanted:
             fitting = [name for name in modules("head") if head_class(name).reads == wanted]
             raise InputError(

@@ -33,8 +33,8 @@ def create_model(
     backbone: one of `spine.list_backbones()`. variant: one of `spine.list_variants(backbone)`; default: the paper's middle size.
     task: cls: image (B, 3, H, W) -> logits (B, num_outputs); pose: -> heatmaps (B, num_outputs, H / 4, W / 4); seg: -> logits
         (B, num_outputs, h, w) at the stride of the head; mae: image, patch_mask (B, N) -> pixels (B, N, P * P * 3), in the order row,
-        column, channel; beit: image, patch_mask -> logits of visual tokens (B, N, 8192). True in patch_mask means masked; patches are in
-        raster order; P = net.patch_size, N = (H / P) * (W / P). BEiT's network can be built, but no task trains it yet.
+        column, channel; beit: image, patch_mask -> logits of visual tokens (B, N, num_outputs), 8192 of them by default. True in
+        patch_mask means masked; patches are in raster order; P = net.patch_size, N = (H / P) * (W / P).
     weights: a name in the backbone's weight table, such as imagenet1k, or a file (pth, pt, bin, ckpt, safetensors, npz) of the
         backbone or the whole network, in any published layout. The conventions of the layout (epsilons, padding, pooling) are
         applied. Without `variant`, the variant of the file is built. The logger `spine` reports what was loaded: as a warning if
@@ -53,7 +53,7 @@ def create_model(
     spec = task_spec(task)
     network = NetworkConfig(
         backbone,
-        head or spec.default_head,
+        head or spec.require_head()[1],
         spec,
         num_outputs,
         image_size=size,

@@ -48,13 +48,17 @@ class MaskedModel(Network):
         grid = (image_size[0] // stride, image_size[1] // stride)
         return dataclasses.replace(spec, embed_dim=channels, patch_size=stride, grid=grid, masking=frozenset({"replace"}))
 
-    def forward(self, image: Tensor, patch_mask: Tensor) -> Tensor:
-        """(B, 3, H, W), (B, N) -> (B, N, P * P * 3) for MAE, (B, N, visual tokens) for BEiT."""
+    def forward(self, image: Tensor, patch_mask: Tensor, masked_only: bool = False) -> Tensor:
+        """(B, 3, H, W), (B, N) -> (B, N, P * P * 3) for MAE, (B, N, visual tokens) for BEiT.
+
+        `masked_only`: the outputs (M, ...) of the M masked patches of the batch alone, in raster order; those of the others are not
+        computed.
+        """
         if self.mask_pixel is None:
             tokens = self.backbone.forward_masked(image, patch_mask, self.masking)
         else:
             tokens = Tokens(self.backbone(self.fill(image, patch_mask)).maps[-1].flatten(2).transpose(1, 2))
-        return self.head(tokens, patch_mask)
+        return self.head(tokens, patch_mask, masked_only=True) if masked_only else self.head(tokens, patch_mask)
 
     def fill(self, image: Tensor, patch_mask: Tensor) -> Tensor:
         """Fills the masked patches of images (B, 3, H, W) with the learned pixel value, or with zeros if there is none."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from spine.checkpoints import loading, reader
 from spine.checkpoints.adaptation import PATCH_KERNEL
@@ -17,10 +18,11 @@ from spine.checkpoints.published import weight_table_of
 from spine.checkpoints.weight_table import published, row_of_file
 from spine.components import backbone_module, default_variant, head_class
 from spine.errors import InputError
+from spine.interfaces import NetworkDefinition
 from spine.models.assembly import NetworkConfig
 from spine.models.masked import MaskedModel
 from spine.models.network import Model
-from spine.option_types import Options
+from spine.option_types import Config, Options
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,15 @@ def resolve_weights(network: NetworkConfig, path: str | Path, layout: str | None
     return ResolvedWeights(pretrained.file, network)
 
 
+def configured_weights(config: Config, network: NetworkDefinition) -> ResolvedWeights | None:
+    """The weight file that `backbone.weights` of a plain configuration names, for its network. None without one."""
+    node = config.get("backbone") or {}
+    if node.get("weights") is None:
+        return None
+    assert isinstance(network, NetworkConfig)
+    return resolve_weights(network, node["weights"], node.get("layout"))
+
+
 def _head_options_of(file: reader.WeightFile, head: str) -> dict[str, object]:
     """Options of the head that a file determines: conventions of its layout, or the options that our own checkpoint was built with."""
     parameters = set(inspect.signature(head_class(head).__init__).parameters)
@@ -112,13 +123,14 @@ def find_variant(network: NetworkConfig, file: reader.WeightFile) -> tuple[str, 
     return best, fits[best][0]
 
 
-def load_weights(model: Model | MaskedModel, weights: ResolvedWeights) -> loading.LoadReport:
+def load_weights(model: nn.Module, weights: ResolvedWeights) -> loading.LoadReport:
     """Loads a weight file into the network that was built from `weights.network`, and reports what was loaded.
 
     On the meta device the names and shapes are only compared. Raises InputError if the file does not fit; the message names the
     variant that the file is for.
     """
     network, file = weights.network, weights.file
+    assert isinstance(model, Model | MaskedModel)
 
     def other_variant() -> str | None:
         variant, coverage = find_variant(network, file)

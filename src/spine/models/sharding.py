@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 
-def shard(model: Network, mesh: DeviceMesh) -> None:
+def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     """Shards the parameters of a network over the processes of a mesh, in place.
 
     The parameters of a block are gathered for its forward and its backward pass, those of all other
-    layers for the pass of the whole network. Does nothing if the network is sharded.
+    layers for the pass of the whole network. A network without a backbone is gathered as a whole.
+    Does nothing if the network is sharded.
     """
     from torch.distributed.fsdp import fully_shard  # takes half a second
 
@@ -30,8 +31,10 @@ def shard(model: Network, mesh: DeviceMesh) -> None:
     fully_shard(model, mesh=mesh)
 
 
-def blocks(model: Network) -> Iterator[nn.Module]:
+def blocks(model: nn.Module) -> Iterator[nn.Module]:
     """Yields the blocks of the backbone: the modules of its layer groups that are in a list or a sequence."""
+    if not isinstance(model, Network):
+        return
     modules = dict(model.backbone.named_modules())
     for prefixes in model.backbone.layer_groups():
         for prefix in prefixes:

@@ -68,13 +68,18 @@ def grid(rows: int, columns: int, aspect: float = 1.0, legend: float = 0.0) -> t
     return figure, axes
 
 
-def image_rows(rows: Mapping[str, Sequence[np.ndarray] | np.ndarray]) -> Figure:
-    """Draws one labeled row of images (H, W, 3) for each key."""
-    first = next(iter(rows.values()))
+def image_rows(rows: Mapping[str, Sequence[np.ndarray] | np.ndarray | str]) -> Figure:
+    """Draws one labeled row of images (H, W, 3) for each key. Text may take the place of the images of a row."""
+    first = next(images for images in rows.values() if not isinstance(images, str))
     count = min(MAX_IMAGES, len(first))
     figure, axes = grid(len(rows), count, first[0].shape[0] / first[0].shape[1])
     for row, (name, images) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(name)
+        if isinstance(images, str):
+            row[0].text(0.05, 0.5, images, transform=row[0].transAxes, va="center")
+            for axis in row[1:]:
+                axis.set_axis_off()
+            continue
         for axis, image in zip(row, images, strict=False):
             axis.imshow(image)
     return figure

@@ -35,6 +35,7 @@ class RunFacts(TypedDict):
     data: dict[str, str]  # fingerprint of each split that is used
     weights: str | None  # path of the file of pretrained weights
     weights_sha256: str | None
+    tokenizer_sha256: str | None  # of the weights of the tokenizer's encoder
     processes: int
     device: str  # name of the CPU or GPU
 
@@ -53,9 +54,10 @@ COMPARED = {  # what may differ between two starts, with the keys of Start that 
     "data": ("data",),
     "seeds": ("seeds",),
     "weights": ("weights_sha256",),
+    "tokenizer": ("tokenizer_sha256",),
     "machine": ("device", "processes"),
 }
-INPUTS = ("data", "weights")  # of them, those that a resumed run should share with its earlier starts
+INPUTS = ("data", "weights", "tokenizer")  # of them, those that a resumed run should share with its earlier starts
 
 
 def provenance() -> Provenance:

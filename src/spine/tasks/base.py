@@ -16,14 +16,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from spine.checkpoints.run_checkpoint import read_checkpoint
+from spine.components import task_spec
 from spine.errors import InputError
 from spine.interfaces import Labels, SampleExtra
-from spine.models.assembly import NetworkConfig
-from spine.models.network import Network
+from spine.models.assembly import network_class
 from spine.models.sharding import shard
 from spine.option_types import Config
 from spine.tasks.mean_loss import MeanLoss
 from spine.tasks.samples import SampleView
+from spine.tokenizers.frozen import FrozenTokenizer
 
 Batch = dict[str, Tensor]
 ToPixels = Callable[[Tensor], np.ndarray]  # normalized images (B, 3, H, W) -> (B, H, W, 3) uint8
@@ -51,6 +52,7 @@ class Task(pl.LightningModule):
     monitor: ClassVar[str]  # the metric that selects the best checkpoint
     mode: ClassVar[str] = "max"
     trains: ClassVar[bool] = True  # False: nothing is trained, and `training_batches` are read before an evaluation
+    tokenizer: FrozenTokenizer | None = None  # of tasks that predict its tokens
 
     def __init__(
         self,
@@ -77,7 +79,7 @@ class Task(pl.LightningModule):
         self.step_weight: Tensor | float | None = None  # of a micro-batch in its optimizer step; None: all have the same weight
 
     def forward(self, image: Tensor, *more: Tensor) -> Tensor:
-        """The output of the network: normalized images (B, 3, H, W), and patch_mask (B, N) for masked networks."""
+        """The output of the network for images (B, 3, H, W), and patch_mask (B, N) for masked networks."""
         return self.model(image, *more)
 
     def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -141,7 +143,7 @@ class Task(pl.LightningModule):
     def configure_model(self) -> None:
         """Shards the network over the processes, with trainer=fsdp."""
         mesh = self.device_mesh
-        if mesh is not None and isinstance(self.model, Network):
+        if mesh is not None:
             shard(self.model, mesh["data_parallel"])
 
     # ---- training ----
@@ -165,8 +167,13 @@ class Task(pl.LightningModule):
         """Logs the mean loss of the epoch. It goes to the loggers here, so that it is written before the epoch is saved."""
         value = self.train_loss.compute()
         self.log("train/loss", value, logger=False)
+        values = {"train/loss": float(value)} | {f"train/{key}": each for key, each in self.training_values().items()}
         for logger in self.loggers:
-            logger.log_metrics({"train/loss": float(value), "epoch": self.current_epoch}, step=self.global_step - 1)
+            logger.log_metrics({**values, "epoch": self.current_epoch}, step=self.global_step - 1)
+
+    def training_values(self) -> dict[str, float]:
+        """Values by name that are logged with the mean loss of a training epoch, such as the weight of a part of the loss."""
+        return {}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer of the network's parameters, and its schedule, which is stepped after every step."""
@@ -240,11 +247,15 @@ class Task(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: Config) -> None:
         """Restores the mean loss of an epoch that is resumed."""
+        self.check_checkpoint(checkpoint)
         saved = checkpoint.get("train_loss", [])
         if isinstance(saved, dict):  # written by an earlier version
             saved = [[float(saved["mean_value"] * saved["weight"]), float(saved["weight"])]]
         if saved:
             self.train_loss.load(saved, self.trainer.global_rank, self.trainer.world_size)
+
+    def check_checkpoint(self, checkpoint: Config) -> None:
+        """Raises InputError if a checkpoint that is evaluated or resumed does not belong to the inputs of this task."""
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **changes: object) -> Self:  # type: ignore[override]
@@ -259,7 +270,7 @@ class Task(pl.LightningModule):
         saved = content["task"]
         if saved["name"] != cls.name:
             raise InputError(f"'{checkpoint_path}' is of task '{saved['name']}'; load it with that task's class.")
-        network = NetworkConfig.from_dict(content["network"])
+        network = network_class(task_spec(cls.name)).from_dict(content["network"])
         task = cls(model=network.build(), labels=Labels.from_dict(content["labels"]), **{**saved["options"], **changes})
         own = task.state_dict()  # a protocol has more tensors, such as the other classifiers of a linear probe
         task.load_state_dict({name: tensor for name, tensor in content["state_dict"].items() if name in own})

@@ -27,7 +27,11 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float, layer_dec
         raise InputError(
             f"optimizer.layer_decay is {layer_decay}; it must be above 0 and at most 1. 1 gives all layers the same learning rate."
         )
-    layer_groups = cast(Backbone, model.backbone).layer_groups()
+    if layer_decay < 1 and not isinstance(getattr(model, "backbone", None), Backbone):
+        raise InputError(
+            f"optimizer.layer_decay is {layer_decay}, but this network has no backbone, whose layers it is for. Use 1.0."
+        )
+    layer_groups = cast(Backbone, model.backbone).layer_groups() if layer_decay < 1 else []
     groups: dict[tuple[int, bool], dict] = {}  # by depth below the top and whether weight decay applies
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:

@@ -35,6 +35,7 @@ HIDDEN_WARNINGS = (  # patterns
     ".*LeafSpec.*",
     ".*does not have many workers.*",
     ".*It is recommended to use .*sync_dist=True.*",  # the metrics are gathered already
+    ".*You have overridden `on_after_batch_transfer` in `LightningModule`.*",  # the hook of the task is meant
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*Experiment logs directory .* exists and is not empty.*",
     ".*dirpath has changed.*",  # the command reports this itself

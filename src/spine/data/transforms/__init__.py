@@ -8,5 +8,8 @@ image, mask and keypoints together.
 from spine.data.transforms.geometry import CenterCrop, RandomScaleCrop, Resize, TopDownAffine
 from spine.data.transforms.pipeline import Step, Transform
 from spine.data.transforms.resizing import resize
+from spine.data.transforms.two_views import CenterRegion, RandomRegion, TwoViews
 
-__all__ = ["CenterCrop", "RandomScaleCrop", "Resize", "Step", "TopDownAffine", "Transform", "resize"]
+__all__ = [
+    "CenterCrop", "CenterRegion", "RandomRegion", "RandomScaleCrop", "Resize", "Step", "TopDownAffine", "Transform", "TwoViews", "resize",
+]  # fmt: skip

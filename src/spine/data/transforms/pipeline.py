@@ -11,6 +11,7 @@ import torch
 
 from spine.data.transforms.albumentations_adapter import INSTEAD, Albumentations, is_albumentations, unsupported_message
 from spine.data.transforms.geometry import TopDownAffine
+from spine.data.transforms.two_views import TwoViews
 from spine.errors import InputError
 from spine.interfaces import IGNORE_INDEX, Labels, RawSample, Sample, SampleTransform
 
@@ -38,9 +39,9 @@ class Transform:
         """Prepares the steps for the labels of a data set and the sample keys that a task needs.
 
         Raises InputError if a geometric step does not move a mask or keypoints that the task needs,
-        or if a crop by box comes too late.
+        if a crop by box comes too late, or if two views are made too early.
         """
-        moved = False
+        moved = split = False
         for step in self.steps:
             for target in INSTEAD:
                 if step.geometric and target in needs and target not in step.targets:
@@ -49,14 +50,18 @@ class Transform:
                 raise InputError(
                     "TopDownAffine crops by the box in the original image: put it before every other step that moves pixels."
                 )
-            moved = moved or step.geometric
+            if split and step.geometric:
+                raise InputError(
+                    "TwoViews makes both views of an image: put it after every other step that moves pixels, so that both show "
+                    "the same."
+                )
+            moved, split = moved or step.geometric, split or isinstance(step, TwoViews)
             step.prepare(labels, needs)
 
     def __call__(self, sample: RawSample, rng: np.random.Generator) -> Sample:
         """Returns the sample as tensors.
 
-        The image (3, H, W) is stored as (H, W, 3), so that batches are channels_last without a
-        copy.
+        Images (3, H, W) are stored as (H, W, 3), so that batches are channels_last without a copy.
         """
         for step in self.steps:
             sample = step(sample, rng)
@@ -65,6 +70,8 @@ class Transform:
         image = sample["image"] * self.scale
         image += self.shift
         tensors = {"image": torch.from_numpy(self._pad(image, 0.0)).permute(2, 0, 1)}
+        if "tokenizer_image" in sample:
+            tensors["tokenizer_image"] = torch.tensor(sample["tokenizer_image"]).permute(2, 0, 1)
         if "mask" in sample:
             tensors["mask"] = torch.from_numpy(self._pad(sample["mask"], IGNORE_INDEX).astype(np.int64))
         for key, value in sample.items():

@@ -9,14 +9,19 @@ from PIL import Image
 from spine.errors import InputError
 
 Size = tuple[int, int]  # height, width
-FILTERS = {"area": Image.Resampling.BOX, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FILTERS = {
+    "area": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 def resize(image: np.ndarray, size: Size, interpolation: str | None = None) -> np.ndarray:
     """Resizes (h, w[, 3]) uint8 to `size` (height, width) without aliasing.
 
-    `interpolation`: "area", "bilinear" and "bicubic" are Pillow's filters, whose support grows when
-    the image shrinks; "nearest" is for masks. None averages an axis that shrinks over areas and
+    `interpolation`: "area", "bilinear", "bicubic" and "lanczos" are Pillow's filters, whose support
+    grows when the image shrinks; "nearest" is for masks. None averages an axis that shrinks over areas and
     interpolates an axis that grows linearly.
     """
     if image.shape[:2] == tuple(size):
