@@ -52,6 +52,8 @@ def embed(cfg: DictConfig) -> None:
     if out is None:
         raise InputError("out is missing: give out=embeddings.npz or out=embeddings.parquet.")
     check_vector_file(Path(out))
+    if "backbone" not in config:
+        raise InputError("This checkpoint is of a network without a backbone, which has no pooled embeddings.")
     checkpoint, labels = config.pop("ckpt_path"), None
     if checkpoint is not None:
         config["backbone"]["weights"] = None  # all weights are in the checkpoint
