@@ -23,6 +23,7 @@ from spine.models.pretrained import configured_weights, load_weights
 from spine.option_types import Config
 from spine.task_spec import Protocol
 from spine.tasks.base import Task
+from spine.training.global_batch import count_step_samples
 from spine.training.loggers.run_logger import LoggedRun
 from spine.training.precision import resolve_precision, set_float32_precision
 from spine.training.trainer import make_trainer
@@ -125,6 +126,8 @@ def build_network(config: Config, network_size: tuple[int, int] | None = None) -
 def build_trainer(config: Config, folder: Path, task: Task, kept_rows: int = 0, checkpoint: str | None = None) -> pl.Trainer:
     """Creates Lightning's Trainer of a plain configuration, with its loggers and callbacks.
 
+    The optimizer of `task` gets the size of a step, on which the learning rate may depend.
+
     `kept_rows`: number of rows of metrics.csv that a resumed run keeps. `checkpoint`: the file that
     an evaluation reads.
     """
@@ -132,4 +135,7 @@ def build_trainer(config: Config, folder: Path, task: Task, kept_rows: int = 0, 
     callbacks = [instantiate(f"callbacks.more.{name}", node) for name, node in more.items()]
     logged = LoggedRun(folder, Path(checkpoint) if checkpoint is not None else None)
     loggers = [instantiate(f"logger.{name}", node, run=logged) for name, node in named_loggers.items()]
-    return make_trainer(config, folder, task, loggers, callbacks, kept_rows)
+    trainer = make_trainer(config, folder, task, loggers, callbacks, kept_rows)
+    samples = count_step_samples(config, trainer.world_size)
+    task.make_optimizer = partial(instantiate, "optimizer", config["optimizer"], global_batch_size=samples)
+    return trainer
