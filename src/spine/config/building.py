@@ -23,6 +23,7 @@ from spine.models.pretrained import configured_weights, load_weights
 from spine.option_types import Config
 from spine.task_spec import Protocol
 from spine.tasks.base import Task
+from spine.tokenizers.dvae import DiscreteVAE
 from spine.training.global_batch import count_step_samples
 from spine.training.loggers.run_logger import LoggedRun
 from spine.training.precision import resolve_precision, set_float32_precision
@@ -75,10 +76,23 @@ def build_run(
             f"with the classes or keypoints that it was trained for."
         )
     config["num_outputs"] = outputs
+    task, report = build_task(config, labels, tokenizer, network_size)
+    data.add_extras(task.sample_extras())
+    return Run(config, task, data, report)
+
+
+def build_task(
+    config: Config, labels: Labels, tokenizer: DiscreteVAE | None = None, network_size: tuple[int, int] | None = None
+) -> tuple[Task, LoadReport | None]:
+    """Builds the network and the task of a configuration with its number of outputs, or the protocol of the task.
+
+    `tokenizer`: of a task that reads one. Also returns the report of the loading of weights, or None.
+    """
     model, report = build_network(config, network_size)
     protocol = find_protocol(config)
     if config["compile"]:
-        (model.backbone.compile if protocol is not None else model.compile)()
+        compiled = model if protocol is None else model.get_submodule("backbone")
+        compiled.compile()
     task: Task = instantiate(
         "task" if protocol is None else "protocol",
         _task_node(config, protocol),
@@ -88,9 +102,8 @@ def build_run(
         labels=labels,
         **({} if tokenizer is None else {"tokenizer": tokenizer}),
     )
-    data.add_extras(task.sample_extras())
     task.config = config
-    return Run(config, task, data, report)
+    return task, report
 
 
 def find_protocol(config: Config) -> Protocol | None:
@@ -100,12 +113,12 @@ def find_protocol(config: Config) -> Protocol | None:
 
 
 def _task_node(config: Config, protocol: Protocol | None) -> Config:
-    """Returns the node of the task, without the options of its network. With a protocol, it has its class and options."""
-    node = {key: value for key, value in config["task"].items() if key not in task_of(config).network_options}
+    """Returns the node of the task, without the options of its network. With a protocol, it has the protocol's class and options."""
+    own = {key: value for key, value in config["task"].items() if key not in task_of(config).network_options}
     if protocol is None:
-        return node
+        return own
     options = {key: value for key, value in config["protocol"].items() if key != "name"}
-    return {**node, **options, "_target_": protocol.target}
+    return {**own, **options, "_target_": protocol.target}
 
 
 def build_network(config: Config, network_size: tuple[int, int] | None = None) -> tuple[nn.Module, LoadReport | None]:

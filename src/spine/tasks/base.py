@@ -54,8 +54,8 @@ class Task(pl.LightningModule):
     name: ClassVar[str]
     monitor: ClassVar[str]  # the metric that selects the best checkpoint
     mode: ClassVar[str] = "max"
-    trains: ClassVar[bool] = True  # False: nothing is trained, and `training_batches` are read before an evaluation
     tokenizer: FrozenTokenizer | None = None  # of tasks that predict its tokens
+    trains: ClassVar[bool] = True  # False: nothing is trained, and `training_batches` are read before an evaluation
 
     def __init__(
         self,
