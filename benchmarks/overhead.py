@@ -84,7 +84,7 @@ def plain_loop(run: Run, steps: int) -> float:
     """Returns the seconds of a step of a plain PyTorch loop."""
     model, trainer = run.task.model.train(), run.config["trainer"]
     optimizer = run.task.make_optimizer(run.task.model)
-    schedule = run.task.make_schedule(optimizer, EPOCHS * steps)
+    schedule = run.task.make_schedule(optimizer, EPOCHS * steps, steps)
     mixed = trainer["precision"] == "bf16-mixed"
     seconds = []
     for _ in range(EPOCHS):

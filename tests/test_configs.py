@@ -1,5 +1,6 @@
 """All configurations compose, their keys are arguments that exist, and they build."""
 
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -62,7 +63,7 @@ def test_optimizers_and_schedules_build(task, optimizer, schedule):
 
     net = network_of(completion.complete(config), None if task == "mae" else 3).build()
     made = instantiate.instantiate("optimizer", config["optimizer"], net)
-    assert isinstance(instantiate.instantiate("schedule", config["schedule"], made, 100), torch.optim.lr_scheduler.LambdaLR)
+    assert isinstance(instantiate.instantiate("schedule", config["schedule"], made, 100, 10), torch.optim.lr_scheduler.LambdaLR)
 
 
 @pytest.mark.parametrize("augment", choices("augment"))
@@ -110,9 +111,17 @@ def signature(target, path):
     """Returns the arguments of a target that a configuration may set, with their defaults."""
     import inspect
 
-    given = {"self", "split", "spec", "num_outputs", "model", "tokenizer", "optimizer", "total_steps", "run", "use", "image_size"}
-    parameters = inspect.signature(instantiate.target_of(path, {"_target_": target})).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in given}
+    given = {
+        "self", "split", "spec", "num_outputs", "model", "tokenizer", "optimizer", "total_steps", "steps_per_epoch", "global_batch_size",
+        "run", "use", "image_size",
+    }  # fmt: skip
+    function = instantiate.target_of(path, {"_target_": target})
+    parameters = inspect.signature(function).parameters.values()
+    own = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in given}
+    if path in ("optimizer", "schedule"):  # further options are in a TypedDict
+        (options,) = typing.get_args(typing.get_type_hints(function)["options"])
+        own |= {name: inspect.Parameter.empty for name in typing.get_type_hints(options) if name not in given}
+    return own
 
 
 @pytest.mark.parametrize(("place", "target"), [(place, target) for place, parts in schemas.PARTS.items() for target in parts])
@@ -147,7 +156,7 @@ def test_yamls_have_the_defaults_of_the_signatures(group, choice):
     # recipes of papers; an interpolation of the tags of the run
     differing = {("adamw_mae", "betas"), ("adamw_dvae", "weight_decay"), ("wandb", "tags")}
     for key, default in signature(node["_target_"], path).items():
-        if key in node and key != "lr" and (choice, key) not in differing:
+        if key in node and key != "lr" and (choice, key) not in differing and not isinstance(default, type):
             value = list(default) if isinstance(default, tuple) else default
             assert node[key] == value or (group == "head" and node[key] is None), key  # null: the published value or the default
 

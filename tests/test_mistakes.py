@@ -320,7 +320,6 @@ def test_changed_options_of_a_resumed_run_are_listed():
         "optimizer.betas ([0.9, 0.999] in the checkpoint, [0.8, 0.9] now)",
         "optimizer.lr (0.002 in the checkpoint, 1e-05 now)",
         "schedule._target_ ('spine.training.schedules.cosine' in the checkpoint, 'spine.training.schedules.poly' now)",
-        "schedule.min_lr_ratio (0.0 in the checkpoint, not set now)",
         "schedule.power (not set in the checkpoint, 1.0 now)",
         "schedule.warmup (0.05 in the checkpoint, 0.01 now)",
     ]

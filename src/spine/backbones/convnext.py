@@ -100,7 +100,9 @@ class ConvNeXt(Backbone):
     def layer_groups(self) -> list[tuple[str, ...]]:
         """The stem; each stage with its downsampling, the third in groups of three blocks; the norms.
 
-        These are the authors' 12 groups if the third stage has 27 blocks (`optim_factory.py`).
+        As in the authors' code (`optim_factory.py`), the last stage is the 12th group for any depth: groups
+        of a third stage with fewer than 27 blocks are empty, so that the learning rates of layer decay are
+        those of the deeper networks.
         """
         groups: list[tuple[str, ...]] = [("downsample_layers.0.",)]
         for i, depth in enumerate(self.depths):
@@ -108,6 +110,8 @@ class ConvNeXt(Backbone):
             for start in range(0, depth, size):
                 blocks = tuple(f"stages.{i}.{j}." for j in range(start, min(start + size, depth)))
                 groups.append((f"downsample_layers.{i}.", *blocks) if i > 0 and start == 0 else blocks)
+            if i == 2:
+                groups += [()] * (9 - -(-depth // size))
         return [*groups, ("norms.", "pooling.")]
 
 

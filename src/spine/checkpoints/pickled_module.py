@@ -28,6 +28,10 @@ HARMLESS = {
 }
 
 
+class RefusedClass(pickle.UnpicklingError):
+    """A file contains an object of a class that it may not contain."""
+
+
 class Record:
     """Takes the place of an object of a class that is not imported. It has the attributes of the object and no methods."""
 
@@ -55,7 +59,7 @@ def read_pickled_module(path: str | Path, records: Iterable[str]) -> dict[str, T
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the oldest files hold the source code of their classes, which torch compares
             network = torch.load(path, map_location="cpu", pickle_module=restricted, weights_only=False)
-    except pickle.UnpicklingError as error:
+    except RefusedClass as error:
         raise InputError(f"'{path}' is not opened: {error}. Nothing in it was run.") from error
     except Exception as error:
         raise InputError(f"'{path}' cannot be read; it may be truncated or damaged ({error}).") from error
@@ -73,7 +77,7 @@ def _restricted_pickle(records: frozenset[str]) -> ModuleType:
                 return Record
             if (module, name) in HARMLESS:
                 return HARMLESS[module, name]
-            raise pickle.UnpicklingError(f"it contains {module}.{name}, which is not part of a published network")
+            raise RefusedClass(f"it contains {module}.{name}, which is not part of a published network")
 
     def load(file: BinaryIO, **options: Any) -> object:
         return Unpickler(file, **options).load()

@@ -11,6 +11,9 @@ from spine.errors import InputError
 
 Checkpoint = dict[str, Any]  # `state_dict`, `config`, `config_source`, and the states of Lightning
 
+TRAINED_WEIGHTS = (
+    "current_model_state"  # weights of the optimizer in a checkpoint whose `state_dict` is their moving average (EMA)
+)
 TOKENIZER_COPY = "tokenizer.safetensors"  # in a run folder
 
 RENAMED_TARGETS = (  # patterns of `_target_` in older checkpoints, and today's names
@@ -41,6 +44,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict) or "state_dict" not in content:
         raise InputError(f"'{path}' is not a checkpoint of spine: it holds no configuration. Nothing in it was executed.")
     return upgrade_checkpoint(content)
+
+
+def has_averaged_weights(content: Checkpoint) -> bool:
+    """Returns whether the `state_dict` of a checkpoint is the moving average of the weights (EMA)."""
+    return TRAINED_WEIGHTS in content
 
 
 def tokenizer_of_run(config: Checkpoint, run_folder: Path) -> str | None:

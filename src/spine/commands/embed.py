@@ -52,6 +52,8 @@ def embed(cfg: DictConfig) -> None:
     if out is None:
         raise InputError("out is missing: give out=embeddings.npz or out=embeddings.parquet.")
     check_vector_file(Path(out))
+    if "backbone" not in config:
+        raise InputError("This checkpoint is of a network without a backbone, which has no pooled embeddings.")
     checkpoint, labels = config.pop("ckpt_path"), None
     if checkpoint is not None:
         config["backbone"]["weights"] = None  # all weights are in the checkpoint
@@ -82,6 +84,7 @@ def load_pooled(config: Config, checkpoint: str | None) -> Model:
     from spine.models.pretrained import load_weights, resolve_weights
 
     spec = task_spec("cls")
+    assert spec.default_head is not None
     network = NetworkConfig.from_config(config, 1)
     network = replace(network, task=spec, head=spec.default_head, num_outputs=1, head_options={}, levels=None)
     weights = checkpoint or config["backbone"]["weights"]

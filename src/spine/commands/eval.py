@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from spine import console
-from spine.checkpoints.run_checkpoint import read_checkpoint
+from spine.checkpoints.run_checkpoint import has_averaged_weights, read_checkpoint
 from spine.components import component_name, task_spec
 from spine.config.checks import prepare
 from spine.config.command_line import run_command
@@ -107,7 +107,9 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
     checkpoint, split = config.pop("ckpt_path"), config.pop("split")
     if "backbone" in config:
         config["backbone"]["weights"] = None  # all weights are in the checkpoint
-    labels = saved_labels(checkpoint)
+    labels, averaged = saved_labels(checkpoint), has_averaged_weights(read_checkpoint(checkpoint))
+    if averaged:
+        log.info("The evaluated weights are the moving average (EMA) of '%s'.", checkpoint)
     if labels is not None:
         use_saved_classes(config, labels)
     config = prepare(config)
@@ -134,6 +136,7 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
             "mode": run.task.mode,
             "seconds": seconds,
             "checkpoint": checkpoint,
+            "weights": "average" if averaged else "trained",
             "split": split,
         }
         folder.write_json(folder.results, content)

@@ -131,7 +131,7 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None, o
         if trainer.is_global_zero:
             if original is not None:
                 warn_of_omissions(original, run.config)
-            _write_start(run, folder)
+            _write_start(run, trainer, folder)
             record_start(run, trainer, folder, original)
         values = _fit_and_evaluate(run, trainer, folder, checkpoint)
         if (epoch := pruned_epoch(trainer)) is not None:
@@ -167,7 +167,7 @@ def _fit_and_evaluate(run: Run, trainer: pl.Trainer, folder: RunFolder, checkpoi
         raise RunStopped(stop.signal_number, _report_stop(stop, trainer, folder)) from None
 
 
-def _write_start(run: Run, folder: RunFolder) -> None:
+def _write_start(run: Run, trainer: pl.Trainer, folder: RunFolder) -> None:
     """Writes config.json, weights.txt and the copy of the tokenizer, and logs a summary of the run."""
     from spine.checkpoints.tokenizer_files import save_tokenizer  # imports torch
     from spine.config.building import find_protocol
@@ -188,6 +188,18 @@ def _write_start(run: Run, folder: RunFolder) -> None:
         network_of(config, config["num_outputs"]).summary, parameters / 1e6, run.task.name, *config["image_size"],
         len(run.data.split("train")), config["trainer"]["precision"], folder.path,
     )  # fmt: skip
+    if (size := config["optimizer"].get("lr_batch_size")) is not None:
+        lr, samples = _learning_rate(run, trainer)
+        log.info("Learning rate %g for steps of %d samples (%g for %d)", lr, samples, config["optimizer"]["lr"], size)
+
+
+def _learning_rate(run: Run, trainer: pl.Trainer) -> tuple[float, int]:
+    """Returns the learning rate of parameters whose `lr_scale` is 1, and the samples of an optimizer step."""
+    from spine.training.global_batch import count_step_samples
+    from spine.training.optimizers import scale_lr
+
+    samples, options = count_step_samples(run.config, trainer.world_size), run.config["optimizer"]
+    return scale_lr(options["lr"], options.get("lr_batch_size"), samples), samples
 
 
 # End of the run
@@ -206,20 +218,36 @@ def _raise_if_signaled(trainer: pl.Trainer) -> None:
 
 
 def _evaluate_best(run: Run, trainer: pl.Trainer, folder: RunFolder) -> dict[str, float]:
-    """Returns the metrics of the best checkpoint on the validation split.
+    """Returns the metrics of the checkpoint in `_evaluated_path` on the validation split.
 
-    If no epoch was validated, evaluates the last checkpoint. Without a validation split or with
-    fast_dev_run, returns the logged metrics.
+    With callbacks.reestimate_batch_norm, first estimates its statistics of batch norm again. Without a
+    validation split or with fast_dev_run, returns the logged metrics.
     """
     from spine.evaluation.evaluate import evaluate_checkpoint
+    from spine.training.batch_norm import reestimate_batch_norm
 
     config = run.config
     if config["trainer"]["fast_dev_run"] or config["trainer"]["limit_val_batches"] == 0:
         return _logged_metrics(trainer)
+    if (batches := config["callbacks"].get("reestimate_batch_norm")) is not None:
+        run.data.trainer = trainer  # the loader needs the number of processes
+        reestimate_batch_norm(trainer, run.task, run.data, Path(_best_path(trainer) or folder.last), batches)
     loggers, trainer.loggers = trainer.loggers, []  # the curves end with training; the results are logged separately
-    values = evaluate_checkpoint(trainer, run.task, run.data, "val", _best_path(trainer) or str(folder.last))
+    values = evaluate_checkpoint(trainer, run.task, run.data, "val", _evaluated_path(run, trainer, folder))
     trainer.loggers = loggers
     return values
+
+
+def _evaluated_path(run: Run, trainer: pl.Trainer, folder: RunFolder) -> str:
+    """Returns the path of the best checkpoint, or of the last one if no validation finished, or an empty string.
+
+    With callbacks.reestimate_batch_norm, that of the checkpoint with the new statistics.
+    """
+    from spine.training.batch_norm import REESTIMATED
+
+    path = _best_path(trainer) or (str(folder.last) if folder.last.is_file() else "")
+    reestimated = folder.last.with_name(REESTIMATED)
+    return str(reestimated) if run.config["callbacks"].get("reestimate_batch_norm") and reestimated.is_file() else path
 
 
 def _logged_metrics(trainer: pl.Trainer) -> dict[str, float]:
@@ -238,17 +266,23 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
     """Writes curves.png, prints the results, and writes metrics.json last: it marks a finished run."""
     from spine.reporting.curves import draw_curves  # imports matplotlib, which takes a second
     from spine.training.costs import latency_ms, run_costs
+    from spine.training.early_stopping import stopped_early
     from spine.training.loggers.run_logger import log_results, logged_results
 
     draw_curves(folder.path)
-    best, monitor = _best_path(trainer), run.task.monitor
-    reached_end = trainer.current_epoch >= (trainer.max_epochs or 0) > 0 or trainer.global_step >= trainer.max_steps > 0
+    monitor, (lr, step_samples) = run.task.monitor, _learning_rate(run, trainer)
+    early = stopped_early(trainer)
+    reached_end = early or trainer.current_epoch >= (trainer.max_epochs or 0) > 0 or trainer.global_step >= trainer.max_steps > 0
     results: TrainingResults = {
         "metrics": without_nan(values),
         "monitor": monitor,
         "mode": run.task.mode,
         "seconds": seconds,
-        "checkpoint": best or (str(folder.last) if folder.last.is_file() else ""),
+        "checkpoint": _evaluated_path(run, trainer, folder),
+        "weights": "average" if run.config["callbacks"].get("ema") else "trained",
+        "lr": lr,
+        "step_samples": step_samples,
+        "stopped_early": early,
         "epochs": trainer.current_epoch,
         "max_epochs": trainer.max_epochs if run.task.trains else 0,  # 0: more epochs would change nothing
         "steps": trainer.global_step,

@@ -25,6 +25,7 @@ from spine.task_spec import Protocol
 from spine.tasks.base import Task
 from spine.tokenizers.dvae import DiscreteVAE
 from spine.training.batch_augmentation import BatchAugmentation
+from spine.training.global_batch import count_step_samples
 from spine.training.loggers.run_logger import LoggedRun
 from spine.training.precision import resolve_precision, set_float32_precision
 from spine.training.trainer import make_trainer
@@ -91,7 +92,8 @@ def build_task(
     model, report = build_network(config, network_size)
     protocol = find_protocol(config)
     if config["compile"]:
-        (model if protocol is None else model.backbone).compile()  # type: ignore[operator]
+        compiled = model if protocol is None else model.get_submodule("backbone")
+        compiled.compile()
     task: Task = instantiate(
         "task" if protocol is None else "protocol",
         _task_node(config, protocol),
@@ -144,6 +146,8 @@ def batch_transform(config: Config) -> BatchTransform | None:
 def build_trainer(config: Config, folder: Path, task: Task, kept_rows: int = 0, checkpoint: str | None = None) -> pl.Trainer:
     """Creates Lightning's Trainer of a plain configuration, with its loggers and callbacks.
 
+    The optimizer of `task` gets the size of a step, on which the learning rate may depend.
+
     `kept_rows`: number of rows of metrics.csv that a resumed run keeps. `checkpoint`: the file that
     an evaluation reads.
     """
@@ -153,4 +157,7 @@ def build_trainer(config: Config, folder: Path, task: Task, kept_rows: int = 0, 
         callbacks.append(BatchAugmentation(transform, config["seed"]))
     logged = LoggedRun(folder, Path(checkpoint) if checkpoint is not None else None)
     loggers = [instantiate(f"logger.{name}", node, run=logged) for name, node in named_loggers.items()]
-    return make_trainer(config, folder, task, loggers, callbacks, kept_rows)
+    trainer = make_trainer(config, folder, task, loggers, callbacks, kept_rows)
+    samples = count_step_samples(config, trainer.world_size)
+    task.make_optimizer = partial(instantiate, "optimizer", config["optimizer"], global_batch_size=samples)
+    return trainer

@@ -11,7 +11,7 @@ from typing import Any
 from spine import plugins
 from spine.components import check_arguments
 from spine.config.places import COMPOSITES, NAME, PLACES, Place, check_children, check_target, is_composite
-from spine.config.schemas import Config
+from spine.config.schemas import PARTS, Config
 from spine.config.values import check_options, check_schema
 from spine.errors import InputError, nearest
 from spine.option_types import SWITCH, Allowed, Fraction, Positive, Schema
@@ -96,12 +96,15 @@ def instantiate(path: str, node: Config, *arguments: object, **more: object) -> 
     ours = node["_target_"].partition(".")[0] in plugins.packages()
     open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
     options = {key: value for key, value in own.items() if key != "loss"}  # which Task takes, and is a node itself
-    if ours or not open_ended:
+    schema = PARTS.get(path.partition(".")[0], {}).get(node["_target_"])
+    if schema is not None:
+        check_schema(options, schema, path)
+    elif ours or not open_ended:
         check_arguments(target, options, path)
     if is_composite(node["_target_"]):
         check_children(node, path)
         check_schema({key: value for key, value in own.items() if key != "transforms"}, COMPOSITE_OPTIONS, path)
-    elif not node["_target_"].startswith("albumentations."):  # which checks values itself
+    elif schema is None and not node["_target_"].startswith("albumentations."):  # which checks values itself
         check_options(target, {key: value for key, value in options.items() if key != "transforms"}, path)
     own |= _built_children(path, own)
     try:

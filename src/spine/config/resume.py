@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 log = logging.getLogger(__name__)
+# keys of optimizers and schedules that older checkpoints lack, with the values that these trained with
+ADDED_KEYS = {
+    "optimizer.eps": 1e-8, "optimizer.head_lr_scale": 1.0, "optimizer.lr_scales": None, "optimizer.no_decay": None,
+    "optimizer.decay_norm_and_bias": False, "optimizer.lr_batch_size": None,
+    "schedule.min_lr": None, "schedule.min_lr_ratio": 0.0, "schedule.warmup_epochs": None, "schedule.warmup_steps": None,
+    "schedule.warmup_start": None, "schedule.warmup_start_ratio": None, "schedule.warmup_reaches_lr": False,
+    "schedule.warmup_mode": "prefix", "schedule.per_epoch": False, "schedule.delay": 0,
+    "callbacks.ema": None, "callbacks.freeze": None,
+}  # fmt: skip
 
 
 def finished_results(config: Config, folder: RunFolder) -> dict[str, float] | None:
@@ -135,7 +144,8 @@ def check_resume(path: str, config: Config, model: nn.Module) -> None:
     ]
     if mismatches:
         variants = [(node.get("backbone") or node["task"]).get("variant") for node in (saved, config)]
-        hint = f" Its network is the variant {variants[0]}, this run's {variants[1]}." if variants[0] != variants[1] else ""
+        part = "backbone" if "backbone" in config else "network"
+        hint = f" Its {part} is the variant {variants[0]}, this run's {variants[1]}." if variants[0] != variants[1] else ""
         raise InputError(
             f"'{path}' is a checkpoint of another network: {len(mismatches)} tensors differ, such as '{mismatches[0]}'.{hint} "
             f"Resume with the configuration of the checkpoint."
@@ -143,18 +153,24 @@ def check_resume(path: str, config: Config, model: nn.Module) -> None:
 
 
 def changed_on_resume(saved: Config, new: Config) -> list[str]:
-    """Returns the keys of optimizer and schedule that differ from a checkpoint, with both values.
+    """Returns the keys of optimizer, schedule, EMA and freezing that differ from a checkpoint, with both values.
 
-    The states of optimizer and schedule are restored from the checkpoint, so that these keys have
-    no effect on a resumed run.
+    Their states are restored from the checkpoint, so that these keys have no effect on a resumed
+    run.
     """
-    before, now = (dict(_leaves({place: config.get(place) for place in ("optimizer", "schedule")})) for config in (saved, new))
+    before, now = _fixed_on_resume(saved), _fixed_on_resume(new)
     absent = object()
     return [
         f"{key} ({_value(before, key)} in the checkpoint, {_value(now, key)} now)"
         for key in sorted({*before, *now})
-        if before.get(key, absent) != now.get(key, absent)
+        if before.get(key, ADDED_KEYS.get(key, absent)) != now.get(key, ADDED_KEYS.get(key, absent))
     ]
+
+
+def _fixed_on_resume(config: Config) -> Config:
+    """Returns the dotted paths and the values of the keys that a resumed run cannot change."""
+    callbacks = {key: (config.get("callbacks") or {}).get(key) for key in ("ema", "freeze")}
+    return dict(_leaves({"optimizer": config.get("optimizer"), "schedule": config.get("schedule"), "callbacks": callbacks}))
 
 
 def _leaves(node: Config, path: str = "") -> Iterator[tuple[str, object]]:

@@ -35,7 +35,6 @@ BATCHES = Allowed(Count | Fraction, "a whole number of batches, or a fraction of
 IMAGE_SIZE = Allowed(
     Size | None, "two numbers of pixels, [height, width], such as image_size=[180,240], or null for the size of the weights"
 )
-WARMUP = Allowed(BelowOne, "a fraction of all steps, 0 or more and below 1")
 
 PRECISIONS = (
     "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "16", "bf16", "32", "64", 16, 32, 64,
@@ -127,31 +126,64 @@ TRAINER_FIXED: Mapping[str, str] = {
 
 LR = Allowed(AboveZero, "a learning rate above 0")
 WEIGHT_DECAY = Allowed(NotNegative, "a factor, 0 or more")
-LAYER_DECAY = Allowed(Annotated[float, Field(gt=0, le=1)], "a factor for each layer, above 0 and at most 1")
+BETAS = Allowed(Annotated[list[BelowOne], Field(min_length=2, max_length=2)], "two numbers, 0 or more and below 1")
+EPS = Allowed(AboveZero, "a number above 0")
+MOMENTUM = Allowed(BelowOne, "a number, 0 or more and below 1")
+OPTIMIZER: Schema = {  # options of every optimizer
+    "lr": LR,
+    "weight_decay": WEIGHT_DECAY,
+    "layer_decay": Allowed(Annotated[float, Field(gt=0, le=1)], "a factor for each layer, above 0 and at most 1"),
+    "head_lr_scale": Allowed(NotNegative, "a factor, 0 or more"),
+    "lr_scales": Allowed(
+        dict[Text, NotNegative] | None, "factors, 0 or more, by regular expression, such as {'^backbone': 0.1}, or null"
+    ),
+    "no_decay": Allowed(
+        list[Text] | None, "a list of regular expressions, such as [pos_embed], or null for tokens and positions"
+    ),
+    "decay_norm_and_bias": SWITCH,
+    "lr_batch_size": Allowed(Positive | None, "a whole number of samples, 1 or more, or null"),
+}
+EPOCHS = Allowed(AboveZero, "a number of epochs above 0")
+RATE = Allowed(Annotated[float, Field(gt=0, le=1)], "a factor above 0 and at most 1")
+LOWEST: Schema = {
+    "min_lr": Allowed(NotNegative | None, "a learning rate, 0 or more, or null"),
+    "min_lr_ratio": Allowed(Fraction, "a fraction of optimizer.lr, 0 to 1"),
+}
+SCHEDULE: Schema = {  # options of every schedule
+    "warmup": Allowed(BelowOne, "a fraction of all steps, 0 or more and below 1"),
+    "warmup_epochs": Allowed(NotNegative | None, "a number of epochs, 0 or more, or null"),
+    "warmup_steps": Allowed(Count | None, "a whole number of steps, 0 or more, or null"),
+    "warmup_start": Allowed(NotNegative | None, "a learning rate, 0 or more, or null"),
+    "warmup_start_ratio": Allowed(Fraction | None, "a fraction of optimizer.lr, 0 to 1, or null"),
+    "warmup_reaches_lr": SWITCH,
+    "warmup_mode": Allowed(Literal["prefix", "replace", "multiply", None], "prefix, replace or multiply"),
+    "per_epoch": SWITCH,
+    "delay": Allowed(int, "a whole number of steps"),
+}
 PARTS: Mapping[str, Mapping[str, Schema]] = {  # the targets that each place may name, with the schema of their options
     "optimizer": {
-        "spine.training.optimizers.adamw": {
-            "lr": LR,
-            "weight_decay": WEIGHT_DECAY,
-            "betas": Allowed(Annotated[list[BelowOne], Field(min_length=2, max_length=2)], "two numbers, 0 or more and below 1"),
-            "eps": Allowed(AboveZero, "a number above 0"),
-            "layer_decay": LAYER_DECAY,
+        "spine.training.optimizers.adamw": {**OPTIMIZER, "betas": BETAS, "eps": EPS},
+        "spine.training.optimizers.sgd": {**OPTIMIZER, "momentum": MOMENTUM, "nesterov": SWITCH},
+        "spine.training.optimizers.rmsprop": {**OPTIMIZER, "alpha": MOMENTUM, "momentum": MOMENTUM, "eps": EPS},
+        "spine.training.optimizers.lars": {
+            **OPTIMIZER,
+            "momentum": MOMENTUM,
+            "trust_coefficient": Allowed(AboveZero, "a factor above 0"),
         },
-        "spine.training.optimizers.sgd": {
-            "lr": LR,
-            "weight_decay": WEIGHT_DECAY,
-            "momentum": Allowed(BelowOne, "a number, 0 or more and below 1"),
-            "nesterov": SWITCH,
-            "layer_decay": LAYER_DECAY,
-        },
+        "spine.training.optimizers.lamb": {**OPTIMIZER, "betas": BETAS, "eps": EPS},
+        "spine.training.optimizers.lion": {**OPTIMIZER, "betas": BETAS},
     },
     "schedule": {
-        "spine.training.schedules.cosine": {
-            "warmup": WARMUP,
-            "min_lr_ratio": Allowed(Fraction, "a fraction of optimizer.lr, 0 to 1"),
+        "spine.training.schedules.cosine": {**SCHEDULE, **LOWEST},
+        "spine.training.schedules.poly": {**SCHEDULE, **LOWEST, "power": Allowed(AboveZero, "an exponent above 0")},
+        "spine.training.schedules.constant": SCHEDULE,
+        "spine.training.schedules.step": {**SCHEDULE, "every_epochs": EPOCHS, "rate": RATE},
+        "spine.training.schedules.multi_step": {
+            **SCHEDULE,
+            "milestones": Allowed(list[AboveZero], "a list of epochs above 0, such as [30, 60, 90]"),
+            "rate": RATE,
         },
-        "spine.training.schedules.poly": {"warmup": WARMUP, "power": Allowed(AboveZero, "an exponent above 0")},
-        "spine.training.schedules.constant": {"warmup": WARMUP},
+        "spine.training.schedules.exponential": {**SCHEDULE, "every_epochs": EPOCHS, "rate": RATE},
     },
     "logger": {
         "spine.training.loggers.tensorboard.tensorboard": {},
@@ -202,6 +234,26 @@ CALLBACKS: Schema = {
     "on_nan": Allowed(Literal["stop", "skip"], "stop or skip"),
     "spike_threshold": Allowed(AboveZero | None, "a number of standard deviations above 0, or null to report no spikes"),
     "more": Allowed(dict[str, Config] | None, "named callbacks, each with its _target_"),
+    "ema": Allowed(Config | None, "null or options, such as {decay: 0.9999}"),
+    "freeze": Allowed(Config | None, "null or options, such as {names: ['^backbone'], until_epoch: 5}"),
+    "early_stopping": Allowed(Config | None, "null or options, such as {patience: 10}"),
+    "reestimate_batch_norm": Allowed(Positive | None, "a whole number of batches, 1 or more, or null"),
+}
+CALLBACK_OPTIONS: Mapping[str, Schema] = {  # of the keys of `callbacks` that hold options
+    "ema": {
+        "decay": Allowed(Annotated[float, Field(gt=0, lt=1)], "a factor above 0 and below 1"),
+        "warmup": SWITCH,
+        "warmup_gamma": Allowed(AboveZero, "a number above 0"),
+        "warmup_power": Allowed(AboveZero, "an exponent above 0"),
+    },
+    "freeze": {
+        "names": Allowed(Annotated[list[Text], Field(min_length=1)], "a list of regular expressions, such as ['^backbone']"),
+        "until_epoch": Allowed(Positive | None, "a whole number of epochs, 1 or more, or null for the whole training"),
+    },
+    "early_stopping": {
+        "patience": Allowed(Positive, "a whole number of validations, 1 or more"),
+        "min_delta": Allowed(NotNegative, "a number, 0 or more"),
+    },
 }
 SWEEP: Schema = {
     "retries": Allowed(Count, "a whole number of further attempts, 0 or more"),

@@ -48,6 +48,8 @@ def check_values(config: Config) -> None:
     check_schema(config["trainer"], schemas.TRAINER, "trainer")
     _check_end(config["trainer"])
     check_schema(config["callbacks"], schemas.CALLBACKS, "callbacks")
+    for key, options in schemas.CALLBACK_OPTIONS.items():
+        check_schema(config["callbacks"].get(key) or {}, options, f"callbacks.{key}")
     check_schema(config.get("sweep") or {}, schemas.SWEEP, "sweep")
     _check_global_batch(config)
     _check_protocol(config)

@@ -76,7 +76,8 @@ def image_rows(rows: Mapping[str, Sequence[np.ndarray] | np.ndarray | str]) -> F
     for row, (name, images) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(name)
         if isinstance(images, str):
-            row[0].text(0.05, 0.5, images, transform=row[0].transAxes, va="center")
+            text = row[0].text(0.05, 0.5, images, transform=row[0].transAxes, va="center")
+            text.set_in_layout(False)  # it covers the columns beside it
             for axis in row[1:]:
                 axis.set_axis_off()
             continue

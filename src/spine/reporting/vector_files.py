@@ -45,9 +45,11 @@ def write_vectors(
 
 
 def _write_npz(path: Path, vectors: np.ndarray, files: Sequence[str], labels: np.ndarray | None, classes: Sequence[str]) -> None:
-    arrays: dict[str, np.ndarray] = {} if labels is None else {"labels": labels, "classes": np.array(classes, str)}
+    arrays = {"embeddings": vectors, "files": np.array(files, str)}
+    if labels is not None:
+        arrays |= {"labels": labels, "classes": np.array(classes, str)}
     with path.open("wb") as file:
-        np.savez(file, embeddings=vectors, files=np.array(files, str), **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def _write_parquet(

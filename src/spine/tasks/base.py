@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self, TypedDict
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from spine.checkpoints.run_checkpoint import read_checkpoint
+from spine.checkpoints.run_checkpoint import has_averaged_weights, read_checkpoint
 from spine.components import task_spec
 from spine.errors import InputError
 from spine.interfaces import Labels, SampleExtra
@@ -26,10 +28,11 @@ from spine.tasks.mean_loss import MeanLoss
 from spine.tasks.samples import SampleView
 from spine.tokenizers.frozen import FrozenTokenizer
 
+log = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
 ToPixels = Callable[[Tensor], np.ndarray]  # normalized images (B, 3, H, W) -> (B, H, W, 3) uint8
 MakeOptimizer = Callable[[nn.Module], Optimizer]
-MakeSchedule = Callable[[Optimizer, int], LRScheduler]  # optimizer, total number of steps
+MakeSchedule = Callable[[Optimizer, int, int], LRScheduler]  # optimizer, number of steps of the training, and of an epoch
 
 
 class TaskArguments(TypedDict, total=False):
@@ -182,7 +185,10 @@ class Task(pl.LightningModule):
         optimizer = self.optimizer_of(self.make_optimizer)
         if self.make_schedule is None:
             return {"optimizer": optimizer}
-        schedule = self.make_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        self.trainer.fit_loop.setup_data()
+        total, batches = int(self.trainer.estimated_stepping_batches), self.trainer.num_training_batches
+        steps_per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
+        schedule = self.make_schedule(optimizer, total, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer_of(self, make: MakeOptimizer) -> Optimizer:
@@ -274,5 +280,7 @@ class Task(pl.LightningModule):
         task = cls(model=network.build(), labels=Labels.from_dict(content["labels"]), **{**saved["options"], **changes})
         own = task.state_dict()  # a protocol has more tensors, such as the other classifiers of a linear probe
         task.load_state_dict({name: tensor for name, tensor in content["state_dict"].items() if name in own})
+        if has_averaged_weights(content):
+            log.info("The weights of '%s' are their moving average (EMA).", checkpoint_path)
         task.config, task.config_source = content.get("config", {}), content.get("config_source", {})
         return task.eval()

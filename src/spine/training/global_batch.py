@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from spine.data.sampler import count_micro_batches
 from spine.errors import InputError
 from spine.models.sharding import local_part
+from spine.option_types import Config
 from spine.tasks.base import Batch, Task
 from spine.training.checkpoints import CheckpointContent
 
@@ -24,6 +25,12 @@ class StepSize(TypedDict):
 
     samples: int  # of all processes together
     batches: int  # of each process
+
+
+def count_step_samples(config: Config, processes: int) -> int:
+    """Returns the number of samples in an optimizer step of a plain configuration, on all processes together."""
+    dataset, accumulated = config["dataset"], config["trainer"].get("accumulate_grad_batches", 1)
+    return dataset.get("global_batch_size") or dataset["batch_size"] * processes * accumulated
 
 
 class GlobalBatch(pl.Callback):

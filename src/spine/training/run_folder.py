@@ -44,6 +44,10 @@ class TrainingResults(TypedDict):
     mode: str  # max or min: whether more of it is better
     seconds: float
     checkpoint: str  # path of the evaluated checkpoint
+    weights: str  # what was evaluated: "trained", or "average" with callbacks.ema
+    lr: float  # before the schedule, for steps of `step_samples`, of parameters with lr_scale 1
+    step_samples: int  # of an optimizer step, on all processes together
+    stopped_early: bool  # whether callbacks.early_stopping ended the run
     epochs: int
     max_epochs: int | None  # the limit that the run had
     steps: int

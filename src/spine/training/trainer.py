@@ -18,10 +18,13 @@ from spine.components import check_arguments
 from spine.errors import InputError
 from spine.option_types import Config
 from spine.tasks.base import Task
-from spine.training.batch_norm import BatchNormReport
+from spine.training.batch_norm import BatchNormReport, require_batch_norm
 from spine.training.checkpoints import LAST, AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, TopCheckpoints
 from spine.training.divergence import LossCheck
+from spine.training.early_stopping import EarlyStopping
+from spine.training.ema import MovingAverage
 from spine.training.figures import PredictionFigures
+from spine.training.freezing import Freeze
 from spine.training.global_batch import GlobalBatch
 from spine.training.loggers.metrics_file import MetricsFile
 from spine.training.loggers.run_logger import run_loggers
@@ -131,6 +134,7 @@ def _standard_callbacks(
         statistics,  # before the gradients of a bad step are dropped
         *([skipping] if skipping else []),
         losses,
+        *_recipe_callbacks(config, task),
         RunProgress(sys.stdout.isatty(), statistics),
         random_state,
         StopOnSignal(last, random_state),
@@ -141,6 +145,29 @@ def _standard_callbacks(
             callbacks.append(TopCheckpoints(checkpoints, task.monitor, task.mode, keep))
     callbacks.append(last)  # after BestCheckpoint, because last.ckpt stores the best metric so far
     return callbacks
+
+
+def _recipe_callbacks(config: Config, task: Task) -> list[Callback]:
+    """Returns the callbacks of a recipe that a run has only if they are configured.
+
+    Raises InputError for early stopping without validation, and for the statistics of batch norm without
+    batch norm.
+    """
+    options = config["callbacks"]
+    if options.get("reestimate_batch_norm") is not None:
+        require_batch_norm(task)
+    found: list[Callback] = []
+    if (freeze := options.get("freeze")) is not None:
+        found.append(Freeze(**freeze))
+    if (ema := options.get("ema")) is not None:
+        found.append(MovingAverage(**ema))
+    if (early := options.get("early_stopping")) is not None:
+        if config["trainer"]["limit_val_batches"] == 0:
+            raise InputError(
+                "callbacks.early_stopping needs validations, and trainer.limit_val_batches is 0. Set one of them to another value."
+            )
+        found.append(EarlyStopping(task.monitor, task.mode, **early))
+    return found
 
 
 def silence_libraries() -> None:

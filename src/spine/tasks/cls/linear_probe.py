@@ -150,9 +150,7 @@ def scale_learning_rates(optimizer: Optimizer, modules: nn.ModuleList, factors: 
     for group in optimizer.param_groups:
         for module, factor in zip(modules, factors, strict=True):
             own = set(module.parameters())
-            places = [place for place, parameter in enumerate(group["params"]) if parameter in own]
-            listed = {key: [group[key][place] for place in places] for key in ("params", "names") if key in group}
-            scaled = {key: group[key] * factor for key in ("lr", "lr_scale") if key in group}
-            if places:
-                groups.append({**group, **listed, **scaled})
+            scaled: Config = {key: group[key] * factor for key in ("lr", "lr_scale") if key in group}
+            if parameters := [parameter for parameter in group["params"] if parameter in own]:
+                groups.append({**group, **scaled, "params": parameters})
     optimizer.param_groups[:] = groups

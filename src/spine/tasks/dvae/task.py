@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, Unpack
 
 from matplotlib.figure import Figure
@@ -88,7 +89,7 @@ class TokenizerTraining(Task):
             self.evaluated = logits.argmax(1), kl
         return self._reconstruction_loss(pixels, batch) + self.beta() / VALUES_PER_CODE * kl, pixels
 
-    def _reconstruction_loss(self, pixels: Tensor, batch: Batch) -> Tensor:
+    def _reconstruction_loss(self, pixels: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         if self.loss is not None:
             return self.loss(pixels, batch["image"])
         return LOSSES[self.reconstruction](pixels, batch["image"]).mean()
