@@ -209,6 +209,7 @@ class Sample(TypedDict, total=False):
     tokenizer_image: Tensor  # (3, h, w) uint8: the same pixels as `image`, at the size of a tokenizer; from TwoViews
     patch_mask: Tensor  # (N,) bool, True = masked
     index: Tensor  # () int64
+    copy: Tensor  # () int64: number of this draw among those of the same sample in an epoch; with dataset.repeats
     spare: Tensor  # () bool; only in copies that keep a process in step with others: losses and metrics leave them out
     affine: Tensor  # (2, 3) float32: from pixels of the original image to pixels of `image`; with keypoints
     box: Tensor  # (4,) float32: x, y, width, height of the object in the original image; with keypoints
@@ -246,6 +247,7 @@ class SampleTransform(ABC):
 
     targets: frozenset[str] = frozenset({"image"})  # of image, mask, keypoints: those that the step transforms consistently
     geometric: bool = True  # whether it moves pixels
+    after_normalization: bool = False  # whether it gets the normalized image, (H, W, 3) float32; such steps are the last
 
     def prepare(self, labels: Labels, needs: frozenset[str]) -> None:  # noqa: B027
         """Called once before the first sample.
@@ -258,6 +260,23 @@ class SampleTransform(ABC):
         """Returns the transformed sample.
 
         Every random number comes from `rng`, the sample's generator.
+        """
+
+
+class BatchTransform(ABC):
+    """A change of whole training batches on their device, such as mixup.
+
+    `off_epochs`: the last epochs of a training, in which batches are not changed.
+    """
+
+    off_epochs: int = 0
+
+    @abstractmethod
+    def __call__(self, batch: dict[str, Tensor], classes: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Returns the values that replace those of the batch, or are added to it.
+
+        `target` (B, classes) are the probabilities of the classes, instead of `label` (B,). Every random number comes from
+        `rng`, the generator of the batch. The values of `batch` are not changed.
         """
 
 

@@ -27,6 +27,7 @@ class InputSettings:
     `image_size`: (height, width) in pixels. `crop_pct`: image size divided by the size before the center
     crop. `interpolation`: bilinear or bicubic, both antialiased. `mean`, `std`: one value for each channel,
     of RGB values in 0..1. `note`: a difference that spine cannot reproduce; completes "The weights were ...".
+    `channels`: their order in the images, rgb or bgr.
     """
 
     image_size: tuple[int, int] | None = None
@@ -35,6 +36,7 @@ class InputSettings:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     note: str = ""
+    channels: str | None = None
 
     def over(self, other: InputSettings) -> InputSettings:
         """Returns these settings; those that are unknown are taken from `other`."""
@@ -59,6 +61,7 @@ def settings_of_config(config: Mapping[str, object]) -> InputSettings:
         interpolation if isinstance(interpolation, str) else None,
         _numbers(dataset.get("mean")),
         _numbers(dataset.get("std")),
+        channels=order if isinstance(order := dataset.get("channels"), str) else None,
     )
 
 
@@ -90,9 +93,15 @@ def input_changes(config: Config, settings: InputSettings) -> tuple[Changes, lis
             changes[f"dataset.{name}"] = list(known or default)
         elif known and _differ(given, known):
             differences.append(f"evaluated with {name} {_rounded(known)}; dataset.{name} is {_rounded(given)}.")
+    _channel_changes(config, settings, changes, differences)
     for key, step in _steps(config):
         if key.startswith("augment.eval."):
             _crop_changes(key, step, settings, changes, differences)
+        elif step.get("interpolation", "") is None and _is_own(step):
+            changes[f"{key}.interpolation"] = settings.interpolation or DEFAULT_INTERPOLATION
+        if step.get("fill", "") is None and _is_own(step):  # the mean color
+            mean: Sequence[float] = config["dataset"].get("mean") or changes["dataset.mean"]  # type: ignore[assignment]
+            changes[f"{key}.fill"] = [min(255, round(255 * value)) for value in mean]
     if settings.crop_pct and _is_classification(config) and not any("crop_pct" in step for _, step in _steps(config)):
         differences.append(f"evaluated on a center crop (crop_pct {settings.crop_pct:.4g}); augment.eval has no CenterCrop.")
     if settings.note:
@@ -111,6 +120,15 @@ def _size_changes(config: Config, settings: InputSettings, changes: Changes, dif
     size = known if given is None else given
     changes |= {f"dataset.{key}": size for key in ("image_size", "size") if config["dataset"].get(key, size) is None}
     changes |= {f"{key}.size": size for key, step in _steps(config) if "size" in step and step["size"] is None}
+
+
+def _channel_changes(config: Config, settings: InputSettings, changes: Changes, differences: list[str]) -> None:
+    """The order of the channels."""
+    known, given = settings.channels, config["dataset"].get("channels")
+    if given is None:
+        changes["dataset.channels"] = known or "rgb"
+    elif known not in (None, given):
+        differences.append(f"made for images in {known.upper()} order; dataset.channels is {given}.")
 
 
 def _crop_changes(key: str, step: Config, settings: InputSettings, changes: Changes, differences: list[str]) -> None:
@@ -150,6 +168,11 @@ def _with_children(key: str, step: Config) -> Iterator[tuple[str, Config]]:
     for i, child in enumerate(children if isinstance(children, list) else ()):
         if isinstance(child, dict):
             yield from _with_children(f"{key}.transforms.{i}", child)
+
+
+def _is_own(step: Config) -> bool:
+    """Whether a step is not of albumentations, which has other values for keys of the same name."""
+    return not str(step.get("_target_")).startswith("albumentations.")
 
 
 def _is_classification(config: Config) -> bool:

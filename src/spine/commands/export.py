@@ -70,6 +70,7 @@ def _metadata(config: Config, checkpoint: str) -> dict[str, str]:
         "spine": version("spine"),
         "image_size": json.dumps(config["image_size"]),
         **{key: json.dumps(config["dataset"][key]) for key in ("mean", "std")},
+        "channels": str(config["dataset"].get("channels") or "rgb"),
     }
     if (labels := saved_labels(checkpoint)) is not None:
         written["labels"] = json.dumps({key: value for key, value in dataclasses.asdict(labels).items() if value})

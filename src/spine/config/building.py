@@ -17,13 +17,14 @@ from spine.config.instantiate import instantiate
 from spine.data.building import build_data
 from spine.data.data_module import DataModule
 from spine.errors import InputError
-from spine.interfaces import Labels
+from spine.interfaces import BatchTransform, Labels
 from spine.models.assembly import NetworkConfig, network_of, task_of
 from spine.models.pretrained import configured_weights, load_weights
 from spine.option_types import Config
 from spine.task_spec import Protocol
 from spine.tasks.base import Task
 from spine.tokenizers.dvae import DiscreteVAE
+from spine.training.batch_augmentation import BatchAugmentation
 from spine.training.global_batch import count_step_samples
 from spine.training.loggers.run_logger import LoggedRun
 from spine.training.precision import resolve_precision, set_float32_precision
@@ -136,6 +137,12 @@ def build_network(config: Config, network_size: tuple[int, int] | None = None) -
     return model, load_weights(model, weights) if weights is not None else None
 
 
+def batch_transform(config: Config) -> BatchTransform | None:
+    """Returns the transform of whole batches of a configuration, if it has one."""
+    node = config["augment"].get("batch")
+    return instantiate("augment.batch", node) if node is not None else None
+
+
 def build_trainer(config: Config, folder: Path, task: Task, kept_rows: int = 0, checkpoint: str | None = None) -> pl.Trainer:
     """Creates Lightning's Trainer of a plain configuration, with its loggers and callbacks.
 
@@ -146,6 +153,8 @@ def build_trainer(config: Config, folder: Path, task: Task, kept_rows: int = 0, 
     """
     named_loggers, more = config.get("logger") or {}, config["callbacks"].get("more") or {}
     callbacks = [instantiate(f"callbacks.more.{name}", node) for name, node in more.items()]
+    if (transform := batch_transform(config)) is not None:
+        callbacks.append(BatchAugmentation(transform, config["seed"]))
     logged = LoggedRun(folder, Path(checkpoint) if checkpoint is not None else None)
     loggers = [instantiate(f"logger.{name}", node, run=logged) for name, node in named_loggers.items()]
     trainer = make_trainer(config, folder, task, loggers, callbacks, kept_rows)

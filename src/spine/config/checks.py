@@ -35,6 +35,7 @@ def prepare(config: Config) -> Config:
     check_network(completed)
     for path, step in augmentations(completed):  # last: the import of albumentations takes a second
         instantiate(path, step)
+    check_batches(completed)
     return completed
 
 
@@ -130,6 +131,23 @@ def check_network(config: Config) -> None:
         load_weights(model, weights)
     if config.get("ckpt_path") not in (None, "last"):
         check_resume(config["ckpt_path"], config, model)
+
+
+def check_batches(config: Config) -> None:
+    """Raises InputError if augment.batch does not fit the task, the batch size or the length of the training."""
+    node = config["augment"].get("batch")
+    if node is None:
+        return
+    task, size = _task(config), config["dataset"]["batch_size"]
+    if not task.takes_targets:
+        raise InputError(
+            f"augment.batch mixes images and the labels of classes, which task '{task.name}' does not support. Set augment.batch=null."
+        )
+    transform = instantiate("augment.batch", node)
+    if size % 2 and config["dataset"].get("global_batch_size") is None:
+        raise InputError(f"augment.batch mixes pairs of images: dataset.batch_size is {size}; it must be even.")
+    if transform.off_epochs and config["trainer"].get("max_epochs") in (None, -1):
+        raise InputError("augment.batch.off_epochs counts the last epochs: set trainer.max_epochs, or off_epochs to 0.")
 
 
 def check_network_options(config: Config) -> None:

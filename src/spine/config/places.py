@@ -114,6 +114,11 @@ PLACES = {
         "such as albumentations.HorizontalFlip",
         _augmentation,
     ),
+    "augment.batch": Place(
+        "a transform of batches, such as spine.data.transforms.Mixing",
+        lambda target: _in_folder("data.transforms", target),
+        "spine.interfaces.BatchTransform",
+    ),
     "callbacks.more": Place(
         "a callback of pytorch_lightning.callbacks or of spine that needs plain values only, "
         "such as pytorch_lightning.callbacks.EarlyStopping",
@@ -122,7 +127,7 @@ PLACES = {
     ),
 }
 PATHS = {  # where a `_target_` may be
-    r"backbone|head|dataset|task|protocol|optimizer|schedule|task\.loss": None,
+    r"backbone|head|dataset|task|protocol|optimizer|schedule|task\.loss|augment\.batch": None,
     rf"logger\.{NAME}": "logger",
     r"augment\.(train|eval)\[\d+\](\.transforms\[\d+\])*": "augment",
     rf"callbacks\.more\.{NAME}": "callbacks.more",
@@ -152,6 +157,8 @@ def _parts(config: Config) -> Iterator[tuple[str, str, object]]:
             yield name, name, config[name]
     for path, step in augmentations(config):
         yield "augment", path, step
+    if (batch := (config.get("augment") or {}).get("batch")) is not None:
+        yield "augment.batch", "augment.batch", batch
     more = (config.get("callbacks") or {}).get("more") or {}
     for place, nodes in (("callbacks.more", more), ("logger", config.get("logger") or {})):
         if not isinstance(nodes, dict):
@@ -163,10 +170,12 @@ def _parts(config: Config) -> Iterator[tuple[str, str, object]]:
 def augmentations(config: Config) -> list[tuple[str, Config]]:
     """Path and node of every step of augment.train and augment.eval."""
     augment = config.get("augment") or {}
-    if not isinstance(augment, dict) or not augment.keys() <= {"train", "eval"}:
-        raise InputError("augment holds two lists of transforms, augment.train and augment.eval.")
+    if not isinstance(augment, dict) or not augment.keys() <= {"train", "eval", "batch"}:
+        raise InputError("augment holds two lists of transforms, augment.train and augment.eval, and augment.batch.")
     steps = []
     for mode, listed in augment.items():
+        if mode == "batch":
+            continue
         if isinstance(listed, list):
             steps += [(f"augment.{mode}[{i}]", step) for i, step in enumerate(listed)]
         elif not _is_interpolation(listed):

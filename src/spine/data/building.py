@@ -48,6 +48,8 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
         seed=config["seed"],
         mean=node["mean"],
         std=node["std"],
+        channels=node.get("channels") or "rgb",
+        repeats=node.get("repeats", 1),
         pad_multiple=network_of(config, None).padding_multiple,
     )
 

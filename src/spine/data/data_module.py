@@ -49,6 +49,7 @@ class Samples(Dataset):
             )
         self.data, self.transform, self.seed = data, transform, seed
         self.extras = {} if extras is None else extras
+        self.repeated = False  # whether samples have the number of their draw, `copy`
         self.keys = needs | (WITH_KEYPOINTS if "keypoints" in needs else frozenset())
         data.check(self.keys)
         transform.prepare(data.labels, self.keys)
@@ -59,11 +60,13 @@ class Samples(Dataset):
 
     def __getitem__(self, draw: Draw) -> Sample:
         """Returns the sample of one draw."""
-        rng = np.random.default_rng((self.seed, *draw))
+        rng = np.random.default_rng((self.seed, draw.epoch, draw.index, draw.copy))
         raw = {key: value for key, value in self.data.load(draw.index).items() if key in self.keys}
         sample = self.transform(cast(RawSample, raw), rng)
         sample["index"] = torch.tensor(draw.index)
-        if draw.copy:
+        if self.repeated:
+            sample["copy"] = torch.tensor(draw.copy)
+        if draw.spare:
             sample["spare"] = torch.tensor(True)
         for key, draw_extra in self.extras.items():
             sample[key] = draw_extra(rng)  # type: ignore[literal-required]
@@ -119,6 +122,8 @@ class DataModule(pl.LightningDataModule):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         pad_multiple: int = 1,
+        channels: str = "rgb",
+        repeats: int = 1,
     ):
         """`open_split`: the data set of split "train", "val" or "test", for example
         `partial(ImageFolder, root="photos")`.
@@ -129,15 +134,17 @@ class DataModule(pl.LightningDataModule):
         step on all processes together; `batch_size` is then the largest size of a micro-batch, and the
         Trainer needs the callback `spine.training.global_batch.GlobalBatch`.
         `num_workers`: processes per loader, at most the number of cores; -1 for one per core.
-        `mean`, `std`: per channel, of pixels in 0..1. `pad_multiple`: images are padded to a
-        multiple of it, see `Transform`.
+        `mean`, `std`: of red, green and blue pixels in 0..1. `pad_multiple`, `channels`: images are
+        padded to a multiple, and have their channels in the order "rgb" or "bgr"; see `Transform`.
+        `repeats`: draws of each training sample in an epoch, see `TrainingBatches`.
         """
         super().__init__()
         if batch_size < 1:
             raise InputError(f"dataset.batch_size is {batch_size}; it must be at least 1.")
         self.open_split, self.needs = open_split, frozenset(needs)
         self.train_steps, self.eval_steps = list(train_steps), list(eval_steps)
-        self.mean, self.std, self.pad_multiple = mean, std, pad_multiple
+        self.mean, self.std, self.pad_multiple, self.channels = mean, std, pad_multiple, channels
+        self.repeats = repeats
         self.batch_size, self.global_batch_size, self.seed = batch_size, global_batch_size, seed
         cores = os.cpu_count() or 1
         self.num_workers = min(num_workers, cores) if num_workers >= 0 else cores
@@ -164,8 +171,9 @@ class DataModule(pl.LightningDataModule):
         if (name, training) not in self.samples:
             data = self.split(name)
             steps = copy.deepcopy(self.train_steps if training else self.eval_steps)  # `prepare` changes them
-            transform = Transform(steps, self.mean, self.std, self.pad_multiple)
+            transform = Transform(steps, self.mean, self.std, self.pad_multiple, self.channels)
             self.samples[name, training] = Samples(data, transform, self.seed, self.needs, self.extras)
+            self.samples[name, training].repeated = training and self.repeats > 1
         return self.samples[name, training]
 
     def add_extras(self, extras: Mapping[str, SampleExtra]) -> None:
@@ -224,6 +232,12 @@ class DataModule(pl.LightningDataModule):
                 f"The training split has {length} samples, fewer than one batch of {self.batch_size}{processes}. "
                 f"Set dataset.batch_size to at most {max(1, length // world)}."
             )
+        step = self.global_batch_size or self.batch_size * world
+        if self.repeats > step:
+            raise InputError(
+                f"dataset.repeats is {self.repeats}, more than the {step} samples of a batch, in which all draws of a sample should be. "
+                f"Set it to at most {step}."
+            )
         overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
         return TrainingBatches(
             length,
@@ -232,6 +246,7 @@ class DataModule(pl.LightningDataModule):
             rank=rank,
             world=world,
             global_batch_size=self.global_batch_size,
+            repeats=self.repeats,
             shuffle=not overfit,  # overfitting needs the same batches in every epoch
         )
 

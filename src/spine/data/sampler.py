@@ -15,12 +15,13 @@ from spine.errors import InputError
 class Draw(NamedTuple):
     """One request for a sample.
 
-    The seed and these numbers determine everything random about the sample.
+    The seed, epoch, index and copy determine everything random about the sample.
     """
 
     epoch: int
     index: int  # type: ignore[assignment]
-    copy: int = 0  # 1: a spare sample, which keeps a process in step with the others and is not counted
+    copy: int = 0  # number of this draw among those of the same sample in an epoch
+    spare: bool = False  # keeps a process in step with the others and is not counted
 
 
 class EpochBatches(Sampler[list[Draw]]):
@@ -64,6 +65,11 @@ class TrainingBatches(EpochBatches):
     batch. With one, a group has exactly that many samples, and each process divides its part into
     `micro_batches` batches of nearly equal size, at most `batch_size`. The optimizer steps after
     each group, so that the steps do not depend on the number of processes.
+
+    With `repeats`, each sample of an epoch is drawn that many times in a row, with different
+    randomness, and an epoch has a part of the samples (repeated augmentation, Hoffer et al., arXiv
+    1901.09335). Its length stays the same. As in DeiT's code, the draws of a sample are consecutive,
+    so that they are on different processes.
     """
 
     def __init__(
@@ -75,11 +81,12 @@ class TrainingBatches(EpochBatches):
         rank: int = 0,
         world: int = 1,
         global_batch_size: int | None = None,
+        repeats: int = 1,
         shuffle: bool = True,
     ):
-        """`shuffle`: False for the same samples with the same randomness in every epoch."""
+        """`repeats`: draws of a sample in an epoch. `shuffle`: False for the same samples with the same randomness in every epoch."""
         super().__init__(length, batch_size, rank=rank, world=world)
-        self.seed, self.shuffle = seed, shuffle
+        self.seed, self.shuffle, self.repeats = seed, shuffle, repeats
         self.group_size = global_batch_size or batch_size * world
         self.micro_batches = count_micro_batches(self.group_size, batch_size, world)
 
@@ -95,11 +102,13 @@ class TrainingBatches(EpochBatches):
         first, self.skip = self.skip, 0
         for number in range(first, len(self)):
             group, part = divmod(number, self.micro_batches)
-            start = group * self.group_size
-            own = order[start : start + self.group_size][self.rank :: self.world]
-            indices = np.array_split(own, self.micro_batches)[part]
+            own = np.arange(group * self.group_size + self.rank, (group + 1) * self.group_size, self.world)
+            places = np.array_split(own, self.micro_batches)[part]
             # a process has fewer samples than batches if the batch size is 1 and the group is not a multiple of the processes
-            yield [Draw(epoch, int(index)) for index in indices] or [Draw(epoch, int(own[0]), copy=1)]
+            yield [
+                Draw(epoch, int(order[place // self.repeats]), int(place % self.repeats), spare=not len(places))
+                for place in (places if len(places) else own[:1])
+            ]
 
     def samples_before(self, batch: int) -> int:
         """Returns the number of samples in the groups of all processes before a batch."""
@@ -135,7 +144,7 @@ class EvaluationBatches(EpochBatches):
         for number in range(len(self)):
             start = (number * self.world + self.rank) * self.batch_size
             indices = range(start, min(start + self.batch_size, self.length))
-            yield [Draw(0, index) for index in indices] or [Draw(0, 0, copy=1)]
+            yield [Draw(0, index) for index in indices] or [Draw(0, 0, spare=True)]
 
 
 def count_micro_batches(group_size: int, batch_size: int, world: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from spine.errors import InputError
 
@@ -25,6 +25,8 @@ class BatchRecord(TypedDict):
     level: list[float] | None  # of a spike: mean and deviation of the loss before it
     seed: int
     indices: list[int]  # of the samples in the training split, in the order of the batch
+    copies: NotRequired[list[int]]  # numbers of their draws in the epoch; older records have none, and all are 0
+    position: NotRequired[int]  # of the batch in its epoch, among those of all processes
     files: list[list[str]]  # of each sample; empty lists if the data set is rendered
     command: str  # of the run
     replay: str  # Python that makes the batch again

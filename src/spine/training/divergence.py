@@ -21,6 +21,7 @@ from spine.models.sharding import local_part
 from spine.reporting.bad_batches import BAD_BATCH, SKIPPED, SPIKES, BatchRecord, append_rows, keep_rows, write_record
 from spine.reporting.provenance import shell_command
 from spine.tasks.base import Batch
+from spine.training.batch_augmentation import epoch_of_samples
 from spine.training.skipping import SkipBadSteps
 from spine.training.step_output import step_loss
 
@@ -86,6 +87,8 @@ class Seen(NamedTuple):
     step: int  # of the optimizer, from 1
     loss: Tensor  # ()
     indices: Tensor  # (B,) of the samples
+    copies: Tensor | None  # (B,) numbers of their draws in the epoch; None if all are 0
+    number: int  # of the batch in the epoch, on its process
 
 
 @dataclass
@@ -150,8 +153,8 @@ class LossCheck(pl.Callback):
     ) -> None:
         """Remembers the batch, and checks the loss if that is due."""
         loss = step_loss(outputs).float() * trainer.accumulate_grad_batches  # Lightning divides it
-        epoch = 0 if trainer.overfit_batches > 0 else trainer.current_epoch  # type: ignore[attr-defined]
-        self.unchecked.append(Seen(epoch, self.step, loss, batch["index"]))
+        epoch = epoch_of_samples(trainer)
+        self.unchecked.append(Seen(epoch, self.step, loss, batch["index"], batch.get("copy"), batch_idx))
         loop = trainer.fit_loop.epoch_loop
         due = loss.device.type == "cpu" or len(self.unchecked) >= self.every_n_steps or loop.batch_progress.is_last_batch
         if due and not loop._should_accumulate():
@@ -197,16 +200,16 @@ class LossCheck(pl.Callback):
 
     def _report(self, trainer: pl.Trainer, findings: list[Finding]) -> None:
         """Writes findings to their files and to the log. Raises InputError if the run ends."""
-        own = [finding.seen.indices.tolist() for finding in findings]
-        indices = [own]
+        own = [_draws_of(finding.seen) for finding in findings]
+        draws = [own]
         if trainer.world_size > 1:
-            indices = [own] * trainer.world_size
-            torch.distributed.all_gather_object(indices, own)
+            draws = [own] * trainer.world_size
+            torch.distributed.all_gather_object(draws, own)
         fatal = next((finding for finding in findings if finding.file == BAD_BATCH), None)
         if trainer.is_global_zero:
             for number, finding in enumerate(findings):
                 if finding is fatal or finding.file != BAD_BATCH:
-                    self._write(trainer, finding, indices[finding.rank][number])
+                    self._write(trainer, finding, *draws[finding.rank][number])
         if fatal is not None:
             rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
             where = f" on process {fatal.rank}" if trainer.world_size > 1 else ""
@@ -216,7 +219,7 @@ class LossCheck(pl.Callback):
                 f"{ADVICE}"
             )
 
-    def _write(self, trainer: pl.Trainer, finding: Finding, indices: list[int]) -> None:
+    def _write(self, trainer: pl.Trainer, finding: Finding, indices: list[int], copies: list[int]) -> None:
         seen, path = finding.seen, self.folder / finding.file
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         data = datamodule.split("train") if isinstance(datamodule, DataModule) else None
@@ -230,6 +233,8 @@ class LossCheck(pl.Callback):
             "level": list(finding.level) if finding.file == SPIKES else None,
             "seed": self.seed,
             "indices": indices,
+            "copies": copies,
+            "position": seen.number * trainer.world_size + finding.rank,
             "files": [[os.path.abspath(file) for file in data.files(index)] for index in indices] if data is not None else [],
             "command": shell_command(sys.argv[1:]),
             "replay": f"spine.replay({arguments})",
@@ -244,3 +249,9 @@ class LossCheck(pl.Callback):
                 "The loss of step %d is %.4g, far above its recent level of %.4g ± %.2g. The batch is in %s.",
                 seen.step, finding.loss, *finding.level, path,
             )  # fmt: skip
+
+
+def _draws_of(seen: Seen) -> tuple[list[int], list[int]]:
+    """The indices of the samples of a batch, and the numbers of their draws."""
+    indices: list[int] = seen.indices.tolist()
+    return indices, [0] * len(indices) if seen.copies is None else seen.copies.tolist()

@@ -32,20 +32,28 @@ class PredictionFigures(pl.Callback):
     """
 
     def __init__(
-        self, folder: str, mean: Sequence[float], std: Sequence[float], loggers: Sequence[Logger] = (), every_n_epochs: int = 0
+        self,
+        folder: str,
+        mean: Sequence[float],
+        std: Sequence[float],
+        loggers: Sequence[Logger] = (),
+        every_n_epochs: int = 0,
+        channels: str = "rgb",
     ):
-        """`mean`, `std`: of the normalization, per channel.
+        """`mean`, `std`: of the normalization, for red, green and blue. `channels`: their order in the images.
 
         `every_n_epochs`: 0 draws no figures during training.
         """
         self.folder, self.loggers, self.every_n_epochs = Path(folder), run_loggers(loggers), every_n_epochs
         self.mean, self.std = (torch.tensor(list(values)).view(1, -1, 1, 1) for values in (mean, std))
+        self.reverse = channels == "bgr"
         self.samples: list[tuple[Batch, Tensor]] = []  # inputs and outputs
         self.worst = WorstSamples(MAX_IMAGES)
 
     def to_pixels(self, image: Tensor) -> np.ndarray:
         """Converts normalized images (B, 3, H, W) to pixels (B, H, W, 3) uint8."""
-        pixels = image.detach().float().cpu() * self.std + self.mean
+        pixels = image.detach().float().cpu()
+        pixels = (pixels.flip(1) if self.reverse else pixels) * self.std + self.mean
         return (pixels.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
 
     def on_validation_batch_end(

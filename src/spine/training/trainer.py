@@ -128,7 +128,9 @@ def _standard_callbacks(
             dataset.get("global_batch_size"), dataset["batch_size"]
         ),  # first: others measure the gradients that it scales
         BatchNormReport(config["trainer"].get("sync_batchnorm", False)),
-        PredictionFigures(str(folder / "figures"), *normalization, loggers, config["callbacks"]["figure_every_n_epochs"]),
+        PredictionFigures(
+            str(folder / "figures"), *normalization, loggers, saving["figure_every_n_epochs"], dataset.get("channels", "rgb")
+        ),
         statistics,  # before the gradients of a bad step are dropped
         *([skipping] if skipping else []),
         losses,

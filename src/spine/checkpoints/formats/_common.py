@@ -9,9 +9,7 @@ from spine.checkpoints.input_settings import InputSettings
 from spine.checkpoints.mapping import JOIN_QKV, Rule
 
 # Images of the ShuffleNets' authors, as OpenCV reads them.
-BGR_255 = InputSettings(
-    mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), note="made for images in BGR order (blue first); spine's are RGB."
-)
+BGR_255 = InputSettings(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), channels="bgr")
 
 
 def numbered_blocks(depths: Iterable[int], start: int) -> list[tuple[int, int, int]]:

@@ -29,7 +29,9 @@ OFFICIAL = Layout(
         Rule("score.*", "head.score.*"),
     ),
     input_settings=InputSettings(
-        mean=CAFFE_MEAN, std=CAFFE_STD, note="made for images in BGR order (blue first), if it is Caffe's; spine's are RGB."
+        mean=CAFFE_MEAN,
+        std=CAFFE_STD,
+        note="made for images in BGR order (blue first), if it is Caffe's: set dataset.channels=bgr.",
     ),
 )
 # VGG_ILSVRC_16_layers_fc_reduced, the initialization of both, with the layer numbers of SSD's file for torch.

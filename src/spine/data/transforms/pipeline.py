@@ -24,13 +24,22 @@ Step: TypeAlias = "SampleTransform | BasicTransform | BaseCompose"  # the last t
 class Transform:
     """Applies steps to a raw sample, normalizes the image, and converts everything to tensors."""
 
-    def __init__(self, steps: Sequence[Step], mean: Sequence[float], std: Sequence[float], pad_multiple: int = 1):
-        """`mean`, `std`: per channel, of pixels in 0..1. `pad_multiple`: height and width are
+    def __init__(
+        self, steps: Sequence[Step], mean: Sequence[float], std: Sequence[float], pad_multiple: int = 1, channels: str = "rgb"
+    ):
+        """`mean`, `std`: of red, green and blue pixels in 0..1. `pad_multiple`: height and width are
         padded to a multiple of it at the bottom and right; padded pixels of a mask are ignored.
+        `channels`: order of the channels of the normalized image, "rgb" or "bgr".
 
-        Raises InputError if a step is neither a SampleTransform nor a transform of albumentations.
+        Raises InputError if a step is neither a SampleTransform nor a transform of albumentations,
+        or if one that needs the normalized image is not at the end.
         """
         self.steps = group_steps(steps)
+        self.before = [step for step in self.steps if not step.after_normalization]
+        self.after = [step for step in self.steps if step.after_normalization]
+        if self.steps != [*self.before, *self.after]:
+            raise InputError(f"{type(self.after[0]).__name__} changes the normalized image: put it at the end of the list.")
+        self.reverse = channels == "bgr"
         self.scale = (1 / (255 * np.array(std))).astype(np.float32)
         self.shift = (-np.array(mean) / np.array(std)).astype(np.float32)
         self.pad_multiple = pad_multiple
@@ -63,12 +72,15 @@ class Transform:
 
         Images (3, H, W) are stored as (H, W, 3), so that batches are channels_last without a copy.
         """
-        for step in self.steps:
+        for step in self.before:
             sample = step(sample, rng)
         if "keypoints" in sample:
             sample.setdefault("affine", np.eye(2, 3, dtype=np.float32))
-        image = sample["image"] * self.scale
-        image += self.shift
+        sample["image"] = sample["image"] * self.scale
+        sample["image"] += self.shift
+        for step in self.after:
+            sample = step(sample, rng)
+        image = sample["image"][:, :, ::-1] if self.reverse else sample["image"]
         tensors = {"image": torch.from_numpy(self._pad(image, 0.0)).permute(2, 0, 1)}
         if "tokenizer_image" in sample:
             tensors["tokenizer_image"] = torch.tensor(sample["tokenizer_image"]).permute(2, 0, 1)

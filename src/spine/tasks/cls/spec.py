@@ -1,12 +1,13 @@
 """What is known about image classification before torch is imported."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from spine.option_types import AboveZero, Allowed, BelowOne, Positive
+from spine.option_types import SWITCH, AboveZero, Allowed, BelowOne, NotNegative, Positive
 from spine.task_spec import Protocol, TaskSpec
 
+WEIGHTS = Annotated[list[NotNegative], Field(min_length=1)]
 FACTORS = Annotated[list[AboveZero], Field(min_length=1)]
 
 SPEC = TaskSpec(
@@ -16,7 +17,16 @@ SPEC = TaskSpec(
     needs=frozenset({"image", "label"}),
     target="spine.tasks.cls.task.Classification",
     labels="classes",
-    options={"smoothing": Allowed(BelowOne, "a fraction of probability, 0 or more and below 1")},
+    takes_targets=True,
+    options={
+        "smoothing": Allowed(BelowOne, "a fraction of probability, 0 or more and below 1"),
+        "bce_loss": SWITCH,
+        "bce_sum": SWITCH,
+        "bce_target_thresh": Allowed(BelowOne | None, "a probability, 0 or more and below 1, or null"),
+        "class_weights": Allowed(
+            WEIGHTS | Literal["balanced"] | None, "a list with a factor for each class, 0 or more, balanced or null"
+        ),
+    },
     protocols={
         "linear": Protocol(
             "spine.tasks.cls.linear_probe.LinearProbe",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Unpack
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, Unpack
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from spine.option_types import Config
 from spine.tasks.base import Batch, Task, TaskArguments, ToPixels
 from spine.tasks.cls import plots
+from spine.tasks.cls.losses import TrainingLoss
 from spine.tasks.cls.metrics import Calibration, ClassCounts, expected_calibration_error
 from spine.tasks.samples import SampleView, loss_of_each
 
@@ -23,19 +24,40 @@ MAX_CLASSES_IN_CONFUSION = 1000  # the matrix of ImageNet-22k would take 3.6 GiB
 
 
 class Classification(Task):
-    """Cross entropy with label smoothing. Metrics: top-1; top-5 with more than 5 classes; up to 1000 classes a confusion matrix.
+    """Cross entropy with label smoothing, or binary cross entropy. Metrics: top-1; top-5 with more than 5 classes.
 
+    Up to 1000 classes there is a confusion matrix.
     An evaluation outside of training also measures each class, and the calibration up to 1000 classes.
 
-    A loss of one's own is called with logits (B, classes) and labels (B,).
+    Evaluation has the plain cross entropy, so that the losses of all recipes can be compared. A loss of one's own is called with logits
+    (B, classes) and labels (B,), or with the shares of mixed labels (B, classes).
     """
 
     name = "cls"
     monitor: ClassVar[str] = "val/top1"
 
-    def __init__(self, *, smoothing: float = 0.1, **common: Unpack[TaskArguments]):
+    def __init__(
+        self,
+        *,
+        smoothing: float = 0.1,
+        bce_loss: bool = False,
+        bce_sum: bool = False,
+        bce_target_thresh: float | None = None,
+        class_weights: Sequence[float] | Literal["balanced"] | None = None,
+        **common: Unpack[TaskArguments],
+    ):
+        """`smoothing`: of the labels in training. `bce_loss`: binary cross entropy of each class in training, averaged over the classes,
+        or summed with `bce_sum`; `bce_target_thresh`: targets above it become 1, all others 0.
+
+        `class_weights`: factor of the training loss of each class; "balanced" for factors in inverse proportion to the number of training
+        samples of a class. Losses are averaged over images.
+        """
         super().__init__(**common)
-        self.smoothing = smoothing
+        self.loss_options: Config = {
+            "smoothing": smoothing, "bce_loss": bce_loss, "bce_sum": bce_sum, "bce_target_thresh": bce_target_thresh,
+            "class_weights": class_weights,
+        }  # fmt: skip
+        self.criterion = TrainingLoss(self.labels.classes, smoothing, bce_loss, bce_sum, bce_target_thresh, class_weights)
         count = len(self.labels.classes)
         scores: dict[str, Metric | MetricCollection] = {"top1": MulticlassAccuracy(count, average="micro", validate_args=False)}
         if count > 5:
@@ -47,19 +69,27 @@ class Classification(Task):
         self.measures_all = False  # also classes and calibration
 
     def options(self) -> Config:
-        """The label smoothing."""
-        return {"smoothing": self.smoothing}
+        """Those of the training loss."""
+        return dict(self.loss_options)
+
+    def on_fit_start(self) -> None:
+        """Counts the training samples of each class, for balanced class weights."""
+        if self.criterion.unbalanced:
+            self.criterion.balance(self.trainer.datamodule.split("train").class_indices())  # type: ignore[attr-defined]
 
     def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss () and logits (B, classes). Labels are smoothed in training only."""
+        """Loss () and logits (B, classes). Training has a loss of its own."""
         logits = self.model(batch["image"]).float()
         return self._loss(logits, batch), logits
 
     def _loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         if self.loss is not None:
-            return self.loss(logits, batch["label"])
-        smoothing = self.smoothing if self.training else 0.0
-        return F.cross_entropy(logits, batch["label"], label_smoothing=smoothing)
+            return self.loss(logits, batch.get("target", batch["label"]))
+        return (
+            self.criterion(logits, batch.get("target", batch["label"]))
+            if self.training
+            else F.cross_entropy(logits, batch["label"])
+        )
 
     def sample_losses(self, output: Tensor, batch: Batch) -> Tensor:
         """The loss (B,) of each sample."""
