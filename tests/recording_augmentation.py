@@ -32,7 +32,11 @@ RAND_CONFIGS = (
     "rand-m8-t3a", "rand-m8-n3-t3aw-inc1",
 )  # fmt: skip
 AUTO_CONFIGS = ("original", "originalr", "v0", "v0r-mstd0.5", "3a")
-ERASINGS = [{"mode": "pixel"}, {"mode": "rand", "min_count": 1, "max_count": 3}, {"mode": "const", "max_area": 0.9, "min_aspect": 0.1}]
+ERASINGS = [
+    {"mode": "pixel"},
+    {"mode": "rand", "min_count": 1, "max_count": 3},
+    {"mode": "const", "max_area": 0.9, "min_aspect": 0.1},
+]
 MIXINGS = [
     {"mixup": 0.8, "cutmix": 1.0}, {"mixup": 0.2, "cutmix": 0.0}, {"mixup": 0.0, "cutmix": 1.0, "prob": 0.7},
     {"mixup": 0.8, "cutmix": 0.0, "cutmix_minmax": [0.2, 0.8], "prob": 0.8},
@@ -50,7 +54,7 @@ class Recorder:
         return value
 
     def patches(self):
-        uniform, gauss, randint, choice = random.uniform, random.gauss, random.randint, random.choice
+        uniform, gauss, randint = random.uniform, random.gauss, random.randint
         rand, beta, np_randint, np_choice = np.random.rand, np.random.beta, np.random.randint, np.random.choice
         number, torch_randint, normal = random.random, torch.randint, torch.Tensor.normal_
 
@@ -185,7 +189,11 @@ def crops():
 def jitters():
     """torchvision's color jitter with given factors, in a given order."""
     steps = [F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue]
-    for factors, order in (([1.3, 0.7, 1.2, 0.0], [0, 1, 2, 3]), ([0.65, 1.35, 0.6, 0.0], [2, 3, 1, 0]), ([1, 1.2, 0.8, 0.1], [3, 1, 0, 2])):
+    for factors, order in (
+        ([1.3, 0.7, 1.2, 0.0], [0, 1, 2, 3]),
+        ([0.65, 1.35, 0.6, 0.0], [2, 3, 1, 0]),
+        ([1, 1.2, 0.8, 0.1], [3, 1, 0, 2]),
+    ):
         changed = image(2)
         for step in order:
             changed = steps[step](changed, factors[step])
@@ -206,7 +214,7 @@ def losses():
         "bce_sum": BinaryCrossEntropy(0.1, sum_classes=True)(logits, labels),
         "bce_weighted": BinaryCrossEntropy(0.1, weight=weights)(logits, labels),
     }
-    given = {"logits": logits.tolist(), "labels": labels.tolist(), "soft": soft.tolist(), "weights": weights.tolist()}
+    given = {"logits": logits.tolist(), "labels": labels.tolist(), "shares": soft.tolist(), "weights": weights.tolist()}
     return given | {name: float(value) for name, value in criteria.items()}
 
 

@@ -49,10 +49,10 @@ def test_every_step_has_the_same_samples_for_any_number_of_processes(world, batc
     assert len(steps) == len(whole) == 40 // size
     for step, expected in zip(steps, whole, strict=True):
         flat = [draw for process in step for batch in process for draw in batch]
-        assert sorted(draw for draw in flat if not draw.copy) == sorted(expected[0][0])
+        assert sorted(draw for draw in flat if not draw.spare) == sorted(expected[0][0])
         sizes = [len(batch) for process in step for batch in process]
         assert min(sizes) >= 1 and max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
-        assert all(len(batch) == 1 for process in step for batch in process if batch[0].copy)
+        assert all(len(batch) == 1 for process in step for batch in process if batch[0].spare)
 
 
 def test_without_a_global_batch_size_processes_have_batches_of_the_same_size():
@@ -68,9 +68,9 @@ def test_evaluation_has_the_batches_of_a_single_process_and_spare_ones(world, le
     alone = list(EvaluationBatches(length, 8))
     parts = [list(EvaluationBatches(length, 8, rank=rank, world=world)) for rank in range(world)]
     assert {len(part) for part in parts} == {len(EvaluationBatches(length, 8, world=world))}
-    counted = [batch for batches in zip(*parts, strict=True) for batch in batches if not batch[0].copy]
+    counted = [batch for batches in zip(*parts, strict=True) for batch in batches if not batch[0].spare]
     assert counted == alone and sum(alone, []) == [Draw(0, index) for index in range(length)]
-    assert all(batch == [Draw(0, 0, 1)] for part in parts for batch in part if batch[0].copy)
+    assert all(batch == [Draw(0, 0, spare=True)] for part in parts for batch in part if batch[0].spare)
 
 
 def test_a_position_does_not_depend_on_the_number_of_processes():

@@ -57,7 +57,7 @@ def test_settings_of_the_user_are_kept_and_reported():
     crop = {**CROP, "size": [64, 48], "crop_pct": 0.875, "interpolation": "bilinear"}
     config = plain_config(image_size=[64, 48], mean=[0.4, 0.4, 0.4], eval_steps=[crop])
     changes, differences = input_changes(config, AT_384)
-    assert changes == {"dataset.std": [0.5, 0.5, 0.5]}
+    assert changes == {"dataset.std": [0.5, 0.5, 0.5], "dataset.channels": "rgb"}
     assert differences == [
         "evaluated at 384x384 pixels; image_size is 64x48.",
         "evaluated with mean [0.5, 0.5, 0.5]; dataset.mean is [0.4, 0.4, 0.4].",

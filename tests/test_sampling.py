@@ -46,7 +46,7 @@ def test_evaluation_sees_every_sample_once_in_order(world):
         part.set_epoch(5)
         assert len(indices(part)) == len(part)
         assert all(draw.epoch == 0 for batch in part for draw in batch)  # the same randomness in every epoch
-    assert sorted(draw.index for part in parts for batch in part for draw in batch if not draw.copy) == list(range(10))
+    assert sorted(draw.index for part in parts for batch in part for draw in batch if not draw.spare) == list(range(10))
 
 
 def test_lightning_can_reach_set_epoch():

@@ -56,9 +56,9 @@ def test_checkpoints_of_train_load_too(tmp_path):
 
     train.train_run(composed("task=cls", "task.smoothing=0.2", *SMALL, "trainer.max_epochs=1"), RunFolder(tmp_path))
     task = Classification.load_from_checkpoint(tmp_path / "checkpoints" / "best.ckpt")
-    assert task.smoothing == 0.2 and len(task.labels.classes) == task(torch.randn(1, 3, 64, 64)).shape[1]
+    assert task.options()["smoothing"] == 0.2 and len(task.labels.classes) == task(torch.randn(1, 3, 64, 64)).shape[1]
     changed = Classification.load_from_checkpoint(tmp_path / "checkpoints" / "best.ckpt", smoothing=0.0)
-    assert changed.smoothing == 0.0
+    assert changed.options()["smoothing"] == 0.0
     with pytest.raises(InputError, match=r"is of task 'cls'; load it with that task's class"):
         Segmentation.load_from_checkpoint(tmp_path / "checkpoints" / "best.ckpt")
     (tmp_path / "other.ckpt").write_bytes(b"no checkpoint")

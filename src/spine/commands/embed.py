@@ -84,6 +84,7 @@ def load_pooled(config: Config, checkpoint: str | None) -> Model:
     from spine.models.pretrained import load_weights, resolve_weights
 
     spec = task_spec("cls")
+    assert spec.default_head is not None
     network = NetworkConfig.from_config(config, 1)
     network = replace(network, task=spec, head=spec.default_head, num_outputs=1, head_options={}, levels=None)
     weights = checkpoint or config["backbone"]["weights"]

@@ -59,7 +59,7 @@ class RandomErasing(SampleTransform):
         image, (low, high) = sample["image"], self.counts
         count = low if low == high else int(rng.integers(low, high, endpoint=True))
         for _ in range(count):
-            if (place := self._draw_place(*image.shape[:2], count, rng)) is not None:
+            if (place := self._draw_place(image.shape[0], image.shape[1], count, rng)) is not None:
                 image[place] = self._draw_pixels(image[place].shape, rng)
         return sample
 
