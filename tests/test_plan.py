@@ -24,7 +24,9 @@ def plan(*overrides, samples=1000, devices=1):
 
 
 def command(*arguments, folder):
-    return subprocess.run([sys.executable, "-m", "spine.plan", *arguments], capture_output=True, text=True, cwd=folder, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "spine.plan", *arguments], capture_output=True, text=True, cwd=folder, check=False
+    )
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import TypedDict
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -70,13 +71,13 @@ class Plan:
     ema_decay: float | None
     memory: Memory
 
-    def to_epochs(self, steps: np.ndarray) -> np.ndarray:
+    def to_epochs(self, steps: ArrayLike) -> np.ndarray:
         """Returns steps as epochs."""
-        return steps / self.steps_per_epoch
+        return np.asarray(steps, dtype=float) / self.steps_per_epoch
 
-    def to_steps(self, epochs: np.ndarray) -> np.ndarray:
+    def to_steps(self, epochs: ArrayLike) -> np.ndarray:
         """Returns epochs as steps."""
-        return epochs * self.steps_per_epoch
+        return np.asarray(epochs, dtype=float) * self.steps_per_epoch
 
     def to_json(self) -> dict[str, object]:
         """Returns the values for a JSON file."""
