@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from torch import nn
 
 from spine.commands.plan import leave_out_files
 from spine.config import resolving
@@ -97,6 +98,17 @@ def test_matrices_alone_have_weight_decay_in_segnext():
     assert {name: own["weight_decay"] for name, own in plan.parameter_groups.items()} == {
         name: decay if len(shape) > 1 else 0.0 for name, shape in shapes.items()
     }
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2_w100_imagenet1k", "mobilenet_v3_large_100_imagenet1k"])
+def test_depthwise_convolutions_have_no_weight_decay_in_mobilenets(name):
+    """TensorFlow's slim, mobilenet.py, `training_scope`: the weights of conv2d are regularized, those of separable_conv2d are not."""
+    plan = planned(name)
+    with torch.device("meta"):
+        modules = network_of(plan.config, 1000).build().named_modules()
+    layers = {f"{path}.weight": each for path, each in modules if isinstance(each, nn.Conv2d | nn.Linear)}
+    depthwise = {path for path, each in layers.items() if isinstance(each, nn.Conv2d) and each.groups > 1}
+    assert {path for path, own in plan.parameter_groups.items() if own["weight_decay"] > 0} == layers.keys() - depthwise
 
 
 @pytest.mark.parametrize("name", [name for name in RECORDED if record(name)["drop_path"] is not None])
