@@ -88,6 +88,28 @@ def count_multiply_adds(network: NetworkDefinition, more: Sequence[Tensor] = ())
     return counter.get_total_flops() / 2
 
 
+def count_saved_bytes(net: nn.Module, inputs: Sequence[Tensor]) -> int:
+    """Returns the bytes of the tensors that a forward pass in training keeps for the backward pass.
+
+    Parameters and buffers are left out, and tensors that share memory are counted once. Works on the
+    meta device.
+    """
+    own = {tensor.untyped_storage()._cdata for tensor in (*net.parameters(), *net.buffers())}
+    kept: dict[int, Tensor] = {}  # keeps the storages, so that their addresses are not used twice
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage()._cdata not in own:
+            kept.setdefault(tensor.untyped_storage()._cdata, tensor)
+        return tensor
+
+    net.train()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = net(*inputs)
+        saved = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    del out
+    return saved
+
+
 def measure_cost(backbone: str, variant: str, size: int, batch: int, rounds: int) -> Cost:
     """Builds one classifier, counts, and runs it on the accelerator where there is one, else on the processor."""
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -16,18 +16,21 @@ from spine.errors import InputError
 from spine.task_spec import TaskSpec
 
 
-def prepare(config: Config) -> Config:
+def prepare(config: Config, with_files: bool = True) -> Config:
     """Checks a plain configuration and returns a complete copy: what was null is filled in (see `completion.complete`).
+
+    `with_files`: False leaves out the checks of files and devices, for plans.
 
     Raises InputError for the first mistake: names, types and ranges first, which needs no torch; then paths and devices; then
     whether task, data set, head, backbone, image size and weights fit together.
     """
     check_targets(config)
     check_values(config)
-    check_paths(config)
-    check_tokenizer(config)
-    check_devices(config["trainer"])
-    check_data(config)
+    if with_files:
+        check_paths(config)
+        check_tokenizer(config)
+        check_devices(config["trainer"])
+    check_data(config, with_files)
     check_network_options(config)
     from spine.config.completion import complete  # imports torch
 
@@ -86,7 +89,7 @@ def _check_gpus(devices: str | int | list[int], count: int) -> None:
         raise InputError(f"trainer.devices is {format_value(devices)}, but this machine has {count}, numbered from 0.")
 
 
-def check_data(config: Config) -> None:
+def check_data(config: Config, with_files: bool = True) -> None:
     """Raises InputError if the data set does not provide what the task needs, has no folder, or does not take its options."""
     name, spec = component_name("task", config["task"]["_target_"]), _task(config)
     dataset = target_of("dataset", config["dataset"])
@@ -102,7 +105,7 @@ def check_data(config: Config) -> None:
             f"dataset.mean is {format_value(mean)} and dataset.std is {format_value(std)}; task '{name}' reads pixels in 0..1, "
             f"which needs dataset.mean=[0,0,0] and dataset.std=[1,1,1]."
         )
-    if dataset.reads_files:
+    if with_files and dataset.reads_files:
         check_root(config["dataset"])
     own = {key: value for key, value in config["dataset"].items() if key not in (*LOADER_KEYS, "_target_")}
     check_arguments(dataset.__init__, own, "dataset")

@@ -1,0 +1,154 @@
+"""The experiments of papers do what the authors' training code does (docs/recipes.md). Nothing is trained: their plans are compared.
+
+tests/records/recipes holds what the authors' code computed, by the names of spine's parameters.
+"""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from spine.commands.plan import leave_out_files
+from spine.config import resolving
+from spine.config.planning import make_plan
+from spine.data.transforms import Mixing, RandAugment, RandomErasing
+from spine.models.assembly import network_of
+
+CONF = Path(__file__).parents[1] / "conf"
+RECORDS = Path(__file__).parent / "records" / "recipes"
+IMAGENET = 1_281_167  # training images of ImageNet-1k
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+RECORDED = sorted(path.stem for path in RECORDS.glob("*.json"))
+
+# Differences on purpose (docs/recipes.md). Parameters with another weight decay, as regular expressions:
+DIFFERING_DECAY = {
+    # the PyTorch code finds norms by "bn" in their names; the command of the released weights gives none of them weight decay
+    "resnest50_imagenet1k": r"downsample\.|^backbone\.conv1\.",
+}
+DIFFERING_NORMALIZATION = ("beit_base_imagenet1k_finetune",)  # mean and std of the pre-training on ImageNet-1k
+DEFAULTS = {"prob": 1.0, "switch_prob": 0.5, "mode": "batch"}  # of Mixing
+
+
+@cache
+def planned(name):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", [f"experiment={name}"])
+    leave_out_files(cfg)
+    return make_plan(resolving.to_plain(cfg), IMAGENET, devices=8)
+
+
+def record(name):
+    return json.loads((RECORDS / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_plan_of_every_experiment_is_built(name):
+    plan = planned(name)
+    assert plan.parameters > 0 and plan.steps > 0 and plan.parameter_groups
+    json.dumps(plan.to_json())
+
+
+def test_every_experiment_of_authors_code_has_a_record():
+    papers = {name for name in EXPERIMENTS if "_imagenet1k" in name}
+    without = papers - set(RECORDED)
+    assert without == {  # no public training code, or code for TensorFlow 1 or Caffe only
+        "beit_base_imagenet1k_tokenizer", "mobilenet_v2_w100_imagenet1k", "mobilenet_v3_large_100_imagenet1k",
+        "vgg16_imagenet1k", "xception_imagenet1k",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_learning_rates_are_those_of_the_authors(name):
+    plan, expected = planned(name), record(name)
+    assert plan.steps == expected["steps"]
+    steps, rates = zip(*expected["learning_rates"], strict=True)
+    highest = max(rates)
+    assert dict(plan.learning_rates) == pytest.approx(dict(zip(steps, rates, strict=True)), rel=1e-9, abs=1e-12 * highest)
+
+
+@pytest.mark.parametrize("name", [name for name in RECORDED if record(name)["parameter_groups"]])
+def test_parameter_groups_are_those_of_the_authors(name):
+    plan = planned(name).parameter_groups
+    expected = {
+        parameter: (group["lr_scale"], group["weight_decay"])
+        for group in record(name)["parameter_groups"]
+        for parameter in group["parameters"]
+    }
+    assert plan.keys() == expected.keys()
+    differing = {
+        parameter: ((own["lr_scale"], own["weight_decay"]), expected[parameter])
+        for parameter, own in plan.items()
+        if (own["lr_scale"], own["weight_decay"]) != pytest.approx(expected[parameter], rel=1e-12)
+    }
+    allowed = DIFFERING_DECAY.get(name)
+    assert [parameter for parameter in differing if allowed is None or not re.search(allowed, parameter)] == []
+    assert bool(differing) == (allowed is not None)
+
+
+def test_matrices_alone_have_weight_decay_in_segnext():
+    """VAN's code, whose network has other names."""
+    decay, plan = record("segnext_tiny_imagenet1k")["weight_decay_of_matrices"], planned("segnext_tiny_imagenet1k")
+    with torch.device("meta"):
+        shapes = {name: each.squeeze().shape for name, each in network_of(plan.config, 1000).build().named_parameters()}
+    assert {name: own["weight_decay"] for name, own in plan.parameter_groups.items()} == {
+        name: decay if len(shape) > 1 else 0.0 for name, shape in shapes.items()
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in RECORDED if record(name)["drop_path"] is not None])
+def test_drop_paths_are_those_of_the_authors(name):
+    rates = [rate for rate in planned(name).drop_path.values() if rate > 0]
+    assert rates == pytest.approx([rate for rate in record(name)["drop_path"] if rate > 0], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_moving_averages_and_clipping_are_those_of_the_authors(name):
+    plan, expected = planned(name), record(name)
+    assert plan.ema_decay == expected["ema_decay"]
+    assert plan.config["trainer"]["gradient_clip_val"] == expected["clip"]
+
+
+def step(plan, name):
+    """Returns the options of a transform of the training images."""
+    (node,) = [node for node in plan.train_augmentation if node["_target_"].endswith(f".{name}")]
+    return {key: value for key, value in node.items() if key != "_target_"}
+
+
+@pytest.mark.parametrize("name", [name for name in RECORDED if record(name)["augmentation"]])
+def test_augmentation_is_that_of_the_authors(name):
+    plan, expected = planned(name), record(name)["augmentation"]
+    crop, drawn = step(plan, "RandomResizedCrop"), expected["crop"]["interpolation"]
+    assert crop["scale"] == expected["crop"]["scale"] and crop.get("ratio", [3 / 4, 4 / 3]) == expected["crop"]["ratio"]
+    assert crop["interpolation"] == ("random" if drawn == ["bilinear", "bicubic"] else drawn)
+    assert step(plan, "HorizontalFlip") == {"p": expected["flip"]}
+    policy, theirs = RandAugment(**step(plan, "RandAugment")), expected["rand_augment"]
+    assert policy.count == theirs["num_layers"]
+    assert [(each.name, each.level, each.magnitude.std, each.probability) for each in policy.operations] == [
+        (own, theirs["magnitude"], theirs["magnitude_std"], theirs["prob"]) for own in theirs["ops"]
+    ]
+    erasing, theirs = RandomErasing(**step(plan, "RandomErasing")), expected["erasing"]
+    assert {key: getattr(erasing, key) for key in ("probability", "mode")} == {
+        key: theirs[key] for key in ("probability", "mode")
+    }
+    assert plan.config["dataset"]["mean"] == expected["mean"] or name in DIFFERING_NORMALIZATION
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_mixing_of_batches_is_that_of_the_authors(name):
+    plan, expected = planned(name), record(name)["mixup"]
+    if expected is None:
+        assert plan.batch_augmentation is None
+        return
+    own = {key: value for key, value in plan.batch_augmentation.items() if key != "_target_"}
+    mixing = {
+        "mixup_alpha": own["mixup"],
+        "cutmix_alpha": own["cutmix"],
+        **own,
+        "label_smoothing": plan.config["task"]["smoothing"],
+    }
+    assert {key: mixing.get(key, DEFAULTS.get(key)) for key in expected} == expected
+    Mixing(**own)
