@@ -24,7 +24,7 @@ from spine.tasks.cls import neighbors
 from spine.tasks.cls.linear_probe import LinearProbe
 from spine.tasks.cls.neighbors import NearestNeighbors
 from spine.tasks.cls.task import Classification
-from spine.training.optimizers import adamw, sgd
+from spine.training.optimizers import adamw, lars, sgd
 from spine.training.run_folder import RunFolder
 
 SIZE = (64, 64)
@@ -121,7 +121,7 @@ def batches(count=3):
     return [{"image": torch.randn(4, 3, *SIZE), "label": torch.tensor([0, 1, 2, 0])} for _ in range(count)]
 
 
-@pytest.mark.parametrize("optimizer", [partial(sgd, lr=0.1), partial(adamw, lr=0.01)])
+@pytest.mark.parametrize("optimizer", [partial(sgd, lr=0.1), partial(adamw, lr=0.01), partial(lars, lr=1.0)])
 def test_each_classifier_of_a_probe_is_trained_as_if_it_were_alone(optimizer):
     net, data = network(batch_norm=True), batches()
     several = LinearProbe(
@@ -295,6 +295,14 @@ def test_several_processes_measure_the_same(tmp_path, protocol):
             "trainer.strategy is fsdp, which shards a network that is trained; protocol=linear needs ddp or auto.",
         ),
         (
+            ["protocol=linear", "callbacks.ema={decay: 0.9}"],
+            "callbacks.ema is for a network that is trained; protocol=linear leaves the backbone as it is.",
+        ),
+        (
+            ["protocol=linear", "callbacks.freeze={names: [backbone]}"],
+            "callbacks.freeze is for a network that is trained; protocol=linear leaves the backbone as it is.",
+        ),
+        (
             ["protocol=knn", "trainer.limit_val_batches=0"],
             "trainer.limit_val_batches is 0, and protocol=knn does nothing but evaluate the validation split.",
         ),
@@ -330,3 +338,13 @@ def test_the_run_folder_names_the_protocol():
             ids.append(run_id(_root_=compose("train", overrides, return_hydra_config=True)))
     assert ids[0].startswith("convnext-micro_cls_shapes_") and ids[1].startswith("convnext-micro_cls-knn_shapes_")
     assert len(set(ids)) == 3
+
+
+def test_a_moving_average_in_a_checkpoint_starts_a_run(tmp_path):
+    """`state_dict` holds the average, `current_model_state` the weights of the optimizer."""
+    average, trained = (random_network("mobilenet_v2", variant="micro").state_dict() for _ in range(2))
+    trained = {name: tensor + 1 for name, tensor in trained.items()}
+    named = [{f"model.{name}": tensor for name, tensor in state.items()} for state in (average, trained)]
+    torch.save({"config": {}, "current_model_state": named[1], "state_dict": named[0]}, tmp_path / "last.ckpt")
+    net = spine.create_model("mobilenet_v2", variant="micro", num_outputs=3, weights=tmp_path / "last.ckpt")
+    assert all(torch.equal(tensor, average[name]) for name, tensor in net.state_dict().items() if tensor.is_floating_point())
