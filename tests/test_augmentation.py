@@ -310,10 +310,12 @@ def test_mixing_works_in_a_plain_trainer_and_in_training_only():
         lambda split: Shapes(split, length={"train": 16, "val": 4}), [RandomResizedCrop((32, 32))], [CenterCrop((32, 32))],
         needs={"image", "label"}, batch_size=8, num_workers=0,
     )  # fmt: skip
+    classes = len(data.labels.classes)
     task = Classification(
-        model=spine.create_model("mobilenet_v2", variant="micro", num_outputs=len(data.labels.classes), image_size=(32, 32)), labels=data.labels,
+        model=spine.create_model("mobilenet_v2", variant="micro", num_outputs=classes, image_size=(32, 32)),
+        labels=data.labels,
         optimizer=lambda net: torch.optim.SGD(net.parameters(), lr=0.01),
-    )  # fmt: skip
+    )
     seen = Seen()
     trainer = pl.Trainer(
         max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
