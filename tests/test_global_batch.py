@@ -207,6 +207,8 @@ def test_accumulation_and_limits_follow_from_the_global_batch_size():
     assert (trainer.accumulate_grad_batches, trainer.limit_train_batches, trainer.val_check_interval) == (2, 4, 2)
     with pytest.raises(InputError, match="is 2, fewer than one sample for each of 3 processes"):
         GlobalBatch(2, 5).setup(fake_trainer(world=3), None, "fit")
+    with pytest.raises(InputError, match="has 100 samples, fewer than dataset.global_batch_size=101. Set it to at most 100"):
+        GlobalBatch(101, 5).setup(fake_trainer(length=100), None, "fit")
 
 
 def checkpoint_after(steps, batches_of_step, samples):

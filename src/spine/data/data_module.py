@@ -86,6 +86,15 @@ def collate(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
     return batch
 
 
+def check_step_size(length: int, global_batch_size: int) -> None:
+    """Raises InputError if `length` training samples are fewer than an optimizer step has."""
+    if length < global_batch_size:
+        raise InputError(
+            f"The training split has {length} samples, fewer than dataset.global_batch_size={global_batch_size}. "
+            f"Set it to at most {length}."
+        )
+
+
 class WorkerOptions(TypedDict, total=False):
     """Arguments of DataLoader that need worker processes."""
 
@@ -222,11 +231,8 @@ class DataModule(pl.LightningDataModule):
     def _training_batches(self, length: int) -> EpochBatches:
         """Returns the batches of `length` training samples. Raises InputError if these are too few."""
         rank, world = self._rank_and_world()
-        if self.global_batch_size is not None and length < self.global_batch_size:
-            raise InputError(
-                f"The training split has {length} samples, fewer than dataset.global_batch_size={self.global_batch_size}. "
-                f"Set it to at most {length}."
-            )
+        if self.global_batch_size is not None:
+            check_step_size(length, self.global_batch_size)
         if self.global_batch_size is None and length < self.batch_size * world:
             processes = f" on each of {world} processes" if world > 1 else ""
             raise InputError(

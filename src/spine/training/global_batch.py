@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
+from spine.data.data_module import check_step_size
 from spine.data.sampler import count_micro_batches
 from spine.errors import InputError
 from spine.models.sharding import local_part
@@ -61,7 +62,9 @@ class GlobalBatch(pl.Callback):
             )
         batches = count_micro_batches(self.size, self.batch_size, trainer.world_size)
         trainer.accumulate_grad_batches = batches
-        steps = len(trainer.datamodule.transformed("train", training=True)) // self.size  # type: ignore[attr-defined]
+        samples = len(trainer.datamodule.transformed("train", training=True))  # type: ignore[attr-defined]
+        check_step_size(samples, self.size)
+        steps = samples // self.size
         limit = _steps(trainer.limit_train_batches, steps)
         trainer.limit_train_batches = limit * batches
         if isinstance(trainer.val_check_interval, int) or trainer.val_check_interval < 1:

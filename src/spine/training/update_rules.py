@@ -1,6 +1,6 @@
 """Update rules that torch.optim does not have, with the values of the authors' code.
 
-`pytorch_optimizer` differs: its LAMB limits the norm of the weights to 10, its LARS adapts biases, and
+`pytorch_optimizer` differs: its LAMB limits the norm of the weights to 10, and
 it has no RMSprop with TensorFlow's epsilon.
 """
 
