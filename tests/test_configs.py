@@ -73,6 +73,7 @@ def test_augmentations_build(augment):
     steps = places.augmentations(config)
     assert {path[: path.index("[")] for path, _ in steps} == {"augment.train", "augment.eval"}
     assert all(instantiate.instantiate(path, step) is not None for path, step in steps)
+    assert "batch" in config["augment"]
 
 
 @pytest.mark.parametrize(

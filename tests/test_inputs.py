@@ -66,6 +66,16 @@ def test_settings_of_the_user_are_kept_and_reported():
     ]
 
 
+@pytest.mark.parametrize("name", ["shufflenet_v1", "shufflenet_v2"])
+def test_the_channel_order_of_the_authors_is_taken_or_its_difference_reported(name):
+    (settings,) = {layout.input_settings for layout in layouts_of(name) if layout.publisher == "official"}
+    config = plain_config()
+    apply_changes(config, input_changes(config, settings)[0])
+    assert config["dataset"]["channels"] == "bgr" and config["dataset"]["std"] == [1 / 255] * 3
+    config["dataset"]["channels"] = "rgb"
+    assert "made for images in BGR order; dataset.channels is rgb." in input_changes(config, settings)[1]
+
+
 def test_a_missing_crop_and_another_channel_order_are_reported():
     settings = InputSettings(crop_pct=0.9, note="made for images in BGR order (blue first); spine's are RGB.")
     resize = {"_target_": "spine.data.transforms.Resize", "size": [64, 64]}

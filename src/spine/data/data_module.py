@@ -36,9 +36,10 @@ class Samples(Dataset):
         seed: int,
         needs: frozenset[str],
         extras: Mapping[str, SampleExtra] | None = None,
+        repeated: bool = False,
     ):
         """`needs`: sample keys of the data set that are used. `extras`: functions of the sample's
-        generator that give further keys.
+        generator that give further keys. `repeated`: adds the number of the draw, `copy`.
 
         Raises InputError if the data set does not provide a key, or if the data or the transform do
         not fit.
@@ -49,7 +50,7 @@ class Samples(Dataset):
             )
         self.data, self.transform, self.seed = data, transform, seed
         self.extras = {} if extras is None else extras
-        self.repeated = False  # whether samples have the number of their draw, `copy`
+        self.repeated = repeated
         self.keys = needs | (WITH_KEYPOINTS if "keypoints" in needs else frozenset())
         data.check(self.keys)
         transform.prepare(data.labels, self.keys)
@@ -181,8 +182,8 @@ class DataModule(pl.LightningDataModule):
             data = self.split(name)
             steps = copy.deepcopy(self.train_steps if training else self.eval_steps)  # `prepare` changes them
             transform = Transform(steps, self.mean, self.std, self.pad_multiple, self.channels)
-            self.samples[name, training] = Samples(data, transform, self.seed, self.needs, self.extras)
-            self.samples[name, training].repeated = training and self.repeats > 1
+            repeated = training and self.repeats > 1
+            self.samples[name, training] = Samples(data, transform, self.seed, self.needs, self.extras, repeated)
         return self.samples[name, training]
 
     def add_extras(self, extras: Mapping[str, SampleExtra]) -> None:

@@ -23,7 +23,9 @@ class ImagePolicy(SampleTransform):
 
     def __call__(self, sample: RawSample, rng: np.random.Generator) -> RawSample:
         """Returns the sample with a changed image."""
-        sample["image"] = np.array(self.change(Image.fromarray(sample["image"]), rng))
+        image = Image.fromarray(sample["image"])
+        if (changed := self.change(image, rng)) is not image:
+            sample["image"] = np.asarray(changed)
         return sample
 
     def change(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -138,7 +138,7 @@ def mix_images(image: Tensor, draws: Draws) -> Tensor:
     partner = image.flip(0)
     if (draws.pixels != 1).any():
         own, other = (_column(share, image.device, image.dtype)[..., None, None] for share in (draws.pixels, 1 - draws.pixels))
-        image = image * own + partner * other
+        image = (image * own).add_(partner * other)
     if draws.boxes.any():
         top, bottom, left, right = torch.from_numpy(draws.boxes).to(image.device).T[:, :, None]  # (n, 1) each
         rows, columns = (torch.arange(side, device=image.device) for side in image.shape[2:])
