@@ -98,7 +98,7 @@ def test_a_repeated_run_has_the_same_loss_curve(tmp_path):
     (weights,) = tmp_path.glob("logs/train/runs/*/checkpoints/best.ckpt")
     call("train.py", "task=cls", *SMALL, f"backbone.weights={weights}", "hydra.run.dir=first", folder=tmp_path)
     done = call("train.py", "rerun=first", folder=tmp_path)
-    assert "The same as then: commit, uncommitted changes, versions, data, seeds, weights, machine." in done.stdout
+    assert "The same as then: commit, uncommitted changes, versions, data, seeds, weights, tokenizer, machine." in done.stdout
     assert "The curves and results are identical bit for bit." in done.stdout
     again = tmp_path / "first_rerun_1"
     outcome = json.loads((again / "rerun.json").read_text())
