@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from interruptions import at_call
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"  # small real data sets, present on the developers' machines only
@@ -31,12 +32,4 @@ def crash_in_second_epoch(monkeypatch):
     """The first run of a classification task raises an error in call 12 of evaluate_batch."""
     from spine.tasks.cls.task import Classification  # imports Lightning, which other tests do not need
 
-    original, calls = Classification.evaluate_batch, [0]
-
-    def fails_once(self, batch):
-        calls[0] += 1
-        if calls[0] == 12:
-            raise RuntimeError("the machine is gone")
-        return original(self, batch)
-
-    monkeypatch.setattr(Classification, "evaluate_batch", fails_once)
+    at_call(monkeypatch, Classification, 12)

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from interruptions import at_call
 from test_beit import SMALL, built, with_tokenizer
 from test_configs import composed, trained
 from test_evaluate import evaluated
@@ -91,15 +92,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one_although_its_tokenizer_w
     original = tmp_path / "original.safetensors"
     shutil.copy(tokenizer_file(), original)
     trained(folders[0], *SMALL, *options, f"tokenizer={original}")
-    step, calls = MaskedImageModeling.evaluate_batch, [0]
-
-    def fails_once(self, batch):
-        calls[0] += 1
-        if calls[0] == 6:
-            raise RuntimeError("the machine is gone")
-        return step(self, batch)
-
-    monkeypatch.setattr(MaskedImageModeling, "evaluate_batch", fails_once)
+    at_call(monkeypatch, MaskedImageModeling, 6)
     with pytest.raises(RuntimeError):
         trained(folders[1], *SMALL, *options, f"tokenizer={original}")
     original.unlink()

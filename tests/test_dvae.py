@@ -6,6 +6,7 @@ import math
 import dvae_reference
 import pytest
 import torch
+from interruptions import at_call
 from recording import draw, shapes_of
 from test_configs import composed, folder, trained
 from test_resume import SMALL, assert_equal_outcome
@@ -259,15 +260,7 @@ def test_a_crashed_and_resumed_run_draws_the_same_noise(tmp_path, monkeypatch):
     for run in (whole, resumed):
         run.path.mkdir()
     train.train_run(config, whole)
-    original, calls = TokenizerTraining.evaluate_batch, []
-
-    def fails_once(self, batch):
-        calls.append(1)
-        if len(calls) == 9:
-            raise RuntimeError("the machine is gone")
-        return original(self, batch)
-
-    monkeypatch.setattr(TokenizerTraining, "evaluate_batch", fails_once)
+    at_call(monkeypatch, TokenizerTraining, 9)
     with pytest.raises(RuntimeError):
         train.train_run(config, resumed)
     train.train_run(config, resumed)

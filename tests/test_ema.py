@@ -7,8 +7,9 @@ import signal
 import pytest
 import pytorch_lightning as pl
 import torch
+from interruptions import at_call
 from test_configs import composed
-from test_resume import RANDOM, SMALL, assert_equal_outcome, at_call, last  # noqa: F401  # at_call is a fixture
+from test_resume import RANDOM, SMALL, assert_equal_outcome, last
 from torch import nn
 
 from spine.checkpoints.run_checkpoint import TRAINED_WEIGHTS
@@ -84,8 +85,8 @@ def test_the_weights_of_the_optimizer_do_not_depend_on_the_average(uninterrupted
     ("number", "call"),
     [(signal.SIGTERM, 9), (signal.SIGTERM, 15), pytest.param(signal.SIGINT, 8, marks=pytest.mark.slow)],
 )
-def test_a_resumed_run_has_the_same_average(tmp_path, uninterrupted, at_call, monkeypatch, number, call):  # noqa: F811
-    at_call(call, lambda task: os.kill(os.getpid(), number))
+def test_a_resumed_run_has_the_same_average(tmp_path, uninterrupted, monkeypatch, number, call):
+    at_call(monkeypatch, Classification, call, lambda task: os.kill(os.getpid(), number))
     with pytest.raises(RunStopped):
         train.train_run(config(), RunFolder(tmp_path))
     monkeypatch.undo()

@@ -102,6 +102,12 @@ def test_unknown_suffixes_and_a_missing_package_are_reported(tmp_path, monkeypat
         check_vector_file(tmp_path / "e.parquet")
 
 
+def test_a_folder_that_cannot_be_created_is_reported_before_anything_is_embedded(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"The folder '.*file/more' cannot be created \(Not a directory\)"):
+        check_vector_file(tmp_path / "file" / "more" / "e.npz")
+
+
 @pytest.mark.slow
 def test_the_command_embeds_a_checkpoint_and_weights_alike(tmp_path, photos):
     root, weights = photos

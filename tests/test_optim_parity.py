@@ -10,6 +10,7 @@ import recording_optim
 import torch
 from recording import CLASSES, RECORDS, cases
 from recording_optim import LAYER_DECAY, STEPS, TOTAL, WEIGHT_DECAY, parameters_and_gradients, take_steps
+from test_schedules import rates
 from torch import nn
 
 import spine
@@ -31,20 +32,10 @@ RECIPES = {  # learning rate, schedule, options
 }  # fmt: skip
 
 
-def rates(lr, schedule, options):
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
-    scheduler = schedule(optimizer, TOTAL, STEPS, **options)
-    found = []
-    for _ in range(TOTAL):
-        found.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    return found
-
-
 @pytest.mark.parametrize("name", RECORD["schedules"])
 def test_schedules_have_the_rates_of_the_recipes(name):
-    assert rates(*RECIPES[name]) == pytest.approx(RECORD["schedules"][name], rel=1e-12, abs=1e-18)
+    lr, schedule, options = RECIPES[name]
+    assert rates(schedule, TOTAL, STEPS, lr, **options) == pytest.approx(RECORD["schedules"][name], rel=1e-12, abs=1e-18)
 
 
 MAKERS = {

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from interruptions import at_call
 from test_processes import SMALL, TWO, start, wait_for
-from test_resume import assert_equal_outcome, at_call, config, last, uninterrupted  # noqa: F401  (fixtures)
+from test_resume import assert_equal_outcome, config, last, uninterrupted  # noqa: F401  (fixtures)
 
 from spine.commands import train
 from spine.errors import RunStopped
+from spine.tasks.cls.task import Classification
 from spine.training import preemption
 from spine.training.run_folder import RunFolder
 
@@ -39,8 +41,8 @@ def calls(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
-def test_a_signal_of_slurm_saves_the_run_and_it_continues(tmp_path, uninterrupted, at_call, monkeypatch, number):  # noqa: F811
-    at_call(9, lambda task: os.kill(os.getpid(), number))
+def test_a_signal_of_slurm_saves_the_run_and_it_continues(tmp_path, uninterrupted, monkeypatch, number):  # noqa: F811
+    at_call(monkeypatch, Classification, 9, lambda task: os.kill(os.getpid(), number))
     with pytest.raises(RunStopped) as stop:
         train.train_run(config(), RunFolder(tmp_path))
     monkeypatch.undo()

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from interruptions import at_call
 from test_configs import composed
 from test_processes import TWO, start
 from weight_files import random_network
@@ -187,15 +188,7 @@ def test_a_checkpoint_of_a_probe_is_one_of_a_classifier(probe, tmp_path):
 
 def test_a_probe_that_was_interrupted_is_resumed_exactly(probe, tmp_path, monkeypatch):
     folder, _, overrides = probe
-    original, calls = LinearProbe.evaluate_batch, [0]
-
-    def fails_once(self, batch):
-        calls[0] += 1
-        if calls[0] == 9:  # in the second epoch, which has 6 steps
-            raise RuntimeError("the machine is gone")
-        return original(self, batch)
-
-    monkeypatch.setattr(LinearProbe, "evaluate_batch", fails_once)
+    at_call(monkeypatch, LinearProbe, 9)  # in the second epoch; an epoch has 6 steps
     with pytest.raises(RuntimeError):
         train.train_run(composed(*overrides), RunFolder(tmp_path))
     train.train_run(composed(*overrides), RunFolder(tmp_path))

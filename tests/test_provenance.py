@@ -6,8 +6,9 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from interruptions import at_call
 from test_configs import composed
-from test_resume import at_call, config, crash  # noqa: F401  (a fixture)
+from test_resume import config
 
 from spine.commands import train
 from spine.data.formats.coco_keypoints import COCOKeypoints
@@ -18,6 +19,7 @@ from spine.reporting import fingerprint as fingerprints
 from spine.reporting import working_tree
 from spine.reporting.fingerprint import fingerprint
 from spine.reporting.provenance import differences
+from spine.tasks.cls.task import Classification
 from spine.training import run_folder
 from spine.training.run_folder import RunFolder
 
@@ -100,8 +102,8 @@ def test_a_start_records_inputs_devices_and_uncommitted_changes(tmp_path, monkey
     assert start["diff"] == "starts/1.diff" and (tmp_path / "starts" / "1.diff").read_text() == "+ a line\n"
 
 
-def test_a_resumed_run_with_other_data_logs_a_warning(tmp_path, at_call, monkeypatch, caplog):  # noqa: F811
-    at_call(9, crash)
+def test_a_resumed_run_with_other_data_logs_a_warning(tmp_path, monkeypatch, caplog):
+    at_call(monkeypatch, Classification, 9)
     with pytest.raises(RuntimeError):
         train.train_run(config(), RunFolder(tmp_path))
     monkeypatch.undo()

@@ -7,8 +7,9 @@ import signal
 
 import pytest
 import torch
+from interruptions import at_call
 from test_configs import composed
-from test_resume import SMALL, assert_equal_outcome, at_call, last  # noqa: F401  # at_call is a fixture
+from test_resume import SMALL, assert_equal_outcome, last
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from spine.commands import train
@@ -61,10 +62,10 @@ def test_a_part_is_frozen_for_the_whole_training(tmp_path, weights_of_steps):
 
 
 @pytest.mark.parametrize("call", [3, 7, pytest.param(10, marks=pytest.mark.slow)])
-def test_a_run_with_frozen_parts_resumes_exactly(tmp_path, at_call, monkeypatch, call):  # noqa: F811
+def test_a_run_with_frozen_parts_resumes_exactly(tmp_path, monkeypatch, call):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     run(whole, FREEZE, "trainer.max_epochs=2")
-    at_call(call, lambda task: os.kill(os.getpid(), signal.SIGTERM))
+    at_call(monkeypatch, Classification, call, lambda task: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(RunStopped):
         run(resumed, FREEZE, "trainer.max_epochs=2")
     monkeypatch.undo()

@@ -13,10 +13,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from spine.commands.plan import leave_out_files
 from spine.config import resolving
+from spine.config.checks import prepare
 from spine.config.planning import make_plan
 from spine.data.transforms import Mixing, RandAugment, RandomErasing
+from spine.errors import InputError
 from spine.models.assembly import network_of
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -38,7 +39,6 @@ DEFAULTS = {"prob": 1.0, "switch_prob": 0.5, "mode": "batch"}  # of Mixing
 def planned(name):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", [f"experiment={name}"])
-    leave_out_files(cfg)
     return make_plan(resolving.to_plain(cfg), IMAGENET, devices=8)
 
 
@@ -164,3 +164,11 @@ def test_mixing_of_batches_is_that_of_the_authors(name):
     }
     assert {key: mixing.get(key, DEFAULTS.get(key)) for key in expected} == expected
     Mixing(**own)
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.endswith(("_finetune", "_linear"))])
+def test_an_experiment_that_starts_from_a_pre_training_is_refused_without_weights(name):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = resolving.to_plain(compose("train", [f"experiment={name}", "dataset=shapes"]))
+    with pytest.raises(InputError, match="starts from pre-trained weights, and none are given. Give backbone.weights="):
+        prepare(config)

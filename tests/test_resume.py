@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from interruptions import at_call
 from test_configs import composed
 
 from spine.commands import train
@@ -50,24 +51,6 @@ def assert_equal_outcome(one, two):
     assert results[0] == results[1]
 
 
-@pytest.fixture
-def at_call(monkeypatch):
-    """Calls an action in the n-th call of evaluate_batch, counted from 1."""
-
-    def install(number, action):
-        original, count = Classification.evaluate_batch, [0]
-
-        def evaluate_batch(self, batch):
-            count[0] += 1
-            if count[0] == number:
-                action(self)
-            return original(self, batch)
-
-        monkeypatch.setattr(Classification, "evaluate_batch", evaluate_batch)
-
-    yield install
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
@@ -75,14 +58,10 @@ def uninterrupted(tmp_path_factory):
     return folder
 
 
-def crash(task):
-    raise RuntimeError("the machine is gone")
-
-
 # an epoch has 6 steps of training and 2 of validation
 @pytest.mark.parametrize("call", [9, *(pytest.param(call, marks=pytest.mark.slow) for call in (3, 14, 15, 22))])
-def test_a_crashed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, uninterrupted, at_call, monkeypatch, call):
-    at_call(call, crash)
+def test_a_crashed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, uninterrupted, monkeypatch, call):
+    at_call(monkeypatch, Classification, call)
     with pytest.raises(RuntimeError):
         train.train_run(config(), RunFolder(tmp_path))
     monkeypatch.undo()
@@ -106,10 +85,8 @@ SIGNALS = [  # signal, the call in which it arrives, the saved step
 
 
 @pytest.mark.parametrize(("number", "call", "step"), SIGNALS)
-def test_a_signal_saves_after_the_step_and_the_run_is_resumed_there(
-    tmp_path, uninterrupted, at_call, monkeypatch, call, step, number
-):
-    at_call(call, lambda task: os.kill(os.getpid(), number))
+def test_a_signal_saves_after_the_step_and_the_run_is_resumed_there(tmp_path, uninterrupted, monkeypatch, call, step, number):
+    at_call(monkeypatch, Classification, call, lambda task: os.kill(os.getpid(), number))
     with pytest.raises(RunStopped) as stop:
         train.train_run(config(), RunFolder(tmp_path))
     monkeypatch.undo()
@@ -123,8 +100,8 @@ def test_a_signal_saves_after_the_step_and_the_run_is_resumed_there(
 
 
 @pytest.mark.parametrize("call", [9, pytest.param(14, marks=pytest.mark.slow)])
-def test_a_run_with_two_workers_is_resumed_in_the_same_epoch(tmp_path, uninterrupted, at_call, monkeypatch, call):
-    at_call(call, lambda task: os.kill(os.getpid(), signal.SIGTERM))
+def test_a_run_with_two_workers_is_resumed_in_the_same_epoch(tmp_path, uninterrupted, monkeypatch, call):
+    at_call(monkeypatch, Classification, call, lambda task: os.kill(os.getpid(), signal.SIGTERM))
     workers = config("dataset.num_workers=2")
     with pytest.raises(RunStopped):
         train.train_run(workers, RunFolder(tmp_path))
@@ -134,7 +111,7 @@ def test_a_run_with_two_workers_is_resumed_in_the_same_epoch(tmp_path, uninterru
 
 
 @pytest.mark.slow
-def test_a_step_with_accumulated_gradients_is_finished_before_a_stop(tmp_path, at_call, monkeypatch):
+def test_a_step_with_accumulated_gradients_is_finished_before_a_stop(tmp_path, monkeypatch):
     accumulate = "trainer.accumulate_grad_batches=4"  # 2 steps an epoch, of 4 and of 2 batches
     whole = tmp_path / "whole"
     whole.mkdir()
@@ -145,7 +122,7 @@ def test_a_step_with_accumulated_gradients_is_finished_before_a_stop(tmp_path, a
     }.items():
         folder = tmp_path / name
         folder.mkdir()
-        at_call(2, action)
+        at_call(monkeypatch, Classification, 2, action)
         if name == "signal":
             with pytest.raises(RunStopped):
                 train.train_run(config(accumulate), RunFolder(folder))
@@ -174,8 +151,10 @@ def test_a_run_stopped_by_max_steps_is_resumed_in_the_same_epoch(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_stopped_by_max_time_is_resumed_with_more_time(tmp_path, uninterrupted, at_call, monkeypatch):
-    at_call(9, lambda task: setattr(task.trainer, "should_stop", True))  # what Lightning's timer does
+def test_a_run_stopped_by_max_time_is_resumed_with_more_time(tmp_path, uninterrupted, monkeypatch):
+    at_call(
+        monkeypatch, Classification, 9, lambda task: setattr(task.trainer, "should_stop", True)
+    )  # what Lightning's timer does
     limited = "trainer.max_time=00:00:10:00"
     train.train_run(config(limited), RunFolder(tmp_path))
     monkeypatch.undo()

@@ -4,10 +4,12 @@ import os
 
 import pytest
 import torch
-from test_resume import assert_equal_outcome, at_call, config, crash, last, uninterrupted  # noqa: F401  (fixtures)
+from interruptions import at_call
+from test_resume import assert_equal_outcome, config, last, uninterrupted  # noqa: F401  (fixtures)
 
 from spine.commands import train
 from spine.errors import InputError
+from spine.tasks.cls.task import Classification
 from spine.training import checkpoints
 from spine.training.run_folder import RunFolder
 
@@ -22,9 +24,9 @@ def names(folder):
     ("setting", "step"),
     [("callbacks.checkpoint_every_minutes=1.0e-9", 7), ("callbacks.checkpoint_every_steps=4", 4)],
 )
-def test_a_run_saves_within_an_epoch_and_resumes_there(tmp_path, uninterrupted, at_call, monkeypatch, setting, step):  # noqa: F811
+def test_a_run_saves_within_an_epoch_and_resumes_there(tmp_path, uninterrupted, monkeypatch, setting, step):  # noqa: F811
     """Call 10 is step 8: an epoch has 6 steps of training and 2 of validation."""
-    at_call(10, crash)
+    at_call(monkeypatch, Classification, 10)
     with pytest.raises(RuntimeError):
         train.train_run(config(setting), RunFolder(tmp_path))
     monkeypatch.undo()
@@ -52,8 +54,8 @@ def damage(path, how):
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped", "empty"])
-def test_a_damaged_last_falls_back_to_the_one_before(tmp_path, uninterrupted, at_call, monkeypatch, caplog, how):  # noqa: F811
-    at_call(19, crash)  # in the third epoch
+def test_a_damaged_last_falls_back_to_the_one_before(tmp_path, uninterrupted, monkeypatch, caplog, how):  # noqa: F811
+    at_call(monkeypatch, Classification, 19)  # in the third epoch
     with pytest.raises(RuntimeError):
         train.train_run(config(), RunFolder(tmp_path))
     monkeypatch.undo()
@@ -64,8 +66,8 @@ def test_a_damaged_last_falls_back_to_the_one_before(tmp_path, uninterrupted, at
     assert_equal_outcome(uninterrupted, tmp_path)
 
 
-def test_a_run_without_an_intact_checkpoint_is_not_trained_over(tmp_path, at_call, monkeypatch):  # noqa: F811
-    at_call(19, crash)
+def test_a_run_without_an_intact_checkpoint_is_not_trained_over(tmp_path, monkeypatch):
+    at_call(monkeypatch, Classification, 19)
     with pytest.raises(RuntimeError):
         train.train_run(config(), RunFolder(tmp_path))
     monkeypatch.undo()

@@ -65,12 +65,12 @@ class LoadReport:
 
         A tensor whose shape does not fit is shown with both shapes.
         """
-        misfits = [f"{name} ({self.mismatched[name]})" for name in names if name in self.mismatched]
+        mismatched = [f"{name} ({self.mismatched[name]})" for name in names if name in self.mismatched]
         groups: dict[str, list[str]] = {}
         for name in names:
             if name not in self.mismatched:
                 groups.setdefault(".".join(name.split(".")[:2]) if len(names) > MAX_NAMES else name, []).append(name)
-        shown = misfits + [
+        shown = mismatched + [
             members[0] if len(members) == 1 else f"{group}.* ({len(members)})" for group, members in groups.items()
         ]
         return shown[:MAX_ITEMS] + (["..."] if len(shown) > MAX_ITEMS else [])

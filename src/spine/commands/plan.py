@@ -20,8 +20,6 @@ from spine.errors import InputError
 if TYPE_CHECKING:
     from spine.reporting.plan import Plan
 
-FILES = (("backbone", "weights"), ("dataset", "root"), ("", "tokenizer"))  # a plan does not need them
-
 
 def main() -> None:
     """Runs the command with the arguments of the command line."""
@@ -44,7 +42,6 @@ def plan(cfg: DictConfig) -> None:
     with open_dict(cfg):
         for key in ("samples", "devices", "out"):
             cfg.pop(key)
-    leave_out_files(cfg)
     config = to_plain(cfg)
     from spine.config.planning import make_plan  # imports torch
 
@@ -73,14 +70,6 @@ def _output_file(value: object) -> Path | None:
     if path.suffix != ".json":
         raise InputError(f"out is '{value}'; it must be the name of a JSON file, such as out=plan.json.")
     return path
-
-
-def leave_out_files(cfg: DictConfig) -> None:
-    """Replaces paths of files that an experiment leaves to the user, and that were not given, by null."""
-    for section, key in FILES:
-        node = OmegaConf.select(cfg, section) if section else cfg
-        if isinstance(node, DictConfig) and OmegaConf.is_missing(node, key):
-            node[key] = None
 
 
 def _write(made: Plan, out: Path) -> None:

@@ -15,6 +15,8 @@ from spine.config.values import check_options, check_values, format_value
 from spine.errors import InputError
 from spine.task_spec import TaskSpec
 
+REQUIRED = "required"  # backbone.weights of an experiment that starts from pre-trained weights, which the user gives
+
 
 def prepare(config: Config, with_files: bool = True) -> Config:
     """Checks a plain configuration and returns a complete copy: what was null is filled in (see `completion.complete`).
@@ -43,8 +45,12 @@ def prepare(config: Config, with_files: bool = True) -> Config:
 
 
 def check_paths(config: Config) -> None:
-    """Raises InputError if the folder of the data set or the checkpoint to resume does not exist."""
+    """Raises InputError if the folder of the data set or the checkpoint to resume does not exist, or if required weights are not given."""
     checkpoint = config.get("ckpt_path")
+    if (config.get("backbone") or {}).get("weights") == REQUIRED:
+        raise InputError(
+            "This experiment starts from pre-trained weights, and none are given. Give backbone.weights=<checkpoint of the pre-training>."
+        )
     if config["dataset"].get("root") is not None:  # a missing root is reported later, if data set and task fit
         check_root(config["dataset"])
     if checkpoint not in (None, "last") and not Path(checkpoint).is_file():

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from spine.config.building import build_task
-from spine.config.checks import prepare
+from spine.config.checks import REQUIRED, prepare
 from spine.data.sampler import count_micro_batches
 from spine.errors import InputError
 from spine.interfaces import Labels
@@ -41,6 +41,8 @@ def make_plan(config: Config, samples: int, devices: int = 1) -> Plan:
     InputError for a mistake in the configuration, or if there are fewer samples than an optimizer
     step has.
     """
+    if (config.get("backbone") or {}).get("weights") == REQUIRED:
+        config = {**config, "backbone": {**config["backbone"], "weights": None}}
     config = prepare(config, with_files=False)
     size = count_step_samples(config, devices)
     steps_per_epoch, steps = count_steps(config["trainer"], samples, size)

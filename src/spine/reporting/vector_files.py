@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ SUFFIXES = (".npz", ".parquet")
 
 
 def check_vector_file(path: Path) -> None:
-    """Raises InputError if a file of this name cannot be written: its suffix is unknown, or pyarrow is not installed."""
+    """Creates the folder of a file. Raises InputError if that fails, if the suffix is unknown, or if pyarrow is not installed."""
     if path.suffix not in SUFFIXES:
         raise InputError(f"out is '{path}'; embeddings are written to {' or '.join(SUFFIXES)} files.")
     if path.suffix == ".parquet":
@@ -23,6 +24,12 @@ def check_vector_file(path: Path) -> None:
             raise InputError(
                 "A parquet file needs pyarrow, which is not installed: pip install 'spine[embed]', or write an npz file."
             ) from error
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder '{path.parent}' cannot be created ({error.strerror}). Give another file: out=<file>."
+        ) from error
 
 
 def write_vectors(
@@ -34,13 +41,13 @@ def write_vectors(
     of the labels. A parquet file has the columns file, label, class and embedding. If `labels` is
     None, labels and classes are left out.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
         (_write_npz if path.suffix == ".npz" else _write_parquet)(part, vectors, files, labels, classes)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise InputError(f"'{path}' cannot be written ({error.strerror or error}).") from error
 
 

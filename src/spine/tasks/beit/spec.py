@@ -14,7 +14,6 @@ SPEC = TaskSpec(
     head_input="tokens",
     default_head="token_classifier",
     needs=frozenset({"image"}),
-    target="spine.tasks.beit.task.MaskedImageModeling",
     num_outputs=8192,  # codes of the published tokenizer, for networks without one
     reads_tokenizer=True,
     masking=("replace",),  # the number of masked patches differs between images

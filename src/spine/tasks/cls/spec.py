@@ -15,7 +15,6 @@ SPEC = TaskSpec(
     head_input="pooled",
     default_head="linear",
     needs=frozenset({"image", "label"}),
-    target="spine.tasks.cls.task.Classification",
     labels="classes",
     takes_targets=True,
     options={

@@ -10,7 +10,6 @@ SPEC = TaskSpec(
     needs=frozenset({"image"}),
     network="spine.tokenizers.dvae.TokenizerConfig",
     network_options={"variant": Allowed(Text, "the name of a variant: small or dalle")},
-    target="spine.tasks.dvae.task.TokenizerTraining",
     reads_pixels=True,
     options={
         "reconstruction": Allowed(Literal["logit_laplace", "mse"], "logit_laplace or mse"),

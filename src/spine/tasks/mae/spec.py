@@ -12,7 +12,6 @@ SPEC = TaskSpec(
     head_input="tokens",
     default_head="mae_decoder",
     needs=frozenset({"image"}),
-    target="spine.tasks.mae.task.MaskedAutoencoding",
     options={
         "mask_ratio": Allowed(Annotated[float, Field(gt=0, lt=1)], "the fraction of masked patches, above 0 and below 1"),
         "norm_pix_loss": SWITCH,

@@ -8,7 +8,6 @@ SPEC = TaskSpec(
     head_input="maps",
     default_head="heatmap",
     needs=frozenset({"image", "keypoints"}),
-    target="spine.tasks.pose.task.Pose",
     labels="keypoints",
     options={"sigma": Allowed(AboveZero, "a number of heatmap pixels above 0"), "flip_test": SWITCH},
 )

@@ -7,7 +7,6 @@ SPEC = TaskSpec(
     head_input="maps",
     default_head="fcn",
     needs=frozenset({"image", "mask"}),
-    target="spine.tasks.seg.task.Segmentation",
     labels="mask_classes",
     pads_images=True,
 )
