@@ -79,6 +79,7 @@ def test_data_without_labels_has_no_labels(photos):
 def test_files_hold_what_was_written(tmp_path, suffix, labeled):
     vectors, files = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32), ["a.png", "b.png", "ü.png", ""]
     labels = np.array([1, 0, 1, 1]) if labeled else None
+    check_vector_file(tmp_path / f"new/out{suffix}")
     write_vectors(tmp_path / f"new/out{suffix}", vectors, files, labels, ("ape", "bee"))
     assert [path.name for path in (tmp_path / "new").iterdir()] == [f"out{suffix}"]
     if suffix == ".npz":
