@@ -23,7 +23,7 @@ def trainer(folder):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name in modules("task") if task_spec(name).target])
+@pytest.mark.parametrize("name", list(modules("task")))
 def test_tasks_work_with_a_plain_trainer(tmp_path, name):
     backbone = ["backbone=vit"] if task_spec(name).network is None else []
     run = build_run(complete(composed(*for_task(name), *backbone, "image_size=[64,64]", *SMALL)))
