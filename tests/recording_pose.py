@@ -34,7 +34,17 @@ BOXES = {  # x, y, width, height and score by image
 }
 FLIPS = {"plain": (False, False), "flip": (True, False), "flip_shift": (True, True)}  # flip test, with the shift
 POINTS = np.array(  # x, y in pixels of the crop, for the targets
-    [[40.2, 61.7], [41.9, 62.1], [0.4, 0.3], [95.4, 127.2], [-3.1, 50.0], [50.0, 131.0], [-30.0, 20.0], [98.0, -18.0], [12.5, 30.5]]
+    [
+        [40.2, 61.7],
+        [41.9, 62.1],
+        [0.4, 0.3],
+        [95.4, 127.2],
+        [-3.1, 50.0],
+        [50.0, 131.0],
+        [-30.0, 20.0],
+        [98.0, -18.0],
+        [12.5, 30.5],
+    ]
 )
 
 
@@ -128,7 +138,9 @@ def authors_dataset(folder: Path, post_process: bool = True) -> tuple[object, Co
     )  # fmt: skip
     (folder / "images" / "test2017").mkdir(parents=True)
     for number in BOXES:
-        pixels = cv2.imencode(".png", image_of(number)[..., ::-1])[1]  # the authors' names end with jpg, and OpenCV reads the content
+        pixels = cv2.imencode(".png", image_of(number)[..., ::-1])[
+            1
+        ]  # the authors' names end with jpg, and OpenCV reads the content
         (folder / "images" / "test2017" / f"{number:012d}.jpg").write_bytes(pixels.tobytes())
     boxes = [
         {"image_id": number, "category_id": 1, "bbox": list(box), "score": score}
@@ -227,7 +239,15 @@ def mmpose_modules() -> types.SimpleNamespace:
     stand_in("mmpose.utils", __path__=[])
     names = ("ConfigType", "InstanceList", "OptConfigType", "OptMultiConfig", "PixelDataList", "SampleList")
     stand_in("mmpose.utils.typing", **dict.fromkeys(names))
-    for package in ("codecs", "structures", "datasets", "datasets.transforms", "models", "models.utils", "models.pose_estimators"):
+    for package in (
+        "codecs",
+        "structures",
+        "datasets",
+        "datasets.transforms",
+        "models",
+        "models.utils",
+        "models.pose_estimators",
+    ):
         stand_in(f"mmpose.{package}", __path__=[str(root.joinpath(*package.split(".")))])
     stand_in("mmpose.models.pose_estimators.base", BasePoseEstimator=object)
     load = importlib.import_module
