@@ -19,8 +19,9 @@ from spine.tasks.pose.task import Pose
 IMAGE, HEATMAP, SIGMA = (256, 192), (64, 48), 2.0
 BIN_SHAPE = (1, 1000, 2 * (192 + 256))
 # Mean distance in pixels of the image of 1,000 random points from their decoded positions; docs/keypoints.md has the same numbers.
-ERRORS = {"fractional": 0.001, "msra": 1.2, "dark": 0.05, "udp": 0.05}
+ERRORS = {"fractional": 0.001, "msra": 1.55, "dark": 0.002, "udp": 0.001}
 BIN_ERRORS = {"fractional": 0.001, "msra": 0.2, "dark": 0.001, "udp": 0.001}
+MARGIN = 20  # distance of the points from the border, so that the blur of DARK's decoding does not reach it
 
 
 def random_points(margin=0.0):
@@ -40,16 +41,17 @@ def round_trip(codec, points, shape, sigma):
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_round_trip_errors_are_those_of_the_documentation(codec):
-    """Below 0.1 pixels for all but HRNet's rounding, away from the two outer heatmap pixels in which DARK's code does not refine."""
-    error = round_trip(codec, random_points(margin=14), (1, 1000, *HEATMAP), SIGMA)
+    """Below 0.1 pixels for all but HRNet's rounding."""
+    error = round_trip(codec, random_points(MARGIN), (1, 1000, *HEATMAP), SIGMA)
     assert error.mean() < ERRORS[codec] and error.max() < (0.1 if codec != "msra" else 3)
-    error = round_trip(codec, random_points(margin=14), BIN_SHAPE, 6.0)
+    error = round_trip(codec, random_points(MARGIN), BIN_SHAPE, 6.0)
     assert error.mean() < BIN_ERRORS[codec] and error.max() < (0.1 if codec != "msra" else 0.4)
 
 
-@pytest.mark.parametrize("codec", ["fractional", "udp"])
-def test_points_at_the_border_are_decoded_to_half_a_heatmap_pixel(codec):
-    assert round_trip(codec, random_points(), (1, 1000, *HEATMAP), SIGMA).max() < 2 * math.sqrt(2) + 0.1
+def test_points_at_the_border_are_decoded_to_half_a_heatmap_pixel():
+    """Also by the codec of the default, because a maximum at the border has only one neighbor. Most points are exact."""
+    error = round_trip("fractional", random_points(), (1, 1000, *HEATMAP), SIGMA)
+    assert error.max() < 2 * math.sqrt(2) and error.mean() < 0.1 and error.median() < 0.001
 
 
 @pytest.mark.parametrize("codec", CODECS)
