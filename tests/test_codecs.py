@@ -211,6 +211,8 @@ def test_the_flip_test_swaps_and_moves_the_mirrored_output():
     ("options", "message"),
     [
         ({"hard_keypoints": 4}, "task.hard_keypoints is 4; the data set has 3 keypoints"),
+        ({"hard_keypoints": 2, "loss": torch.nn.Identity()}, "task.hard_keypoints is an option of the loss of the task"),
+        ({"codec": "dart"}, "task.codec is 'dart'; choices: fractional, msra, dark, udp"),
         ({"keypoint_weights": [1.0, 2.0]}, "task.keypoint_weights has 2 factors; the data set has 3 keypoints"),
     ],
 )

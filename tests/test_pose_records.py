@@ -85,7 +85,9 @@ def test_codecs_decode_heatmaps_as_mmpose(codec):
     expected = np.array(RECORD["mmpose"][codec]["decoded"])
     if codec == "udp":  # mmpose multiplies by W / (w - 1) first, and corrects this on the way back
         expected[..., :2] *= np.array([(WIDTH - 1) / WIDTH, (HEIGHT - 1) / HEIGHT])
-    if codec == "msra":  # mmpose refines each axis for itself in the first two and the last rows and columns, HRNet's code neither
+    if (
+        codec == "msra"
+    ):  # mmpose refines each axis for itself in the first two and the last rows and columns, HRNet's code neither
         inside = ((found[..., :2] > 8) & (found[..., :2] < np.array([WIDTH, HEIGHT]) - 9)).all(-1)
         found, expected = found[inside], expected[inside]
     np.testing.assert_allclose(found, expected, atol=2e-3)

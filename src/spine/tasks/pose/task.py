@@ -30,6 +30,7 @@ class Pose(Task):
 
     name = "pose"
     monitor: ClassVar[str] = "val/AP"
+    weights: Tensor
 
     def __init__(
         self,
@@ -50,10 +51,13 @@ class Pose(Task):
         losses in each image; None: of all. `keypoint_weights`: a factor for each keypoint in the loss.
         """
         super().__init__(**common)
+        if codec not in CODECS:
+            raise InputError(f"task.codec is '{codec}'; choices: {', '.join(CODECS)}.")
         self.codec_name, self.codec, self.sigma = codec, CODECS[codec], sigma
         self.flip_test, self.flip_shift = flip_test, flip_shift
         self.hard_keypoints, self.keypoint_weights = hard_keypoints, keypoint_weights
         self._check_options()
+        self.register_buffer("weights", torch.tensor(keypoint_weights or 1.0), persistent=False)  # (K,) or ()
         self.scores = KeypointScores(self.labels.sigmas)
         mirrored = list(range(len(self.labels.keypoints)))
         for a, b in self.labels.flip_pairs:
@@ -67,6 +71,10 @@ class Pose(Task):
             raise InputError(
                 "task.flip_test averages with the mirrored image, and it is not known which keypoints change places there. "
                 "Give dataset.flip_pairs, such as [[1,2],[3,4]], or [] if none does."
+            )
+        if self.hard_keypoints is not None and self.loss is not None:
+            raise InputError(
+                "task.hard_keypoints is an option of the loss of the task, which task.loss replaces. Leave one of them out."
             )
         if self.hard_keypoints is not None and self.hard_keypoints > count:
             raise InputError(f"task.hard_keypoints is {self.hard_keypoints}; the data set has {count} keypoints.")
@@ -92,7 +100,7 @@ class Pose(Task):
         image_size = size_of(batch["image"])
         target, weight = self.codec.encode(batch["keypoints"], output.shape, image_size, self._sigma(output))
         if self.keypoint_weights is not None:
-            weight = weight * weight.new_tensor(self.keypoint_weights)
+            weight = weight * self.weights
         if self.loss is not None:
             return self.loss(output, target, weight)
         if output.ndim == 4:
