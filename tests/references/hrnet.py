@@ -42,13 +42,16 @@ def authors():
 def authors_pose():
     """The first stage, which has four blocks and 64 channels, is made as small as the others."""
     module = checkout("deep-high-resolution-net.pytorch", "lib/models/pose_hrnet.py")
-    return shrunk(module.PoseHighResolutionNet(pose_config()), module)
+    net = module.PoseHighResolutionNet(pose_config())
+    net.inplanes = 64
+    return shrunk(net, net._make_layer(module.Bottleneck, SMALL["stem_width"], SMALL["stem_blocks"]))
 
 
 def authors_face():
     """The first stage is made as small as the others."""
     module = checkout("HRNet-Facial-Landmark-Detection", "lib/models/hrnet.py")
-    return shrunk(module.HighResolutionNet(pose_config()), module)
+    net = module.HighResolutionNet(pose_config())
+    return shrunk(net, net._make_layer(module.Bottleneck, 64, SMALL["stem_width"], SMALL["stem_blocks"]))
 
 
 def pose_config():
@@ -56,10 +59,9 @@ def pose_config():
     return Config(MODEL=Config(EXTRA=extra, NUM_JOINTS=CLASSES))
 
 
-def shrunk(net, module):
-    """Returns a network whose first stage is that of SMALL."""
-    net.inplanes = 64
-    net.layer1 = net._make_layer(module.Bottleneck, SMALL["stem_width"], SMALL["stem_blocks"])
+def shrunk(net, layer1):
+    """Returns a network with another first stage, that of SMALL."""
+    net.layer1 = layer1
     net.transition1 = net._make_transition_layer([4 * SMALL["stem_width"]], [SMALL["width"], 2 * SMALL["width"]])
     return net
 
