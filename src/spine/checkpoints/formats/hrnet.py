@@ -36,6 +36,8 @@ OPENMMLAB = Layout(  # mmpretrain's classifiers, and the pose networks of mmpose
         Rule("neck.0.final_layer.bn.*", "backbone.pooling.final_layer.1.*"),
         Rule("head.fc.*", "head.linear.*"),
         Rule("head.final_layer.*", "head.final_layer.*"),
+        Rule("head.conv_layers.0.*", "head.join.*"),
+        Rule("head.conv_layers.1.*", "head.norm.*"),
     ),
     options={"head_conv_bias": False},
     wrapper="state_dict",
