@@ -182,6 +182,7 @@ class Labels:
 
     classes: tuple[str, ...] = ()  # of whole images
     mask_classes: tuple[str, ...] = ()  # of pixels
+    palette: tuple[tuple[int, int, int], ...] = ()  # red, green and blue of each class of pixels in 0..255, for figures
     keypoints: tuple[str, ...] = ()
     skeleton: tuple[tuple[int, int], ...] = ()  # pairs of keypoint indices, from 0
     flip_pairs: tuple[tuple[int, int], ...] = ()  # pairs of left and right keypoints, swapped when an image is flipped
