@@ -11,7 +11,7 @@ import numpy as np
 from spine.data.image_files import format_names
 from spine.data.masks import read_mask, read_mask_colors
 from spine.errors import InputError
-from spine.interfaces import IGNORE_INDEX
+from spine.interfaces import IGNORE_INDEX, Palette
 
 NO_CLASS = -1  # a stored value or color that has no class
 IGNORED = "ignored"  # key of a color map for the colors of unlabeled pixels
@@ -193,9 +193,7 @@ def color_table(color_map: ColorMap, names: Sequence[str]) -> tuple[np.ndarray, 
     return codes, np.array([classes[code] for code in codes.tolist()], np.int16)
 
 
-def _palette(
-    palette: Sequence[Color] | None, color_map: ColorMap | Literal["palette"] | None, names: Sequence[str]
-) -> tuple[Color, ...]:
+def _palette(palette: Sequence[Color] | None, color_map: ColorMap | Literal["palette"] | None, names: Sequence[str]) -> Palette:
     """Returns the color of each class for figures, by default the first one in the color map. Empty if there are none."""
     if palette is None:
         has_colors = color_map is not None and color_map != "palette"

@@ -11,7 +11,7 @@ from matplotlib import font_manager
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 
-from spine.interfaces import IGNORE_INDEX
+from spine.interfaces import IGNORE_INDEX, Palette
 
 MAX_IMAGES = 6  # in one row of a figure
 MAX_LABELS = 30  # with more classes, their names are left out
@@ -38,7 +38,7 @@ def use_fallback_fonts() -> None:
 use_fallback_fonts()
 
 
-def palette(count: int, given: Sequence[tuple[int, int, int]] = ()) -> np.ndarray:
+def palette(count: int, given: Palette = ()) -> np.ndarray:
     """Returns colors (256, 3) in 0..1 for the values of a mask.
 
     The first `count` colors are those of the data set, `given` in 0..255, or distinct ones, of which
