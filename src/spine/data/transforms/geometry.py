@@ -78,6 +78,8 @@ class GeometricTransform(SampleTransform):
 class Resize(GeometricTransform):
     """Resizes to `size` (height, width) without keeping the aspect ratio."""
 
+    whole_image = True
+
     def __init__(self, size: Sequence[int], interpolation: str | None = None):
         """`interpolation` of the image: "area", "bilinear", "bicubic" or "lanczos"; None or "auto"
         selects by the change of size (see `resize`).
