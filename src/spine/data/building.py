@@ -27,7 +27,7 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
     options = {key: value for key, value in node.items() if key not in LOADER_KEYS}
     task = task_of(config)
     needs = task.needs
-    resolution = config["task"].get("resolution", "original") if "resolution" in task.options else "input"
+    resolution = config["task"].get("resolution", "original") if "resolution" in task.options else None
 
     def open_split(split: str) -> DataSet:
         data: DataSet = instantiate("dataset", options, split=split)
@@ -53,7 +53,7 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
         channels=node.get("channels") or "rgb",
         repeats=node.get("repeats", 1),
         pad_multiple=network_of(config, None).padding_multiple,
-        original_resolution=resolution == "original",
+        resolution=resolution,
     )
 
 

@@ -18,6 +18,7 @@ from spine.data.collation import collate
 from spine.data.loader import ResumableLoader
 from spine.data.sampler import Draw, EpochBatches, EvaluationBatches, TrainingBatches
 from spine.data.transforms import Step, Transform
+from spine.data.transforms.pipeline import Resolution
 from spine.errors import STOP_SIGNALS, InputError
 from spine.interfaces import DataSet, Labels, RawSample, Sample, SampleExtra
 
@@ -123,7 +124,7 @@ class DataModule(pl.LightningDataModule):
         pad_multiple: int = 1,
         channels: str = "rgb",
         repeats: int = 1,
-        original_resolution: bool = False,
+        resolution: Resolution | None = None,
     ):
         """`open_split`: the data set of split "train", "val" or "test", for example
         `partial(ImageFolder, root="photos")`.
@@ -137,7 +138,7 @@ class DataModule(pl.LightningDataModule):
         `mean`, `std`: of red, green and blue pixels in 0..1. `pad_multiple`, `channels`: images are
         padded to a multiple, and have their channels in the order "rgb" or "bgr"; see `Transform`.
         `repeats`: draws of each training sample in an epoch, see `TrainingBatches`.
-        `original_resolution`: masks keep the size of the original image in evaluations; see `Transform`.
+        `resolution`: at which masks are evaluated, "original" or "input"; see `Transform`.
         """
         super().__init__()
         if batch_size < 1:
@@ -145,7 +146,7 @@ class DataModule(pl.LightningDataModule):
         self.open_split, self.needs = open_split, frozenset(needs)
         self.train_steps, self.eval_steps = list(train_steps), list(eval_steps)
         self.mean, self.std, self.pad_multiple, self.channels = mean, std, pad_multiple, channels
-        self.repeats, self.original_resolution = repeats, original_resolution
+        self.repeats, self.resolution = repeats, resolution
         self.batch_size, self.global_batch_size, self.seed = batch_size, global_batch_size, seed
         cores = os.cpu_count() or 1
         self.num_workers = min(num_workers, cores) if num_workers >= 0 else cores
@@ -172,8 +173,8 @@ class DataModule(pl.LightningDataModule):
         if (name, training) not in self.samples:
             data = self.split(name)
             steps = copy.deepcopy(self.train_steps if training else self.eval_steps)  # `prepare` changes them
-            original = self.original_resolution and not training
-            transform = Transform(steps, self.mean, self.std, self.pad_multiple, self.channels, original)
+            resolution = None if training else self.resolution
+            transform = Transform(steps, self.mean, self.std, self.pad_multiple, self.channels, resolution)
             repeated = training and self.repeats > 1
             self.samples[name, training] = Samples(data, transform, self.seed, self.needs, self.extras, repeated)
         return self.samples[name, training]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Step: TypeAlias = "SampleTransform | BasicTransform | BaseCompose"  # the last two are of albumentations
 
+Resolution = Literal["original", "input"]
+
 
 class Transform:
     """Applies steps to a raw sample, normalizes the image, and converts everything to tensors."""
@@ -31,13 +33,14 @@ class Transform:
         std: Sequence[float],
         pad_multiple: int = 1,
         channels: str = "rgb",
-        original_resolution: bool = False,
+        resolution: Resolution | None = None,
     ):
         """`mean`, `std`: of red, green and blue pixels in 0..1. `pad_multiple`: height and width are
         padded to a multiple of it at the bottom and right; padded pixels of a mask are ignored.
         `channels`: order of the channels of the normalized image, "rgb" or "bgr".
-        `original_resolution`: the steps change the image only. The mask stays that of the original
-        image, and the sample has `image_size` and `original_size`.
+        `resolution`: of the masks of an evaluation, whose images may have any sizes. "input": the steps
+        change mask and image. "original": they change the image only, and the mask stays that of the
+        original image. Samples then have `image_size`, and with "original" also `original_size`.
 
         Raises InputError if a step is neither a SampleTransform nor a transform of albumentations,
         or if one that needs the normalized image is not at the end.
@@ -50,7 +53,7 @@ class Transform:
         self.reverse = channels == "bgr"
         self.scale = (1 / (255 * np.array(std))).astype(np.float32)
         self.shift = (-np.array(mean) / np.array(std)).astype(np.float32)
-        self.pad_multiple, self.original_resolution = pad_multiple, original_resolution
+        self.pad_multiple, self.resolution = pad_multiple, resolution
 
     def prepare(self, labels: Labels, needs: frozenset[str]) -> None:
         """Prepares the steps for the labels of a data set and the sample keys that a task needs.
@@ -62,10 +65,10 @@ class Transform:
         moved = split = False
         for step in self.steps:
             for target in INSTEAD:
-                kept = self.original_resolution and target == "mask"
+                kept = self.resolution == "original" and target == "mask"
                 if step.geometric and target in needs and target not in step.targets and not kept:
                     raise InputError(unsupported_message(step, target))
-            if self.original_resolution and step.geometric and not step.whole_image:
+            if self.resolution == "original" and step.geometric and not step.whole_image:
                 raise InputError(partial_message(step))
             if moved and "keypoints" in needs and isinstance(step, TopDownAffine):
                 raise InputError(
@@ -85,7 +88,7 @@ class Transform:
         Images (3, H, W) are stored as (H, W, 3), so that batches are channels_last without a copy.
         """
         original_size = sample["image"].shape[:2]
-        mask = sample.pop("mask") if self.original_resolution and "mask" in sample else None
+        mask = sample.pop("mask") if self.resolution == "original" and "mask" in sample else None
         for step in self.before:
             sample = step(sample, rng)
         if "keypoints" in sample:
@@ -98,8 +101,10 @@ class Transform:
         tensors = {"image": torch.from_numpy(self._pad(image, 0.0)).permute(2, 0, 1)}
         if "tokenizer_image" in sample:
             tensors["tokenizer_image"] = torch.tensor(sample["tokenizer_image"]).permute(2, 0, 1)
-        if self.original_resolution:
-            tensors |= {"image_size": torch.tensor(image.shape[:2]), "original_size": torch.tensor(original_size)}
+        if self.resolution is not None:
+            tensors["image_size"] = torch.tensor(image.shape[:2])
+        if self.resolution == "original":
+            tensors["original_size"] = torch.tensor(original_size)
         if mask is not None:
             tensors["mask"] = torch.from_numpy(mask.astype(np.int64))
         elif "mask" in sample:
