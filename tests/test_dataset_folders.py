@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -244,10 +245,10 @@ def write_pairs(root, values, names=("one",), splits=("train", "val"), suffix=""
 def test_255_is_foreground_or_refused_before_training(tmp_path):
     root = str(write_pairs(tmp_path, [[0, 255]] * 4))
     data = MaskFolder("train", root=root)
-    with pytest.raises(InputError, match=r"holds the value 255, .*value_map=\{0: 0, 255: 1\}.* set dataset.ignore_index=255"):
+    with pytest.raises(InputError, match=r"holds the value 255, .*label_map=\{0: 0, 255: 1\}.* set dataset.ignore_index=255"):
         data.check(NEEDS)
-    assert MaskFolder("train", root=root, value_map={0: 0, 255: 1}).load(0)["mask"][0].tolist() == [0, 1]
-    assert MaskFolder("train", root=root, value_map={"0": 0, "255": None}).load(0)["mask"][0].tolist() == [0, 255]
+    assert MaskFolder("train", root=root, label_map={0: 0, 255: 1}).load(0)["mask"][0].tolist() == [0, 1]
+    assert MaskFolder("train", root=root, label_map={"0": 0, "255": None}).load(0)["mask"][0].tolist() == [0, 255]
     assert MaskFolder("train", root=root, ignore_index=255).load(0)["mask"][0].tolist() == [0, 255]
     assert MaskFolder("train", root=root, ignore_index=[7, 255]).load(0)["mask"][0].tolist() == [0, 255]
     data.check(frozenset({"image"}))  # a task that reads no masks
@@ -267,23 +268,31 @@ def test_all_values_without_a_class_are_reported(tmp_path):
     with pytest.raises(InputError, match="holds the values 5, 7, 9, which none of the 2 classes has"):
         MaskFolder("train", root=root).load(0)
     with pytest.raises(InputError, match="holds the values 1, 7, 9, which"):
-        MaskFolder("train", root=root, value_map={0: 0, 5: 1}).load(0)
+        MaskFolder("train", root=root, label_map={0: 0, 5: 1}).load(0)
 
 
 def test_values_of_sixteen_bits_are_mapped(tmp_path):
     write_pairs(tmp_path, [[0, 1]] * 4)
     cv2.imwrite(str(tmp_path / "masks/train/one.png"), np.array([[100, 40000]] * 4, np.uint16))
-    data = MaskFolder("train", root=str(tmp_path), value_map={100: 1, 40000: 0})
+    data = MaskFolder("train", root=str(tmp_path), label_map={100: 1, 40000: 0})
     assert data.load(0)["mask"][0].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"value_map": {0: 0, 1: 2}}, "dataset.value_map maps 1 to 2; there are 2 classes, 0 to 1"),
-        ({"value_map": {0: 0}, "reduce_zero_label": True}, "exclude each other"),
+        ({"label_map": {0: 0, 1: 2}}, "dataset.label_map maps 1 to 2; there are 2 classes, 0 to 1"),
+        ({"label_map": {0: 0}, "reduce_zero_label": True}, "exclude each other"),
         ({"ignore_index": -1}, "dataset.ignore_index has the stored value -1"),
-        ({"value_map": {"road": 1}}, "dataset.value_map has the stored value road"),
+        ({"label_map": {"road": 1}}, "dataset.label_map has the stored value road"),
+        ({"label_map": {0: "grass"}}, r"dataset.label_map maps 0 to grass; there are 2 classes, 0 to 1 \(ground, road\)"),
+        ({"palette": [[0, 0, 0]]}, "dataset.palette has 1 colors for 2 classes"),
+        ({"palette": [[0, 0, 0], [0, 0, 256]]}, r"dataset.palette has the color \[0, 0, 256\]; .* 0 to 255"),
+        ({"color_map": {"ground": [0, 0, 0]}}, "dataset.color_map has no color for the class road"),
+        ({"color_map": {"ground": [0, 0, 0], "road": [9, 9, 9], "car": [1, 1, 1]}}, "has the key 'car', which is no class"),
+        ({"color_map": {"ground": [0, 0, 0], "road": [[9, 9, 9], [0, 0, 0]]}}, r"gives the color \[0, 0, 0\] to two classes"),
+        ({"color_map": "palette"}, "reads the colors of dataset.palette, and that is not set"),
+        ({"color_map": {"ground": [0, 0, 0], "road": [9, 9, 9]}, "ignore_index": 0}, "are for masks that store numbers"),
     ],
 )
 def test_values_out_of_range_are_refused(tmp_path, options, message):
@@ -313,7 +322,7 @@ def test_masks_can_have_a_suffix(tmp_path):
         for path in (tmp_path / "masks" / split).iterdir():
             path.rename(tmp_path / "images" / split / path.name)
     data = MaskFolder("train", root=root, masks="images/{split}", mask_suffix="_mask")
-    assert [path.name for path in data.items[0]] == ["one.jpg", "one_mask.png"]
+    assert [Path(file).name for file in data.files(0)] == ["one.jpg", "one_mask.png"]
 
 
 def test_jpeg_masks_are_refused_when_they_are_listed(tmp_path):
@@ -329,9 +338,10 @@ def test_pairs_without_split_folders_are_divided(tmp_path, caplog):
         write_mask(tmp_path / "masks" / f"{i}.png", [[0, 1]] * 4)
     (tmp_path / "classes.txt").write_text("ground\nroad\n")
     train, val = (MaskFolder(split, root=str(tmp_path), val_fraction=0.3) for split in ("train", "val"))
-    assert len(train) == 7 and len(val) == 3 and not set(train.items) & set(val.items)
+    files = {data.split: [data.files(i) for i in range(len(data))] for data in (train, val)}
+    assert len(train) == 7 and len(val) == 3 and not {*map(tuple, files["train"])} & {*map(tuple, files["val"])}
     assert "7 of its 10 images are for training" in caplog.text
-    assert all(image.stem == mask.stem for image, mask in train.items)
+    assert all(Path(image).stem == Path(mask).stem for image, mask in files["train"])
     assert (
         len(MaskFolder("train", root=str(tmp_path), images="images", masks="masks")) == 8
     )  # without {split}, which a shell would change
@@ -352,11 +362,105 @@ def test_a_list_with_missing_files_is_refused(tmp_path):
         MaskFolder("train", root=str(tmp_path), pairs="{split}.txt")
 
 
-def test_a_mask_of_stored_pixels_fits_an_image_with_exif_rotation(tmp_path):
-    write_pairs(tmp_path, np.eye(20, 40, dtype=int))
+def write_turned(path, orientation, size):
+    """Writes an image with a bright upper left quarter, as stored, and an EXIF orientation."""
+    pixels = np.zeros((*size, 3), np.uint8)
+    pixels[: size[0] // 2, : size[1] // 2] = 255
     exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (40, 20)).save(tmp_path / "images/train/one.jpg", exif=exif)
-    assert MaskFolder("train", root=str(tmp_path)).load(0)["image"].shape == (20, 40, 3)
-    write_mask(tmp_path / "masks/train/one.png", np.eye(40, 20, dtype=int))
-    assert MaskFolder("train", root=str(tmp_path)).load(0)["image"].shape == (40, 20, 3)
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_image_and_mask_agree_under_an_exif_rotation(tmp_path, suffix):
+    """Orientation 6: a viewer turns the stored pixels clockwise. The mask has class 1 where the image is bright."""
+    stored = np.zeros((20, 40), int)
+    stored[:10, :20] = 1
+    for mask in (stored, np.rot90(stored, -1)):  # drawn on the stored pixels, drawn in a viewer
+        write_pairs(tmp_path, mask)
+        (tmp_path / "images/train/one.jpg").unlink()
+        write_turned(tmp_path / f"images/train/one.{suffix}", 6, (20, 40))
+        sample = MaskFolder("train", root=str(tmp_path)).load(0)
+        assert sample["image"].shape == (*mask.shape, 3)
+        np.testing.assert_array_equal(sample["image"][2:-2, 2:-2, 0] > 127, sample["mask"][2:-2, 2:-2] == 1)
+        (tmp_path / f"images/train/one.{suffix}").unlink()
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(3, (20, 40)), (6, (20, 20))])
+def test_an_exif_rotation_that_keeps_the_size_is_refused_until_it_is_told(tmp_path, orientation, size):
+    write_pairs(tmp_path, np.eye(*size, dtype=int))
+    write_turned(tmp_path / "images/train/one.jpg", orientation, size)
+    data = MaskFolder("train", root=str(tmp_path))
+    with pytest.raises(InputError, match=rf"'.*one.jpg' has the EXIF orientation {orientation}, .* Set dataset.exif=upright"):
+        data.check(NEEDS)
+    corners = {
+        exif: MaskFolder("train", root=str(tmp_path), exif=exif).load(0)["image"][0, 0, 0] > 127 for exif in ("stored", "upright")
+    }
+    assert corners == {"stored": True, "upright": False}
+    write_turned(tmp_path / "images/train/one.jpg", 1, size)
+    data.check(NEEDS)
+
+
+# ---- mask_folder: color-coded masks ----------------------------------------------------------------------------------
+
+ROAD = {"ground": [[0, 0, 0], [0, 0, 64]], "road": [128, 64, 128], "ignored": [255, 255, 255]}
+RGB = np.array([[(0, 0, 0), (128, 64, 128), (255, 255, 255), (0, 0, 64)]] * 3, np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_color_coded_masks_are_read_by_a_color_map(tmp_path, mode):
+    write_pairs(tmp_path, np.zeros((3, 4)))
+    Image.fromarray(RGB).convert(mode, palette=Image.Palette.ADAPTIVE).save(tmp_path / "masks/train/one.png")
+    data = MaskFolder("train", root=str(tmp_path), color_map=ROAD)
+    np.testing.assert_array_equal(data.load(0)["mask"], [[0, 1, 255, 0]] * 3)
+    assert data.labels.palette == ((0, 0, 0), (128, 64, 128))
+
+
+def test_a_palette_can_be_the_color_map(tmp_path):
+    write_pairs(tmp_path, np.zeros((3, 2)))
+    Image.fromarray(RGB[:, :2]).save(tmp_path / "masks/train/one.png")
+    data = MaskFolder("train", root=str(tmp_path), palette=[[128, 64, 128], [0, 0, 0]], color_map="palette")
+    np.testing.assert_array_equal(data.load(0)["mask"], [[1, 0]] * 3)
+
+
+def test_colors_without_a_class_are_reported(tmp_path):
+    write_pairs(tmp_path, np.zeros((3, 4)))
+    Image.fromarray(RGB).save(tmp_path / "masks/train/one.png")
+    with pytest.raises(InputError, match=r"'.*one.png' holds the color \[255, 255, 255\], which none of the 2 classes has"):
+        MaskFolder("train", root=str(tmp_path), color_map={"ground": ROAD["ground"], "road": ROAD["road"]}).load(0)
+    with pytest.raises(InputError, match=r"'.*one.png' holds colors .* Give the color of each class in dataset.color_map"):
+        MaskFolder("train", root=str(tmp_path)).load(0)
+    clear = Image.fromarray(RGB).convert("RGBA")
+    clear.putpixel((0, 0), (0, 0, 0, 0))
+    clear.save(tmp_path / "masks/train/one.png")
+    with pytest.raises(InputError, match=r"'.*one.png' has transparent pixels"):
+        MaskFolder("train", root=str(tmp_path), color_map=ROAD).load(0)
+
+
+# ---- mask_folder: images that are no 8-bit RGB -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["gray", "alpha", "16 bits"])
+def test_images_of_other_kinds_are_read_as_rgb_next_to_their_masks(tmp_path, kind):
+    """A gray image gets three equal channels, transparent pixels become white, and 16 bits become 8."""
+    write_pairs(tmp_path, np.eye(6, dtype=int))
+    (tmp_path / "images/train/one.jpg").unlink()
+    gray = np.full((6, 6), 100, np.uint8)
+    image = {
+        "gray": Image.fromarray(gray),
+        "alpha": Image.merge("RGBA", [Image.fromarray(layer) for layer in (gray, gray, gray, 0 * gray)]),
+        "16 bits": Image.fromarray(gray.astype(np.uint16) * 257),
+    }[kind]
+    image.save(tmp_path / "images/train/one.png")
+    data = MaskFolder("train", root=str(tmp_path))
+    data.check(NEEDS)
+    sample = data.load(0)
+    assert sample["image"].shape == (6, 6, 3) and sample["image"].dtype == np.uint8
+    assert (sample["image"] == (255 if kind == "alpha" else 100)).all() and sample["mask"].sum() == 6
+
+
+def test_a_mask_of_another_size_is_found_before_training(tmp_path):
+    write_pairs(tmp_path, np.eye(6, dtype=int))
+    write_mask(tmp_path / "masks/train/one.png", np.eye(5, dtype=int))
+    with pytest.raises(InputError, match=r"'.*images/train/one.jpg' is 6x6, its mask '.*masks/train/one.png' 5x5"):
+        MaskFolder("train", root=str(tmp_path)).check(NEEDS)

@@ -104,7 +104,10 @@ def test_mistakes_in_mask_folders_are_reported(pairs):
     with pytest.raises(InputError, match="1 of 1 images have no mask"):
         MaskFolder("train", root=str(pairs))
     (pairs / "train.txt").write_text("images/train/one.png\n")
-    with pytest.raises(InputError, match=r"Line 1 of '.*train.txt' is not a pair"):
+    with pytest.raises(InputError, match=r"1 of 1 names in the list '.*train.txt' have no image in '.*images/train'"):
+        MaskFolder("train", root=str(pairs), pairs="{split}.txt")
+    (pairs / "train.txt").write_text("images/train/one.png masks/train/one.png\nimages/train/one.png\n")
+    with pytest.raises(InputError, match=r"Line 2 of '.*train.txt' is not a pair"):
         MaskFolder("train", root=str(pairs), pairs="{split}.txt")
 
 

@@ -20,6 +20,7 @@ from spine.option_types import Config
 from spine.task_spec import HeadInput
 
 Use = Literal["pooled", "maps", "drop", "replace"]
+Palette = tuple[tuple[int, int, int], ...]  # red, green and blue of classes in 0..255
 IGNORE_INDEX = 255  # mask pixels with this value are ignored by losses and metrics
 
 
@@ -182,6 +183,7 @@ class Labels:
 
     classes: tuple[str, ...] = ()  # of whole images
     mask_classes: tuple[str, ...] = ()  # of pixels
+    palette: Palette = ()  # of the classes of pixels, for figures
     keypoints: tuple[str, ...] = ()
     skeleton: tuple[tuple[int, int], ...] = ()  # pairs of keypoint indices, from 0
     flip_pairs: tuple[tuple[int, int], ...] = ()  # pairs of left and right keypoints, swapped when an image is flipped

@@ -25,6 +25,8 @@ UNREADABLE_SUFFIXES = (  # image formats that OpenCV does not read; a user may e
 )  # fmt: skip
 NUM_CHECKED = 16  # files of a split that are read before training, evenly spaced
 MIN_PEAK_16_BIT = 1 << 14  # 16-bit images below it hold 10, 12 or 14 bits: at most a quarter of the full brightness
+EXIF_ORIENTATION = 0x0112  # number of the EXIF tag
+EXIF_BYTES = 1 << 16  # the part of a file that is searched for EXIF data; JPEG and PNG have it before the pixels
 Size = tuple[int, int]  # height, width
 
 
@@ -90,6 +92,20 @@ def _decode(path: str | Path, data: np.ndarray, upright: bool) -> np.ndarray:
     if image is None:
         raise InputError(undecodable_message(path, data, "an image"))
     return image
+
+
+def exif_orientation(path: str | Path) -> int:
+    """Returns the EXIF orientation of an image file: 1 if it is stored upright or has none, 2 to 8 otherwise."""
+    with open(path, "rb") as file:
+        head = file.read(EXIF_BYTES)
+    if b"Exif" not in head and b"eXIf" not in head:
+        return 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about broken EXIF data, which is then none
+        try:
+            return int(Image.open(path).getexif().get(EXIF_ORIENTATION, 1))
+        except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError):
+            return 1
 
 
 def open_with_pillow(data: np.ndarray) -> Image.Image | None:

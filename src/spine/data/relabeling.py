@@ -28,6 +28,8 @@ class Relabeled(DataSet):
             own, wanted = getattr(data.labels, field), getattr(labels, field)
             self.new_indices[key] = _new_indices(own, wanted, field.replace("mask_", ""))
             fields[field] = wanted
+        if "mask" in needs:
+            fields["palette"] = labels.palette
         if "keypoints" in needs:
             fields |= {"skeleton": labels.skeleton, "flip_pairs": labels.flip_pairs, "sigmas": labels.sigmas}
         self.labels = dataclasses.replace(data.labels, **fields)

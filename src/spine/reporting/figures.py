@@ -11,7 +11,7 @@ from matplotlib import font_manager
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 
-from spine.interfaces import IGNORE_INDEX
+from spine.interfaces import IGNORE_INDEX, Palette
 
 MAX_IMAGES = 6  # in one row of a figure
 MAX_LABELS = 30  # with more classes, their names are left out
@@ -38,13 +38,16 @@ def use_fallback_fonts() -> None:
 use_fallback_fonts()
 
 
-def palette(count: int) -> np.ndarray:
+def palette(count: int, given: Palette = ()) -> np.ndarray:
     """Returns colors (256, 3) in 0..1 for the values of a mask.
 
-    The first `count` colors are distinct, and the first one is dark. Ignored pixels are white; all
-    other values are black.
+    The first `count` colors are those of the data set, `given` in 0..255, or distinct ones, of which
+    the first is dark. Ignored pixels are white; all other values are black.
     """
     colors = np.zeros((256, 3))
+    if given:
+        colors[:count], colors[IGNORE_INDEX] = np.array(given) / 255, 1.0
+        return colors
     hues = np.arange(count) * 0.61803398875 % 1.0  # golden ratio: hues of consecutive classes differ strongly
     colors[:count] = hsv_to_rgb(np.stack([hues, np.where(np.arange(count) % 2, 0.55, 0.85), np.full(count, 0.9)], 1))
     colors[0] = (0.2, 0.2, 0.25)

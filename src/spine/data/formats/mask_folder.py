@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from spine.data.image_files import (
+    PackedNames,
     check_images,
+    exif_orientation,
     format_names,
     has_images,
-    list_images,
     log_warning,
-    need_file,
     need_root,
     read_class_names,
     read_image,
     warn_of_unreadable_files,
 )
-from spine.data.masks import ValueMap, is_jpeg, jpeg_message, read_mask, to_classes, value_table
+from spine.data.mask_classes import Color, ColorMap, LabelMap, MaskClasses
+from spine.data.mask_pairs import NameSuffixes, Pair, listed_names, listed_pairs, pair_by_name, read_list
+from spine.data.masks import is_jpeg, jpeg_message
 from spine.data.splits import (
     Splits,
     configured_name,
@@ -35,15 +38,14 @@ from spine.errors import InputError
 from spine.interfaces import IGNORE_INDEX, DataSet, Labels, RawSample
 
 MAX_SCANNED = 200  # masks that are read before training to see which classes occur
-MIN_SCANNED = 16  # of these, read even if every class has occurred
+MIN_SCANNED = 16  # of these, read with their images even if every class has occurred
 SCAN_SECONDS = 5.0
-Pair = tuple[Path, Path]  # image, mask
 
 
 class MaskFolder(DataSet):
     """Pairs of images and masks.
 
-    Masks store class indices, or values that `value_map` maps to them.
+    Masks store class indices, values that `label_map` maps to them, or colors.
 
     Palette, 1-bit and 16-bit masks are read by their stored values.
     """
@@ -56,68 +58,107 @@ class MaskFolder(DataSet):
         *,
         root: str | None,
         images: str = "images/{split}",
-        masks: str = "masks/{split}",
+        masks: str | list[str] = "masks/{split}",
         pairs: str | None = None,
+        image_suffix: str = "",
         mask_suffix: str = "",
         classes: list[str] | str | None = None,
+        palette: list[Color] | None = None,
         ignore_index: int | Sequence[int] | None = None,
         reduce_zero_label: bool = False,
-        value_map: ValueMap | None = None,
+        label_map: LabelMap | None = None,
+        color_map: ColorMap | Literal["palette"] | None = None,
+        exif: Literal["upright", "stored"] | None = None,
         splits: Splits | None = None,
         val_fraction: float = 0.2,
         split_seed: int = 0,
     ):
         """`images`, `masks`: folders relative to root. A mask has the name of its image without
-        suffix, followed by `mask_suffix` ("_mask"). If there is no folder for any split,
+        suffix; `image_suffix` ("_leftImg8bit") and `mask_suffix` ("_mask") follow the common part of
+        the names. `masks` may be several folders: a mask is read from the first one that has it.
+        Folders without files are searched in their subfolders. If there is no folder for any split,
         `val_fraction` of the pairs, drawn with `split_seed`, are the validation split.
-        `pairs`: instead, a text file relative to root with one line `image mask` per pair.
-        `splits`: names that replace {split}.
+        `pairs`: a text file relative to root, with one line `image mask` per pair, or one name per
+        line of the files in `images` and `masks`. `splits`: names that replace {split}.
         `classes`: names, or a file relative to root with one name per line; None reads
-        root/classes.txt.
-        `ignore_index`: stored value or values of unlabeled pixels. `value_map`: stored value ->
-        class, None for ignored; other values are then errors. `reduce_zero_label`: 0 is ignored and
-        1 is the first class.
+        root/classes.txt. `palette`: red, green and blue of each class, 0 to 255, for figures.
+        `ignore_index`: stored value or values of unlabeled pixels. `label_map`: stored value ->
+        index or name of a class, None for ignored; other values are then errors. `reduce_zero_label`:
+        0 is ignored and 1 is the first class.
+        `color_map`: for masks that store colors: class -> color or list of colors, and `ignored` ->
+        those of unlabeled pixels; "palette": the colors of `palette`.
+        `exif`: whether masks belong to the "upright" image, turned by its EXIF orientation, or to the
+        "stored" pixels. None: whichever has the size of the mask.
         """
-        base, self.split = need_root(root, "mask_folder"), split
+        base, self.split, self.exif = need_root(root, "mask_folder"), split, exif
+        suffixes, folders = NameSuffixes(image_suffix, mask_suffix), [masks] if isinstance(masks, str) else masks
+        self.lists: list[str] = []  # the file of pairs, if there is one
         if pairs:
-            self.items = _read_pairs(base, pairs, configured_name(split, splits) or split, split)
+            items = self._listed_pairs(base, pairs, (images, folders), splits, suffixes)
         else:
-            self.items = self._match_pairs(base, (images, masks), splits, mask_suffix, val_fraction, split_seed)
-        if jpeg := next((mask for _, mask in self.items if is_jpeg(mask)), None):
+            items = self._match_pairs(base, (images, folders), splits, suffixes, val_fraction, split_seed)
+        if jpeg := next((mask for _, mask in items if is_jpeg(mask)), None):
             raise InputError(jpeg_message(jpeg))
-        names = _class_names(base, classes)
+        self.images, self.masks = PackedNames(image for image, _ in items), PackedNames(mask for _, mask in items)
         self.reads_masks = True  # False if `check` is called for a task that does not need them
-        self.labels = Labels(mask_classes=names)
-        self.table = value_table(len(names), ignore_index=ignore_index, reduce_zero_label=reduce_zero_label, value_map=value_map)
+        self.classes = MaskClasses(
+            _class_names(base, classes),
+            ignore_index=ignore_index,
+            reduce_zero_label=reduce_zero_label,
+            label_map=label_map,
+            color_map=color_map,
+            palette=palette,
+        )
+        self.labels = Labels(mask_classes=self.classes.names, palette=self.classes.palette)
+
+    def _listed_pairs(
+        self, base: Path, pairs: str, patterns: tuple[str, list[str]], splits: Splits | None, suffixes: NameSuffixes
+    ) -> list[Pair]:
+        """Returns the pairs of the list of the split. `patterns`: of the image folder and the mask folders."""
+        source = base / pairs.replace("{split}", configured_name(self.split, splits) or self.split)
+        rows = read_list(source, self.split)
+        self.lists = [str(source)]
+        if len(rows[0]) == 2:
+            return listed_pairs(base, rows, source)
+        return pair_by_name(*self._folders(base, patterns, splits), suffixes, listed_names(rows), source)
 
     def _match_pairs(
-        self, base: Path, patterns: tuple[str, str], splits: Splits | None, suffix: str, fraction: float, seed: int
+        self,
+        base: Path,
+        patterns: tuple[str, list[str]],
+        splits: Splits | None,
+        suffixes: NameSuffixes,
+        fraction: float,
+        seed: int,
     ) -> list[Pair]:
-        """Returns the pairs of the split. `patterns`: of the image folder and the mask folder."""
-        image_folder, mask_folder = (
-            resolve_pattern(base, pattern.removesuffix("{split}").rstrip("/"), "") for pattern in patterns
+        """Returns the pairs of the split by name. `patterns`: of the image folder and the mask folders."""
+        images, *masks = (
+            resolve_pattern(base, pattern.removesuffix("{split}").rstrip("/"), "") for pattern in (patterns[0], *patterns[1])
         )
-        if all(has_no_splits(folder, splits) and has_images(folder) for folder in (image_folder, mask_folder)):
-            pairs = _pair_by_name(image_folder, mask_folder, suffix)
+        if all(has_no_splits(folder, splits) and has_images(folder) for folder in (images, *masks)):
+            pairs = pair_by_name(images, masks, suffixes)
             chosen = divide(len(pairs), self.split, fraction, (seed,))
             if self.split == "train":
-                warn_of_division(image_folder, len(chosen), len(pairs), fraction, seed)
+                warn_of_division(images, len(chosen), len(pairs), fraction, seed)
             return [pairs[i] for i in chosen]
-        return _pair_by_name(
-            split_folder(base, patterns[0], self.split, splits),
-            split_folder(base, patterns[1], self.split, splits, "masks"),
-            suffix,
-        )
+        return pair_by_name(*self._folders(base, patterns, splits), suffixes)
+
+    def _folders(self, base: Path, patterns: tuple[str, list[str]], splits: Splits | None) -> tuple[Path, list[Path]]:
+        """Returns the image folder and the mask folders of the split. Raises InputError if one does not exist."""
+        images = split_folder(base, patterns[0], self.split, splits)
+        return images, [split_folder(base, pattern, self.split, splits, "masks") for pattern in patterns[1]]
 
     def check(self, needs: frozenset[str]) -> None:
         """Reads a few images and masks.
 
         Masks are read until every class has occurred, at most MAX_SCANNED masks or for
-        SCAN_SECONDS. Raises InputError for stored values without a class. Logs a warning
-        about classes that did not occur.
+        SCAN_SECONDS, the first MIN_SCANNED with their images. Raises InputError for stored values
+        without a class, and for an image and a mask that do not fit. Logs a warning about classes
+        that did not occur.
         """
-        warn_of_unreadable_files({image.parent for image, _ in self.items}, self.items[0][0].parent)
-        check_images([(image, None) for image, _ in self.items])
+        images = [self.images[i] for i in range(len(self))]
+        warn_of_unreadable_files({os.path.dirname(image) for image in images}, os.path.dirname(images[0]))
+        check_images([(image, None) for image in images])
         self.reads_masks = "mask" in needs
         if self.reads_masks:
             self._check_masks()
@@ -125,55 +166,59 @@ class MaskFolder(DataSet):
     def _check_masks(self) -> None:
         occurred, num_read = np.zeros(IGNORE_INDEX + 1, bool), 0
         start, num_classes = time.monotonic(), len(self.labels.mask_classes)
-        for index in np.random.default_rng(0).permutation(len(self.items))[:MAX_SCANNED]:
-            occurred[np.unique(self._load_mask(self.items[index][1]))] = True
+        for index in np.random.default_rng(0).permutation(len(self))[:MAX_SCANNED].tolist():
+            mask = self.load(index)["mask"] if num_read < MIN_SCANNED else self.classes.read(self.masks[index])
+            occurred[np.unique(mask)] = True
             num_read += 1
             if num_read >= MIN_SCANNED and (occurred[:num_classes].all() or time.monotonic() - start > SCAN_SECONDS):
                 break
         if missing := [name for name, seen in zip(self.labels.mask_classes, occurred, strict=False) if not seen]:
-            total = len(self.items)
+            total = len(self)
             scanned = f"any of the {total} masks" if num_read == total else f"any of {num_read} checked masks, of {total},"
             log_warning(f"There is no pixel of class {format_names(missing)} in {scanned} of split '{self.split}'.")
 
-    def _load_mask(self, path: Path) -> np.ndarray:
-        return to_classes(read_mask(path), self.table, path, len(self.labels.mask_classes))
-
     def files(self, index: int) -> list[str]:
         """Returns the image and the mask of a sample."""
-        return [str(path) for path in self.items[index]]
+        return [self.images[index], self.masks[index]]
+
+    def shared_files(self) -> list[str]:
+        """Returns the list of pairs, if there is one."""
+        return self.lists
 
     def __len__(self) -> int:
         """Number of pairs."""
-        return len(self.items)
+        return len(self.images)
 
     def load(self, index: int) -> RawSample:
         """Returns image (H, W, 3) uint8 and mask (H, W) uint8."""
-        image_path, mask_path = self.items[index]
-        image = read_image(image_path)
         if not self.reads_masks:
-            return {"image": image}
-        mask = self._load_mask(mask_path)
-        if image.shape[:2] != mask.shape and image.shape[:2] == mask.shape[::-1]:
-            image = read_image(image_path, mask.shape)  # the mask was drawn on the stored pixels, without the EXIF rotation
+            return {"image": read_image(self.images[index], upright=self.exif != "stored")}
+        mask = self.classes.read(self.masks[index])
+        return {"image": self._image_of(index, mask), "mask": mask}
+
+    def _image_of(self, index: int, mask: np.ndarray) -> np.ndarray:
+        """Returns the image for a mask, turned as the mask is.
+
+        Raises InputError if their sizes differ, or if EXIF turns the image without changing its
+        size, so that it is not known which pixels the mask belongs to.
+        """
+        path = self.images[index]
+        image = read_image(path, upright=self.exif != "stored")
+        if self.exif is None and (orientation := exif_orientation(path)) != 1:
+            stored = read_image(path, upright=False)
+            if stored.shape == image.shape and stored.shape[:2] == mask.shape and (stored != image).any():
+                raise InputError(
+                    f"Image '{path}' has the EXIF orientation {orientation}, which turns it without changing its size, so that it "
+                    f"is not known how its mask lies. Set dataset.exif=upright if masks belong to the turned images, or "
+                    f"dataset.exif=stored."
+                )
+            image = stored if stored.shape[:2] == mask.shape else image
         if image.shape[:2] != mask.shape:
             raise InputError(
-                f"'{image_path}' is {image.shape[0]}x{image.shape[1]}, its mask '{mask_path}' {mask.shape[0]}x{mask.shape[1]}."
+                f"'{path}' is {image.shape[0]}x{image.shape[1]}, its mask '{self.masks[index]}' {mask.shape[0]}x{mask.shape[1]} "
+                f"(height x width); they must have the same size."
             )
-        return {"image": image, "mask": mask}
-
-
-def _read_pairs(base: Path, pairs: str, name: str, split: str) -> list[Pair]:
-    """Reads the pairs of a text file; `name` replaces {split} in its path."""
-    path = need_file(base / pairs.replace("{split}", name), f"the list of {split} pairs")
-    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
-    if invalid := [i for i, row in enumerate(rows, 1) if len(row) != 2]:
-        raise InputError(f"Line {invalid[0]} of '{path}' is not a pair 'image mask'.")
-    if not rows:
-        raise InputError(f"'{path}' is empty; it should have one pair 'image mask' per line.")
-    items = [(base / image.lstrip("/"), base / mask.lstrip("/")) for image, mask in rows]
-    if missing := [file for pair in items for file in pair if not file.is_file()]:
-        raise InputError(f"{len(missing)} files in the list '{path}' are missing; the first is '{missing[0]}'.")
-    return items
+        return image
 
 
 def _class_names(base: Path, classes: list[str] | str | None) -> tuple[str, ...]:
@@ -188,23 +233,3 @@ def _class_names(base: Path, classes: list[str] | str | None) -> tuple[str, ...]
             f"Segmentation needs two classes or more, and at most {IGNORE_INDEX}; there are {len(classes)}: {format_names(classes)}."
         )
     return tuple(map(str, classes))
-
-
-def _pair_by_name(image_folder: Path, mask_folder: Path, suffix: str) -> list[Pair]:
-    """Matches the images of a folder with masks by name.
-
-    Masks are in another folder, or in the same folder if they have a suffix.
-    """
-    images, masks = list_images(image_folder), {path.stem: path for path in list_images(mask_folder)}
-    if suffix and image_folder == mask_folder:
-        images = [path for path in images if not path.stem.endswith(suffix)]
-    if not images:
-        raise InputError(f"Folder '{image_folder}' has no images.")
-    if unpaired := [path for path in images if path.stem + suffix not in masks]:
-        stem = unpaired[0].stem
-        suffixes = {name.removeprefix(stem) for name in masks if name.startswith((f"{stem}_", f"{stem}-"))}
-        hint = f" Its masks end in '{min(suffixes)}': set dataset.mask_suffix={min(suffixes)}." if len(suffixes) == 1 else ""
-        raise InputError(
-            f"{len(unpaired)} of {len(images)} images have no mask in '{mask_folder}'; the first is '{unpaired[0].name}'.{hint}"
-        )
-    return [(path, masks[path.stem + suffix]) for path in images]

@@ -9,14 +9,18 @@ from spine.data.transforms.auto_augment import AutoAugment, RandAugment
 from spine.data.transforms.geometry import CenterCrop, RandomScaleCrop, Resize, TopDownAffine
 from spine.data.transforms.lighting import Lighting
 from spine.data.transforms.mixing import Mixing
+from spine.data.transforms.photometric_distortion import PhotometricDistortion
 from spine.data.transforms.pipeline import Step, Transform
+from spine.data.transforms.random_crop import Pad, RandomCrop
 from spine.data.transforms.random_erasing import RandomErasing
 from spine.data.transforms.random_resized_crop import RandomResizedCrop
 from spine.data.transforms.resizing import resize
+from spine.data.transforms.scaling import RandomResize, ResizeToMultiple, ResizeToScale
 from spine.data.transforms.trivial_augment import TrivialAugment
 from spine.data.transforms.two_views import CenterRegion, RandomRegion, TwoViews
 
 __all__ = [
-    "AutoAugment", "CenterCrop", "CenterRegion", "Lighting", "Mixing", "RandAugment", "RandomErasing", "RandomRegion",
-    "RandomResizedCrop", "RandomScaleCrop", "Resize", "Step", "TopDownAffine", "Transform", "TrivialAugment", "TwoViews", "resize",
+    "AutoAugment", "CenterCrop", "CenterRegion", "Lighting", "Mixing", "Pad", "PhotometricDistortion", "RandAugment", "RandomCrop",
+    "RandomErasing", "RandomRegion", "RandomResize", "RandomResizedCrop", "RandomScaleCrop", "Resize", "ResizeToMultiple",
+    "ResizeToScale", "Step", "TopDownAffine", "Transform", "TrivialAugment", "TwoViews", "resize",
 ]  # fmt: skip

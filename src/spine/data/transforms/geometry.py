@@ -81,7 +81,7 @@ class Resize(GeometricTransform):
     whole_image = True
 
     def __init__(self, size: Sequence[int], interpolation: str | None = None):
-        """`interpolation` of the image: "area", "bilinear", "bicubic" or "lanczos"; None or "auto"
+        """`interpolation` of the image: "area", "bilinear", "bicubic", "lanczos" or "linear"; None or "auto"
         selects by the change of size (see `resize`).
         """
         self.size, self.interpolation = (int(size[0]), int(size[1])), check_interpolation(interpolation)
@@ -105,7 +105,7 @@ class CenterCrop(GeometricTransform):
     def __init__(self, size: Sequence[int], crop_pct: float | None = None, interpolation: str | None = None):
         """`crop_pct`: crop size divided by the size before the crop; None is 0.875.
 
-        `interpolation` of the image: "area", "bilinear", "bicubic" or "lanczos"; None or "auto"
+        `interpolation` of the image: "area", "bilinear", "bicubic", "lanczos" or "linear"; None or "auto"
         selects by the change of size (see `resize`).
         """
         self.size, self.crop_pct = (int(size[0]), int(size[1])), 0.875 if crop_pct is None else crop_pct

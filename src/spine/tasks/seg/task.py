@@ -86,4 +86,5 @@ class Segmentation(Task):
     def draw(self, batch: Batch, output: Tensor, to_pixels: ToPixels) -> dict[str, Figure]:
         """Images, ground truth masks and predicted masks."""
         truth, prediction = batch["mask"].cpu().numpy(), output.argmax(1).cpu().numpy()
-        return {"predictions": plots.segmentation(to_pixels(batch["image"]), truth, prediction, self.labels.mask_classes)}
+        names, colors = self.labels.mask_classes, self.labels.palette
+        return {"predictions": plots.segmentation(to_pixels(batch["image"]), truth, prediction, names, colors)}

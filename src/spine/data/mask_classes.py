@@ -1,0 +1,222 @@
+"""The classes of masks: maps what files store, values or colors, to class indices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from spine.data.image_files import format_names
+from spine.data.masks import read_mask, read_mask_colors
+from spine.errors import InputError
+from spine.interfaces import IGNORE_INDEX, Palette
+
+NO_CLASS = -1  # a stored value or color that has no class
+IGNORED = "ignored"  # key of a color map for the colors of unlabeled pixels
+Color = tuple[int, int, int]  # red, green, blue in 0..255
+LabelMap = Mapping[int, int | str | None]  # stored value -> index or name of a class, None for ignored pixels
+ColorMap = Mapping[str, Color | list[Color]]  # name of a class -> its color or colors
+
+
+class MaskClasses:
+    """The names and colors of the classes of masks, and how files store them. `read` opens a mask.
+
+    Files store class indices, values that `label_map` maps to classes, or colors of `color_map`.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        ignore_index: int | Sequence[int] | None = None,
+        reduce_zero_label: bool = False,
+        label_map: LabelMap | None = None,
+        color_map: ColorMap | Literal["palette"] | None = None,
+        palette: Sequence[Color] | None = None,
+    ):
+        """`names`: of the classes. The other arguments: see `MaskFolder`.
+
+        Raises InputError for a value, a class or a color out of range, or if options exclude each other.
+        """
+        self.names = tuple(names)
+        self.palette = _palette(palette, color_map, self.names)
+        self.values: np.ndarray | None = None
+        self.colors: tuple[np.ndarray, np.ndarray] | None = None
+        if color_map is None:
+            self.values = value_table(
+                self.names, ignore_index=ignore_index, reduce_zero_label=reduce_zero_label, label_map=label_map
+            )
+            return
+        if ignore_index is not None or reduce_zero_label or label_map is not None:
+            raise InputError(
+                f"dataset.color_map maps colors to classes; ignore_index, reduce_zero_label and label_map are for masks that store "
+                f"numbers. Leave them out, and list the colors of unlabeled pixels in dataset.color_map.{IGNORED}."
+            )
+        if color_map == "palette":
+            if not self.palette:
+                raise InputError(
+                    "dataset.color_map is 'palette', which reads the colors of dataset.palette, and that is not set."
+                )
+            color_map = dict(zip(self.names, self.palette, strict=True))
+        self.colors = color_table(color_map, self.names)
+
+    def read(self, path: str | Path) -> np.ndarray:
+        """Returns the classes of a mask's pixels, (H, W) uint8, with IGNORE_INDEX for unlabeled ones.
+
+        Raises InputError if the file is not a mask, with all values or colors that have no class.
+        """
+        if self.values is not None:
+            stored = read_mask(path)
+            classes = self.values[stored]
+        else:
+            assert self.colors is not None
+            stored = _codes(read_mask_colors(path))
+            codes, known = self.colors
+            position = np.minimum(np.searchsorted(codes, stored), len(codes) - 1)
+            classes = np.where(codes[position] == stored, known[position], NO_CLASS)
+        if classes.size and classes.min() == NO_CLASS:
+            unknown = np.unique(stored[classes == NO_CLASS])
+            raise InputError(self._value_message(path, unknown) if self.colors is None else self._color_message(path, unknown))
+        return classes.astype(np.uint8)
+
+    def _value_message(self, path: str | Path, unknown: np.ndarray) -> str:
+        values = unknown.tolist()
+        plural = "s" if len(values) > 1 else ""
+        count = len(self.names)
+        message = f"Mask '{path}' holds the value{plural} {format_names(values, 20)}, which none of the {count} classes has. "
+        if 255 in values:
+            message += (
+                'If 255 is a class, such as foreground, map it: "dataset.label_map={0: 0, 255: 1}"; '
+                "if it means 'unlabeled', set dataset.ignore_index=255. "
+            )
+        return (
+            f"{message}List every class in dataset.classes, map stored values with dataset.label_map, or set dataset.ignore_index to "
+            f"the value that means 'unlabeled'."
+        )
+
+    def _color_message(self, path: str | Path, unknown: np.ndarray) -> str:
+        colors = [[code >> 16, code >> 8 & 255, code & 255] for code in unknown.tolist()]
+        plural = "s" if len(colors) > 1 else ""
+        return (
+            f"Mask '{path}' holds the color{plural} {format_names(colors, 5)}, which none of the {len(self.names)} classes has. Add "
+            f"every color to dataset.color_map, those of unlabeled pixels as {IGNORED}. Many colors come from a mask that was resized "
+            f"with interpolation; use the original one."
+        )
+
+
+# ---- stored values ---------------------------------------------------------------------------------------------------
+
+
+def value_table(
+    names: Sequence[str],
+    *,
+    ignore_index: int | Sequence[int] | None = None,
+    reduce_zero_label: bool = False,
+    label_map: LabelMap | None = None,
+) -> np.ndarray:
+    """Returns a table (65536,) int16 from stored values to classes.
+
+    Its entries are 0..len(names)-1, IGNORE_INDEX for ignored values, and NO_CLASS.
+
+    Values are ignored by `ignore_index`, by None in `label_map`, and 0 by `reduce_zero_label`. 255
+    has no special meaning. Raises InputError for a value or class out of range, or if the options
+    exclude each other.
+    """
+    table = np.full(1 << 16, NO_CLASS, np.int16)
+    ignored = [] if ignore_index is None else [ignore_index] if isinstance(ignore_index, int) else list(ignore_index)
+    if label_map is not None and reduce_zero_label:
+        raise InputError("dataset.label_map and dataset.reduce_zero_label exclude each other: map the value 0 to null instead.")
+    if label_map is None:
+        first = 1 if reduce_zero_label else 0
+        label_map = {first + index: index for index in range(len(names))}
+        ignored += [0] if reduce_zero_label else []
+    for value, given in label_map.items():
+        table[_stored_value(value, "label_map")] = _class_index(value, given, names)
+    for value in ignored:
+        table[_stored_value(value, "ignore_index")] = IGNORE_INDEX
+    return table
+
+
+def _class_index(value: int, given: int | str | None, names: Sequence[str]) -> int:
+    """Returns the index of the class, given by index or name, to which `label_map` maps a stored value."""
+    if given is None:
+        return IGNORE_INDEX
+    index = list(names).index(given) if given in names else given
+    if isinstance(index, str) or not 0 <= index < len(names):
+        raise InputError(
+            f"dataset.label_map maps {value} to {given}; there are {len(names)} classes, 0 to {len(names) - 1} "
+            f"({format_names(names, 4)}), and null for ignored pixels."
+        )
+    return index
+
+
+def _stored_value(value: int | str, key: str) -> int:
+    """Returns a stored value as a number; JSON turns the keys of a map into strings.
+
+    `key` of the option, for messages.
+    """
+    try:
+        number = int(value)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1 << 16:
+        raise InputError(f"dataset.{key} has the stored value {value}; masks store integers from 0 to 65535.")
+    return number
+
+
+# ---- colors ----------------------------------------------------------------------------------------------------------
+
+
+def color_table(color_map: ColorMap, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the codes of the colors (N,), ascending, and the class of each (N,) int16.
+
+    Raises InputError for a name that is no class, a class without a color, a color out of range, or
+    one that two classes have.
+    """
+    if missing := [name for name in names if name not in color_map]:
+        raise InputError(f"dataset.color_map has no color for the class {format_names(missing)}.")
+    classes: dict[int, int] = {}
+    for name, given in color_map.items():
+        if name not in names and name != IGNORED:
+            raise InputError(
+                f"dataset.color_map has the key '{name}', which is no class. Classes: {format_names(names)}, and {IGNORED} for "
+                f"unlabeled pixels."
+            )
+        index = list(names).index(name) if name in names else IGNORE_INDEX
+        for color in _colors(given):
+            code = int(_codes(np.array(_checked(color, "color_map"))))
+            if classes.setdefault(code, index) != index:
+                raise InputError(f"dataset.color_map gives the color {list(color)} to two classes; '{name}' is the second one.")
+    codes = np.array(sorted(classes), np.int32)
+    return codes, np.array([classes[code] for code in codes.tolist()], np.int16)
+
+
+def _palette(palette: Sequence[Color] | None, color_map: ColorMap | Literal["palette"] | None, names: Sequence[str]) -> Palette:
+    """Returns the color of each class for figures, by default the first one in the color map. Empty if there are none."""
+    if palette is None:
+        has_colors = color_map is not None and color_map != "palette"
+        return tuple(_colors(color_map[name])[0] for name in names if name in color_map) if has_colors else ()
+    if len(palette) != len(names):
+        raise InputError(
+            f"dataset.palette has {len(palette)} colors for {len(names)} classes; it has one for each, in their order."
+        )
+    return tuple(_checked(color, "palette") for color in palette)
+
+
+def _colors(given: Color | list[Color]) -> list[Color]:
+    """Returns the colors of a class, which are given as one color or as a list."""
+    return [given] if given and isinstance(given[0], int) else list(given)  # type: ignore[list-item, arg-type]
+
+
+def _checked(color: Sequence[int], key: str) -> Color:
+    if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+        raise InputError(f"dataset.{key} has the color {list(color)}; a color is three numbers [red, green, blue], 0 to 255.")
+    return int(color[0]), int(color[1]), int(color[2])
+
+
+def _codes(colors: np.ndarray) -> np.ndarray:
+    """Returns colors (..., 3) as one number each, red * 65536 + green * 256 + blue."""
+    red, green, blue = np.moveaxis(colors.astype(np.int32), -1, 0)
+    return red << 16 | green << 8 | blue

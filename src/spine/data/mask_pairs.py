@@ -1,0 +1,122 @@
+"""Finds the pairs of images and masks of a split: by name in two folders, or from a list."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from spine.data.image_files import IMAGE_SUFFIXES, image_names, is_hidden, need_file
+from spine.errors import InputError
+
+Pair = tuple[str, str]  # paths of image and mask
+
+
+class NameSuffixes(NamedTuple):
+    """What follows the common name of a pair in the names of its files: `_leftImg8bit` and `_gtFine_labelIds` of Cityscapes."""
+
+    image: str = ""
+    mask: str = ""
+
+
+def pair_by_name(
+    images: Path, masks: Sequence[Path], suffixes: NameSuffixes, names: Sequence[str] | None = None, source: Path | None = None
+) -> list[Pair]:
+    """Matches the images of a folder with masks by name.
+
+    A mask is in the first of the folders `masks` that has it. Images and masks in the same folder
+    need a mask suffix. `names`: those of a list, `source`; by default all images, sorted.
+    Raises InputError if an image or a mask is missing.
+    """
+    named = named_files(images, suffixes.image)
+    if suffixes.mask and images in masks:
+        named = [(name, path) for name, path in named if not name.endswith(suffixes.mask)]
+    if not named:
+        raise InputError(f"Folder '{images}' has no images{_described(suffixes.image)}.")
+    if names is not None:
+        by_name = dict(named)
+        if missing := [name for name in names if name not in by_name]:
+            raise InputError(
+                f"{len(missing)} of {len(names)} names in the list '{source}' have no image{_described(suffixes.image)} in "
+                f"'{images}'; the first is '{missing[0]}'."
+            )
+        named = [(name, by_name[name]) for name in names]
+    mask_of: dict[str, str] = {}
+    for folder in reversed(masks):
+        mask_of.update(named_files(folder, suffixes.mask))
+    if unpaired := [(name, path) for name, path in named if name not in mask_of]:
+        name, path = unpaired[0]
+        folders = "' or '".join(map(str, masks))
+        raise InputError(
+            f"{len(unpaired)} of {len(named)} images have no mask{_described(suffixes.mask)} in '{folders}'; the first is "
+            f"'{os.path.basename(path)}'.{_suffix_hint(name, masks)}"
+        )
+    return [(path, mask_of[name]) for name, path in named]
+
+
+def named_files(folder: Path, suffix: str = "") -> list[tuple[str, str]]:
+    """Returns name and path of the image files of a folder whose names end in `suffix`, sorted.
+
+    A name is the path in the folder without the suffix. If a folder has no image files itself, those
+    in its subfolders are listed (Cityscapes has one for each city).
+    """
+    found = _named_in(folder, "", suffix)
+    if found or image_names(folder):
+        return found
+    for path, subfolders, _ in os.walk(folder):
+        subfolders[:] = sorted(name for name in subfolders if not is_hidden(name))
+        if path != str(folder):
+            found += _named_in(folder, os.path.relpath(path, folder), suffix)
+    return found
+
+
+def _named_in(folder: Path, subfolder: str, suffix: str) -> list[tuple[str, str]]:
+    path = os.path.join(folder, subfolder)
+    stems = [(os.path.splitext(name)[0], name) for name in image_names(path)]
+    return [
+        (os.path.join(subfolder, stem.removesuffix(suffix)), os.path.join(path, name))
+        for stem, name in stems
+        if stem.endswith(suffix)
+    ]
+
+
+def _described(suffix: str) -> str:
+    return f" with a name that ends in '{suffix}'" if suffix else ""
+
+
+def _suffix_hint(name: str, masks: Sequence[Path]) -> str:
+    """A hint for dataset.mask_suffix if the masks of an image have its name and exactly one suffix."""
+    every = [other for folder in masks for other, _ in named_files(folder)]
+    suffixes = {other.removeprefix(name) for other in every if other.startswith((f"{name}_", f"{name}-"))}
+    return f" Its masks end in '{min(suffixes)}': set dataset.mask_suffix={min(suffixes)}." if len(suffixes) == 1 else ""
+
+
+def read_list(path: Path, split: str) -> list[list[str]]:
+    """Returns the lines of a list: each has `image mask`, two paths, or each has one name.
+
+    Raises InputError if the file is missing or empty, or if a line has another number of words than the first one.
+    """
+    path = need_file(path, f"the list of {split} pairs")
+    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    if not rows:
+        raise InputError(f"'{path}' is empty; it should have one pair 'image mask', or one name, per line.")
+    width = min(2, len(rows[0]))
+    if invalid := [i for i, row in enumerate(rows, 1) if len(row) != width]:
+        expected = "a pair 'image mask'" if width == 2 else "one name, as the first line is"
+        raise InputError(f"Line {invalid[0]} of '{path}' is not {expected}.")
+    return rows
+
+
+def listed_pairs(base: Path, rows: Sequence[Sequence[str]], source: Path) -> list[Pair]:
+    """Returns the pairs of a list, whose paths are relative to `base`. Raises InputError if a file is missing."""
+    pairs = [(str(base / image.lstrip("/")), str(base / mask.lstrip("/"))) for image, mask in rows]
+    if missing := [file for pair in pairs for file in pair if not os.path.isfile(file)]:
+        raise InputError(f"{len(missing)} files in the list '{source}' are missing; the first is '{missing[0]}'.")
+    return pairs
+
+
+def listed_names(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the names of a list. The suffix of an image file, such as .jpg, is not part of a name."""
+    stems = [os.path.splitext(name) for (name,) in rows]
+    return [stem if suffix.lower() in IMAGE_SUFFIXES else stem + suffix for stem, suffix in stems]
