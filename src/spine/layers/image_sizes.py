@@ -11,9 +11,9 @@ from torch import Tensor
 
 def stack_padded(arrays: Sequence[Tensor], value: float) -> Tensor:
     """Stacks arrays (H, W, ...) of different heights and widths, (B, H, W, ...). `value` fills the padding."""
-    height, width = (max(array.shape[axis] for array in arrays) for axis in (0, 1))
-    if all(tuple(array.shape[:2]) == (height, width) for array in arrays):
+    if len({array.shape for array in arrays}) == 1:
         return torch.stack(list(arrays))
+    height, width = (max(array.shape[axis] for array in arrays) for axis in (0, 1))
     stacked = arrays[0].new_full((len(arrays), height, width, *arrays[0].shape[2:]), value)
     for place, array in zip(stacked, arrays, strict=True):
         place[: array.shape[0], : array.shape[1]] = array

@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 MAX_ROWS = 24  # of a table of results; with more metrics, those of single classes (val/IoU/road) are left out
-MAX_CLASSES = 10  # in the table of the least accurate classes
+MAX_CLASSES = 10  # in the table of the classes with the lowest scores
 
 log = logging.getLogger(__name__)
 
 
-def print_results(folder: Path, monitor: str, values: Mapping[str, float], seconds: float) -> None:
+def print_results(folder: Path, monitor: str, values: Mapping[str, float], seconds: float, evaluation: str = "") -> None:
     """Prints the results of a run as a table, and its folder.
 
-    The row of the metric `monitor` is bold.
+    The row of the metric `monitor` is bold. `evaluation`: how they were measured, see `Task.describe_evaluation`.
     """
     table = Table(title=f"Results after {seconds:.0f} s", title_justify="left")
     table.add_column("metric")
@@ -32,7 +32,8 @@ def print_results(folder: Path, monitor: str, values: Mapping[str, float], secon
     with console.capture() as capture:
         for each in (table, *classes):
             console.print(each)
-    log.info("%sRun folder: %s", capture.get(), folder)
+    how = f"Evaluation: {evaluation}\n" if evaluation else ""
+    log.info("%s%sRun folder: %s", capture.get(), how, folder)
 
 
 def classes_file(folder: Path, split: str) -> Path:
@@ -49,17 +50,22 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def _table_of_classes(path: Path) -> list[Table]:
-    """Returns a table of the least accurate classes in a file of `classes_file`. Empty without a file."""
+    """Returns a table of the classes with the lowest scores in a file of `classes_file`. Empty without a file.
+
+    The columns of the file are the name of a class, a count, the score by which classes are sorted,
+    and more scores.
+    """
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["accuracy"]]
-    rows.sort(key=lambda row: float(row["accuracy"]))
-    title = "Classes" if len(rows) <= MAX_CLASSES else f"The {MAX_CLASSES} least accurate of {len(rows)} classes ({path.name})"
-    table = Table(title=title, title_justify="left")
-    for name in ("class", "images", "accuracy", "precision"):
-        table.add_column(name, justify="left" if name == "class" else "right")
+        rows = list(csv.DictReader(file))
+    name, count, score, *others = rows[0]
+    rows = sorted((row for row in rows if row[score]), key=lambda row: float(row[score]))
+    lowest = f"The {MAX_CLASSES} of {len(rows)} classes with the lowest {score} ({path.name})"
+    table = Table(title="Classes" if len(rows) <= MAX_CLASSES else lowest, title_justify="left")
+    for column in (name, count, score, *others):
+        table.add_column(column, justify="left" if column == name else "right")
     for row in rows[:MAX_CLASSES]:
-        precision = f"{float(row['precision']):.4f}" if row["precision"] else ""
-        table.add_row(row["class"], row["images"], f"{float(row['accuracy']):.4f}", precision)
+        scores = (f"{float(row[each]):.4f}" if row[each] else "" for each in (score, *others))
+        table.add_row(row[name], row[count], *scores)
     return [table]
