@@ -136,8 +136,10 @@ def test_annotations_with_names_in_another_order_are_mapped():
     assert sample["mask"].tolist() == [[1, 0, 255]]
     assert sample["keypoints"].tolist() == [[3, 4, 1], [0, 0, 0], [1, 2, 2]]
     assert data.labels.sigmas == labels.sigmas and data.labels.classes == labels.classes
-    only_masks = Relabeled(Named(), Labels(mask_classes=("road", "sky")), frozenset({"image", "mask"}))
+    colors = ((128, 64, 128), (70, 130, 180))
+    only_masks = Relabeled(Named(), Labels(mask_classes=("road", "sky"), palette=colors), frozenset({"image", "mask"}))
     assert only_masks.load(0)["label"] == 0 and only_masks.labels.classes == ("b", "a")
+    assert only_masks.labels.palette == colors
     with pytest.raises(InputError, match=r"'tail' is unknown to the checkpoint. Data set: tail, nose. Checkpoint: nose, ear."):
         Relabeled(Named(), Labels(keypoints=("nose", "ear")), frozenset({"keypoints"}))
 

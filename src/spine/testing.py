@@ -99,6 +99,7 @@ def check_data(data: DataSet, indices: tuple[int, ...] = (0,)) -> None:
             mask = np.asarray(sample["mask"])
             assert mask.dtype == np.uint8 and mask.shape == image.shape[:2], "mask is (H, W) uint8"
             assert set(np.unique(mask)) <= {*range(len(data.labels.mask_classes)), 255}, "mask holds class indices and 255"
+            assert len(data.labels.palette) in (0, len(data.labels.mask_classes)), "labels.palette has one color for each class"
         if "keypoints" in data.provides:
             assert np.asarray(sample["keypoints"]).shape == (len(data.labels.keypoints), 3), (
                 "keypoints are (K, 3): x, y, visibility"

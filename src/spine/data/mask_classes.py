@@ -196,8 +196,8 @@ def color_table(color_map: ColorMap, names: Sequence[str]) -> tuple[np.ndarray, 
 def _palette(palette: Sequence[Color] | None, color_map: ColorMap | Literal["palette"] | None, names: Sequence[str]) -> Palette:
     """Returns the color of each class for figures, by default the first one in the color map. Empty if there are none."""
     if palette is None:
-        has_colors = color_map is not None and color_map != "palette"
-        return tuple(_colors(color_map[name])[0] for name in names if name in color_map) if has_colors else ()
+        given = {} if color_map is None or color_map == "palette" else color_map
+        return tuple(_checked(_colors(given[name])[0], "color_map") for name in names if name in given)
     if len(palette) != len(names):
         raise InputError(
             f"dataset.palette has {len(palette)} colors for {len(names)} classes; it has one for each, in their order."

@@ -19,6 +19,8 @@ class ResizeToScale(GeometricTransform):
     less if the longer one would exceed 2048.
     """
 
+    whole_image = True
+
     def __init__(self, scale: Sequence[int] | None, interpolation: str | None = "linear"):
         """`scale`: the limits of both sides, in any order; None for the size of the image itself.
 
