@@ -83,8 +83,9 @@ def test_masks_are_matched_by_name(pairs):
 
 
 def test_pairs_are_read_from_a_list(pairs):
-    data = MaskFolder("train", root=str(pairs), pairs="{split}.txt", reduce_zero_label=True)
-    assert data.load(0)["mask"][0].tolist() == [255, 255, 0, 0, 1, 1]
+    for given in ("{split}.txt", "."):  # a file, or a folder with a file for each split
+        data = MaskFolder("train", root=str(pairs), pairs=given, reduce_zero_label=True)
+        assert data.load(0)["mask"][0].tolist() == [255, 255, 0, 0, 1, 1]
 
 
 def test_mistakes_in_mask_folders_are_reported(pairs):

@@ -1,11 +1,14 @@
 """Data sets of segmentation in the layout that users have on disk: each is written tiny and opened as on the command line."""
 
+import re
+
 import numpy as np
 import pytest
 from data_files import write_image
 from PIL import Image
 from test_configs import choices, composed
 
+from spine.config.values import check_values
 from spine.data import build_data
 from spine.data.data_module import collate
 from spine.data.sampler import Draw
@@ -152,6 +155,7 @@ def test_real_camvid_is_cropped_by_the_recipe_of_the_papers(shared_data):
 
 # ---- every data set of masks -----------------------------------------------------------------------------------------
 
+
 def test_every_class_of_every_data_set_has_a_name_and_a_color():
     nodes = {choice: composed(f"dataset={choice}")["dataset"] for choice in choices("dataset")}
     checked = [node for node in nodes.values() if isinstance(node.get("classes"), list)]
@@ -162,6 +166,20 @@ def test_every_class_of_every_data_set_has_a_name_and_a_color():
         if node["label_map"] is not None:  # every class is the goal of one stored value, in order
             goals = [names.index(goal) if goal in names else goal for goal in node["label_map"].values()]
             assert [goal for goal in goals if goal is not None] == [*range(len(names))]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("dataset.color_map=3", "it must be a dictionary from classes to a color [red, green, blue] or several"),
+        ("dataset.color_map={road: [1, 2]}", "such as {road: [128, 64, 128]}, palette, or null"),
+        ("dataset.palette=[[0,0,256]]", "it must be a list with a color [red, green, blue], 0 to 255, for each class"),
+        ("dataset.label_map={road: 1}", "it must be a dictionary from stored values to indices or names of classes"),
+    ],
+)
+def test_labels_of_another_type_are_refused(override, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        check_values(composed("task=seg", "dataset=mask_folder", override))
 
 
 def test_figures_have_the_colors_of_the_data_set():

@@ -31,6 +31,7 @@ from spine.option_types import (
     Text,
 )
 
+Color = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
 BATCHES = Allowed(Count | Fraction, "a whole number of batches, or a fraction of them with a decimal point, 0.0 to 1.0")
 IMAGE_SIZE = Allowed(
     Size | None, "two numbers of pixels, [height, width], such as image_size=[180,240], or null for the size of the weights"
@@ -311,5 +312,14 @@ OPTIONS: Mapping[str, Schema] = {
             AboveZero | Annotated[list[AboveZero], Field(min_length=1)] | None,
             "a number above 0 for all keypoints, a list with one for each, or null",
         ),
+        "label_map": Allowed(
+            dict[Count, Count | Text | None] | None,
+            "a dictionary from stored values to indices or names of classes (null: ignored), such as {0: 0, 255: 1}, or null",
+        ),
+        "color_map": Allowed(
+            dict[Text, Color | list[Color]] | Literal["palette"] | None,
+            "a dictionary from classes to a color [red, green, blue] or several, such as {road: [128, 64, 128]}, palette, or null",
+        ),
+        "palette": Allowed(list[Color] | None, "a list with a color [red, green, blue], 0 to 255, for each class, or null"),
     },
 }  # fmt: skip

@@ -92,6 +92,12 @@ def _suffix_hint(name: str, masks: Sequence[Path]) -> str:
     return f" Its masks end in '{min(suffixes)}': set dataset.mask_suffix={min(suffixes)}." if len(suffixes) == 1 else ""
 
 
+def list_file(base: Path, pattern: str, name: str) -> Path:
+    """Returns the list of a split: `name` replaces {split}. A folder has the file <name>.txt for each split."""
+    path = base / pattern.replace("{split}", name)
+    return path / f"{name}.txt" if path.is_dir() else path
+
+
 def read_list(path: Path, split: str) -> list[list[str]]:
     """Returns the lines of a list: each has `image mask`, two paths, or each has one name.
 

@@ -23,7 +23,7 @@ from spine.data.image_files import (
     warn_of_unreadable_files,
 )
 from spine.data.mask_classes import Color, ColorMap, LabelMap, MaskClasses
-from spine.data.mask_pairs import NameSuffixes, Pair, listed_names, listed_pairs, pair_by_name, read_list
+from spine.data.mask_pairs import NameSuffixes, Pair, list_file, listed_names, listed_pairs, pair_by_name, read_list
 from spine.data.masks import is_jpeg, jpeg_message
 from spine.data.splits import (
     Splits,
@@ -79,7 +79,8 @@ class MaskFolder(DataSet):
         Folders without files are searched in their subfolders. If there is no folder for any split,
         `val_fraction` of the pairs, drawn with `split_seed`, are the validation split.
         `pairs`: a text file relative to root, with one line `image mask` per pair, or one name per
-        line of the files in `images` and `masks`. `splits`: names that replace {split}.
+        line of the files in `images` and `masks`; of a folder, the file <split>.txt. `splits`: names
+        that replace {split}.
         `classes`: names, or a file relative to root with one name per line; None reads
         root/classes.txt. `palette`: red, green and blue of each class, 0 to 255, for figures.
         `ignore_index`: stored value or values of unlabeled pixels. `label_map`: stored value ->
@@ -115,7 +116,7 @@ class MaskFolder(DataSet):
         self, base: Path, pairs: str, patterns: tuple[str, list[str]], splits: Splits | None, suffixes: NameSuffixes
     ) -> list[Pair]:
         """Returns the pairs of the list of the split. `patterns`: of the image folder and the mask folders."""
-        source = base / pairs.replace("{split}", configured_name(self.split, splits) or self.split)
+        source = list_file(base, pairs, configured_name(self.split, splits) or self.split)
         rows = read_list(source, self.split)
         self.lists = [str(source)]
         if len(rows[0]) == 2:
