@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 MAX_ROWS = 24  # of a table of results; with more metrics, those of single classes (val/IoU/road) are left out
-MAX_CLASSES = 10  # in the table of the classes with the lowest scores
+MAX_CLASSES = 10  # in the table of the least accurate classes
 
 log = logging.getLogger(__name__)
 
@@ -50,22 +50,27 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def _table_of_classes(path: Path) -> list[Table]:
-    """Returns a table of the classes with the lowest scores in a file of `classes_file`. Empty without a file.
+    """Returns a table of the least accurate classes in a file of `classes_file`. Empty without a file.
 
-    The columns of the file are the name of a class, a count, the score by which classes are sorted,
-    and more scores.
+    The columns are a name, a count and metrics; the first metric decides.
     """
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    name, count, score, *others = rows[0]
-    rows = sorted((row for row in rows if row[score]), key=lambda row: float(row[score]))
-    lowest = f"The {MAX_CLASSES} of {len(rows)} classes with the lowest {score} ({path.name})"
-    table = Table(title="Classes" if len(rows) <= MAX_CLASSES else lowest, title_justify="left")
-    for column in (name, count, score, *others):
-        table.add_column(column, justify="left" if column == name else "right")
+        reader = csv.DictReader(file)
+        columns = list(reader.fieldnames or ())
+        rows = [row for row in reader if row[columns[2]]]
+    rows.sort(key=lambda row: float(row[columns[2]]))
+    plural = {"class": "classes"}.get(columns[0], f"{columns[0]}s")
+    title = (
+        plural.capitalize()
+        if len(rows) <= MAX_CLASSES
+        else f"The {MAX_CLASSES} least accurate of {len(rows)} {plural} ({path.name})"
+    )
+    table = Table(title=title, title_justify="left")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left")
     for row in rows[:MAX_CLASSES]:
-        scores = (f"{float(row[each]):.4f}" if row[each] else "" for each in (score, *others))
-        table.add_row(row[name], row[count], *scores)
+        numbers = [f"{float(row[name]):.4f}" if row[name] else "" for name in columns[2:]]
+        table.add_row(row[columns[0]], row[columns[1]], *numbers)
     return [table]
