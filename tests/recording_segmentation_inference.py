@@ -8,10 +8,14 @@ The network is one convolution with stride 4. Its weights and the images are dra
 import json
 import sys
 from pathlib import Path
+from unittest import mock
+
+sys.modules["mmcv._ext"] = mock.MagicMock()  # mmcv-lite has no compiled operations; mmseg imports them, and none is used here
 
 import mmcv
 import mmseg
 import torch
+from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
 from mmseg.evaluation.metrics import IoUMetric
 from mmseg.models.segmentors import EncoderDecoder, SegTTAModel
@@ -55,7 +59,7 @@ def segmentor(slide=None):
         "type": "FCNHead", "in_channels": CLASSES, "in_index": 0, "channels": CLASSES, "num_convs": 0, "concat_input": False,
         "dropout_ratio": 0, "num_classes": CLASSES, "align_corners": False,
     }  # fmt: skip
-    net = EncoderDecoder({"type": "mmseg.OneConvolution"}, head, test_cfg=test).double().eval()
+    net = EncoderDecoder({"type": "mmseg.OneConvolution"}, head, test_cfg=ConfigDict(test)).double().eval()
     with torch.no_grad():
         net.decode_head.conv_seg.weight.copy_(torch.eye(CLASSES)[:, :, None, None])
         net.decode_head.conv_seg.bias.zero_()
