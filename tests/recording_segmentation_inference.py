@@ -5,6 +5,8 @@
 The network is one convolution with stride 4. Its weights and the images are drawn as in the tests, in float64.
 """
 
+# ruff: noqa: E402
+
 import json
 import sys
 from pathlib import Path
@@ -34,7 +36,7 @@ CASES = {  # size of the image at the input of the network, size of the original
     "slide with a smaller image": {"image": [30, 70], "original": [30, 70], "multiple": 1, "slide": {"crop": [40, 40], "stride": [26, 40]}},
 }  # fmt: skip
 VIEWS = {"image": [48, 64], "original": [55, 70], "scales": [0.5, 1.0, 1.75]}
-STEP = 7  # every seventh score is recorded
+STEP = 19  # of the scores that are recorded
 
 
 def drawn(seed, *shape):
@@ -70,8 +72,9 @@ def segmentor(slide=None):
 def predicted(net, image, original, multiple=1, **meta):
     """The data sample that mmsegmentation predicts for one image (3, H, W)."""
     sample = SegDataSample(metainfo={"ori_shape": tuple(original), "img_shape": tuple(image.shape[-2:]), **meta})
-    inputs, samples = stack_batch([image], [sample], size_divisor=multiple, pad_val=0, seg_pad_val=255)
-    return net.predict(inputs, samples)[0]
+    inputs, (padding,) = stack_batch([image], size_divisor=multiple, pad_val=0)  # as SegDataPreProcessor, which needs float32
+    sample.set_metainfo(padding)
+    return net.predict(inputs, [sample])[0]
 
 
 def scores(case):
@@ -80,7 +83,7 @@ def scores(case):
     return {
         "shape": list(logits.shape),
         "scores": logits.flatten()[::STEP].tolist(),
-        "classes": found.pred_sem_seg.data.flatten().tolist(),
+        "classes": found.pred_sem_seg.data.flatten()[::STEP].tolist(),
     }
 
 
@@ -93,8 +96,8 @@ def merged():
             view = mmcv.imrescale(image, scale)
             view = mmcv.imflip(view) if flip else view
             tensor = torch.from_numpy(view.copy()).permute(2, 0, 1)
-            sample = predicted(net, tensor, VIEWS["original"], flip=flip, flip_direction="horizontal")
-            sample.gt_sem_seg, sample.img_path = PixelData(data=torch.zeros(1, *VIEWS["original"])), ""
+            sample = predicted(net, tensor, VIEWS["original"], flip=flip, flip_direction="horizontal", img_path="")
+            sample.gt_sem_seg = PixelData(data=torch.zeros(1, *VIEWS["original"]))
             samples.append(sample)
     found = SegTTAModel(module=net).merge_preds([samples])[0]
     return found.pred_sem_seg.data.flatten().tolist()
