@@ -17,6 +17,7 @@ from spine.checkpoints.run_checkpoint import read_checkpoint
 from spine.commands.eval import checkpoint_config
 from spine.config.building import build_run
 from spine.config.completion import complete
+from spine.data.collation import collate
 from spine.data.sampler import Draw
 from spine.reporting.figures import palette
 from spine.tasks.mae.patches import patchify, unpatchify
@@ -47,15 +48,14 @@ def loaded(path: str):
     run.task.load_state_dict(read_checkpoint(path)["state_dict"])
     samples = run.data.transformed("val")
     indices = np.linspace(0, len(samples) - 1, COLUMNS).astype(int)
-    drawn = [samples[Draw(0, int(index))] for index in indices]
-    return run.task.eval(), {key: torch.stack([sample[key] for sample in drawn]) for key in drawn[0]}
+    return run.task.eval(), collate([samples[Draw(0, int(index))] for index in indices])
 
 
 def segmented(task, batch):
     """Predicted class maps, in colors."""
     with torch.no_grad():
         masks = task.predict_batch(batch)["mask"].numpy()
-    return palette(len(task.labels.mask_classes))[masks]
+    return palette(len(task.labels.mask_classes), task.labels.palette)[masks]
 
 
 def heatmaps(task, batch):

@@ -17,7 +17,7 @@ from spine.commands import eval as evaluate
 from spine.config import checks, replay
 from spine.config.building import build_run
 from spine.config.completion import complete
-from spine.data.data_module import collate
+from spine.data.collation import collate
 from spine.data.sampler import Draw
 from spine.errors import InputError
 from spine.tasks.beit.task import MaskedImageModeling

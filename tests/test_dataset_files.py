@@ -89,8 +89,8 @@ def test_packed_names_equal_the_names():
 
 def test_class_names_in_any_script_draw_without_warnings(tmp_path):
     code = (
-        "import warnings; warnings.simplefilter('error'); import numpy as np; from spine.tasks.cls import plots\n"
-        "plots.confusion(np.eye(2), (chr(0x732b), chr(0x10900))).savefig('a.png')"
+        "import warnings; warnings.simplefilter('error'); import numpy as np; from spine.reporting import figures\n"
+        "figures.confusion(np.eye(2), (chr(0x732b), chr(0x10900))).savefig('a.png')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

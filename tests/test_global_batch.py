@@ -10,7 +10,7 @@ from test_configs import composed
 from spine.config import checks
 from spine.config.building import build_run
 from spine.config.completion import complete
-from spine.data.data_module import collate
+from spine.data.collation import collate
 from spine.data.sampler import Draw, EvaluationBatches, TrainingBatches
 from spine.errors import InputError
 from spine.interfaces import IGNORE_INDEX

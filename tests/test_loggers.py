@@ -13,13 +13,13 @@ from test_configs import composed
 
 from spine.commands import train
 from spine.reporting.curves import curves
-from spine.reporting.figures import image_rows, palette
-from spine.tasks.cls.plots import classification, confusion
+from spine.reporting.figures import confusion, image_rows, palette
+from spine.tasks.cls.plots import classification
 from spine.tasks.pose.plots import keypoints
 from spine.tasks.seg.plots import segmentation
 from spine.training.figures import render
+from spine.training.ranked_samples import RankedSamples
 from spine.training.run_folder import RunFolder
-from spine.training.worst_samples import WorstSamples
 
 
 def test_ignored_pixels_are_white_and_classes_have_distinct_colors():
@@ -110,7 +110,7 @@ def test_worst_samples_do_not_depend_on_the_batches_and_copies_count_once():
     losses = [0.1, 5.0, 2.0, float("nan"), 2.0, 0.3, 4.0]
     found = []
     for size in (1, 2, 7):
-        worst = WorstSamples(4)
+        worst = RankedSamples(4)
         for start in range(0, len(losses), size):
             worst.update(*evaluated(losses[start : start + size], start))
         worst.update(*evaluated([5.0], 1))  # a copy
@@ -120,7 +120,7 @@ def test_worst_samples_do_not_depend_on_the_batches_and_copies_count_once():
 
 
 def test_worst_samples_of_all_processes_are_gathered(monkeypatch):
-    parts = [WorstSamples(2), WorstSamples(2)]
+    parts = [RankedSamples(2), RankedSamples(2)]
     for part, (losses, first) in zip(parts, [([3.0, 1.0], 0), ([2.0, 0.5], 2)], strict=True):
         part.update(*evaluated(losses, first))
     other = [sample.rank for sample in parts[1].samples]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from spine.data.data_module import DataModule, Samples, collate
+from spine.data.collation import collate
+from spine.data.data_module import DataModule, Samples
 from spine.data.formats.shapes import Shapes
 from spine.data.sampler import Draw, EvaluationBatches, TrainingBatches
 from spine.data.transforms import RandomScaleCrop, TopDownAffine, Transform

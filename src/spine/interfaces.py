@@ -209,7 +209,9 @@ class Sample(TypedDict, total=False):
 
     image: Tensor  # (3, H, W) float32, normalized
     label: Tensor  # () int64
-    mask: Tensor  # (H, W) int64, 255 = ignore
+    mask: Tensor  # (H, W) int64, 255 = ignore; with original_size, it has the size of the original image
+    image_size: Tensor  # (2,) int64: height and width of `image` without its padding; in evaluations of masks
+    original_size: Tensor  # (2,) int64: height and width of the original image; in evaluations at its resolution
     keypoints: Tensor  # (K, 3) float32: x, y in pixels of `image` (the center of the first pixel is 0, 0), visibility 0/1/2
     tokenizer_image: Tensor  # (3, h, w) uint8: the same pixels as `image`, at the size of a tokenizer; from TwoViews
     patch_mask: Tensor  # (N,) bool, True = masked
@@ -252,6 +254,7 @@ class SampleTransform(ABC):
 
     targets: frozenset[str] = frozenset({"image"})  # of image, mask, keypoints: those that the step transforms consistently
     geometric: bool = True  # whether it moves pixels
+    whole_image: bool = False  # of geometric steps: whether the output shows the whole image and nothing else, at another size
     after_normalization: bool = False  # whether it gets the normalized image, (H, W, 3) float32; such steps are the last
 
     def prepare(self, labels: Labels, needs: frozenset[str]) -> None:  # noqa: B027

@@ -138,10 +138,11 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
             "checkpoint": checkpoint,
             "weights": "average" if averaged else "trained",
             "split": split,
+            "evaluation": run.task.describe_evaluation(),
         }
         folder.write_json(folder.results, content)
         folder.write_json(folder.path / "config.json", run.config)
-        print_results(folder.path, monitor, values, seconds)
+        print_results(folder.path, monitor, values, seconds, run.task.describe_evaluation())
     return values
 
 

@@ -188,6 +188,8 @@ def _write_start(run: Run, trainer: pl.Trainer, folder: RunFolder) -> None:
         network_of(config, config["num_outputs"]).summary, parameters / 1e6, run.task.name, *config["image_size"],
         len(run.data.split("train")), config["trainer"]["precision"], folder.path,
     )  # fmt: skip
+    if evaluation := run.task.describe_evaluation():
+        log.info("Evaluation: %s", evaluation)
     if (size := config["optimizer"].get("lr_batch_size")) is not None:
         lr, samples = _learning_rate(run, trainer)
         log.info("Learning rate %g for steps of %d samples (%g for %d)", lr, samples, config["optimizer"]["lr"], size)
@@ -280,6 +282,7 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
         "seconds": seconds,
         "checkpoint": _evaluated_path(run, trainer, folder),
         "weights": "average" if run.config["callbacks"].get("ema") else "trained",
+        "evaluation": run.task.describe_evaluation(),
         "lr": lr,
         "step_samples": step_samples,
         "stopped_early": early,
@@ -292,7 +295,7 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
     if "latency_ms" in ((run.config.get("sweep") or {}).get("objectives") or ()):
         results["costs"]["latency_ms"] = latency_ms(trainer, run.task, run.config["image_size"])
     folder.stopped.unlink(missing_ok=True)
-    print_results(folder.path, monitor, values, seconds)
+    print_results(folder.path, monitor, values, seconds, results["evaluation"])
     log_results(trainer.loggers, run.config, logged_results(results))
     folder.write_json(folder.results, results)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from spine.checkpoints.run_checkpoint import tokenizer_of_run
 from spine.config.building import batch_transform, build_run
 from spine.config.untrusted import strip_untrusted
-from spine.data.data_module import collate
+from spine.data.collation import collate
 from spine.data.sampler import Draw
 from spine.errors import InputError
 from spine.reporting.bad_batches import read_record

@@ -50,7 +50,7 @@ def finished_results(config: Config, folder: RunFolder) -> dict[str, float] | No
         return None
     values = {key: math.nan if value is None else value for key, value in results["metrics"].items()}
     if console.process_rank() == 0:
-        print_results(folder.path, results["monitor"], values, results["seconds"])
+        print_results(folder.path, results["monitor"], values, results["seconds"], results.get("evaluation", ""))
         log.info("This run is finished; nothing was done. restart=true trains it again and keeps this folder under another name.")
     return values
 

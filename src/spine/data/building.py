@@ -25,7 +25,9 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
     config = complete_input(config)
     node = config["dataset"]
     options = {key: value for key, value in node.items() if key not in LOADER_KEYS}
-    needs = task_of(config).needs
+    task = task_of(config)
+    needs = task.needs
+    resolution = config["task"].get("resolution", "original") if "resolution" in task.options else None
 
     def open_split(split: str) -> DataSet:
         data: DataSet = instantiate("dataset", options, split=split)
@@ -52,6 +54,7 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
         channels=node.get("channels") or "rgb",
         repeats=node.get("repeats", 1),
         pad_multiple=network_of(config, None).padding_multiple,
+        resolution=resolution,
     )
 
 

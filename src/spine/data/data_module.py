@@ -14,9 +14,11 @@ import torch
 from torch.utils.data import Dataset
 
 from spine.checkpoints.input_settings import IMAGENET_MEAN, IMAGENET_STD
+from spine.data.collation import collate
 from spine.data.loader import ResumableLoader
 from spine.data.sampler import Draw, EpochBatches, EvaluationBatches, TrainingBatches
 from spine.data.transforms import Step, Transform
+from spine.data.transforms.pipeline import Resolution
 from spine.errors import STOP_SIGNALS, InputError
 from spine.interfaces import DataSet, Labels, RawSample, Sample, SampleExtra
 
@@ -74,18 +76,6 @@ class Samples(Dataset):
         return sample
 
 
-def collate(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
-    """Stacks samples. Images (B, 3, H, W) are channels_last without a copy."""
-    batch: dict[str, torch.Tensor] = {}
-    for key in samples[0]:
-        tensors = [sample[key] for sample in samples]  # type: ignore[literal-required]
-        if key in ("image", "tokenizer_image"):
-            batch[key] = torch.stack([tensor.permute(1, 2, 0) for tensor in tensors]).permute(0, 3, 1, 2)
-        else:
-            batch[key] = torch.stack(tensors)
-    return batch
-
-
 def check_step_size(length: int, global_batch_size: int) -> None:
     """Raises InputError if `length` training samples are fewer than an optimizer step has."""
     if length < global_batch_size:
@@ -134,6 +124,7 @@ class DataModule(pl.LightningDataModule):
         pad_multiple: int = 1,
         channels: str = "rgb",
         repeats: int = 1,
+        resolution: Resolution | None = None,
     ):
         """`open_split`: the data set of split "train", "val" or "test", for example
         `partial(ImageFolder, root="photos")`.
@@ -147,6 +138,7 @@ class DataModule(pl.LightningDataModule):
         `mean`, `std`: of red, green and blue pixels in 0..1. `pad_multiple`, `channels`: images are
         padded to a multiple, and have their channels in the order "rgb" or "bgr"; see `Transform`.
         `repeats`: draws of each training sample in an epoch, see `TrainingBatches`.
+        `resolution`: at which masks are evaluated, "original" or "input"; see `Transform`.
         """
         super().__init__()
         if batch_size < 1:
@@ -154,7 +146,7 @@ class DataModule(pl.LightningDataModule):
         self.open_split, self.needs = open_split, frozenset(needs)
         self.train_steps, self.eval_steps = list(train_steps), list(eval_steps)
         self.mean, self.std, self.pad_multiple, self.channels = mean, std, pad_multiple, channels
-        self.repeats = repeats
+        self.repeats, self.resolution = repeats, resolution
         self.batch_size, self.global_batch_size, self.seed = batch_size, global_batch_size, seed
         cores = os.cpu_count() or 1
         self.num_workers = min(num_workers, cores) if num_workers >= 0 else cores
@@ -181,7 +173,8 @@ class DataModule(pl.LightningDataModule):
         if (name, training) not in self.samples:
             data = self.split(name)
             steps = copy.deepcopy(self.train_steps if training else self.eval_steps)  # `prepare` changes them
-            transform = Transform(steps, self.mean, self.std, self.pad_multiple, self.channels)
+            resolution = None if training else self.resolution
+            transform = Transform(steps, self.mean, self.std, self.pad_multiple, self.channels, resolution)
             repeated = training and self.repeats > 1
             self.samples[name, training] = Samples(data, transform, self.seed, self.needs, self.extras, repeated)
         return self.samples[name, training]

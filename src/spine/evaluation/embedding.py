@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from spine.data.data_module import DataModule
+from spine.layers.image_sizes import images_by_size, pad_to_multiple
 from spine.models.network import Model
 
 
@@ -36,7 +37,9 @@ def embed_split(model: Model, data: DataModule, split: str, device: torch.device
     labels = np.empty(len(samples), np.int64)
     for batch in data.loader(split):
         index = batch["index"].numpy()
-        vectors[index] = net.pool(net(batch["image"].to(device))).float().cpu().numpy()
+        for rows, images in images_by_size(batch):
+            images = pad_to_multiple(images.to(device), net.spec.patch_size or 1)
+            vectors[index[rows]] = net.pool(net(images)).float().cpu().numpy()
         if "label" in batch:
             labels[index] = batch["label"].numpy()
     files = [samples.files(index)[:1] for index in range(len(samples))]

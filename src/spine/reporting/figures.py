@@ -15,6 +15,7 @@ from spine.interfaces import IGNORE_INDEX, Palette
 
 MAX_IMAGES = 6  # in one row of a figure
 MAX_LABELS = 30  # with more classes, their names are left out
+MAX_CLASSES_WITH_NUMBERS = 12  # with more classes, the cells of the confusion matrix hold no numbers
 GROUND_TRUTH_COLOR, PREDICTION_COLOR = "#2ca02c", "#d62728"
 FALLBACK_FONTS = (  # for characters that matplotlib's default font lacks, such as Chinese, Japanese and Korean class names
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Source Han Sans", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
@@ -86,4 +87,27 @@ def image_rows(rows: Mapping[str, Sequence[np.ndarray] | np.ndarray | str]) -> F
             continue
         for axis, image in zip(row, images, strict=False):
             axis.imshow(image)
+    return figure
+
+
+def confusion(matrix: np.ndarray, classes: tuple[str, ...]) -> Figure:
+    """Draws a confusion matrix (classes, classes) with the ground truth in rows.
+
+    Each row is normalized to a sum of 1.
+    """
+    side = 3.0 + 0.3 * min(len(classes), MAX_LABELS)
+    figure = Figure(figsize=(side + 0.8, side), dpi=100, layout="constrained")
+    axis = figure.subplots()
+    fractions = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    image = axis.imshow(fractions, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(image, shrink=0.7, label="fraction of the ground truth class")
+    axis.set(xlabel="prediction", ylabel="ground truth")
+    if len(classes) <= MAX_LABELS:
+        axis.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
+        axis.set_yticks(range(len(classes)), classes, fontsize=8)
+    if len(classes) <= MAX_CLASSES_WITH_NUMBERS:
+        for (row, column), fraction in np.ndenumerate(fractions):
+            if fraction >= 0.005:
+                color = "white" if fraction > 0.5 else "black"
+                axis.text(column, row, f"{fraction:.2f}", ha="center", va="center", fontsize=7, color=color)
     return figure

@@ -16,10 +16,10 @@ MAX_CLASSES = 10  # in the table of the least accurate classes
 log = logging.getLogger(__name__)
 
 
-def print_results(folder: Path, monitor: str, values: Mapping[str, float], seconds: float) -> None:
+def print_results(folder: Path, monitor: str, values: Mapping[str, float], seconds: float, evaluation: str = "") -> None:
     """Prints the results of a run as a table, and its folder.
 
-    The row of the metric `monitor` is bold.
+    The row of the metric `monitor` is bold. `evaluation`: how they were measured, see `Task.describe_evaluation`.
     """
     table = Table(title=f"Results after {seconds:.0f} s", title_justify="left")
     table.add_column("metric")
@@ -32,7 +32,8 @@ def print_results(folder: Path, monitor: str, values: Mapping[str, float], secon
     with console.capture() as capture:
         for each in (table, *classes):
             console.print(each)
-    log.info("%sRun folder: %s", capture.get(), folder)
+    how = f"Evaluation: {evaluation}\n" if evaluation else ""
+    log.info("%s%sRun folder: %s", capture.get(), how, folder)
 
 
 def classes_file(folder: Path, split: str) -> Path:
@@ -49,17 +50,27 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def _table_of_classes(path: Path) -> list[Table]:
-    """Returns a table of the least accurate classes in a file of `classes_file`. Empty without a file."""
+    """Returns a table of the least accurate classes in a file of `classes_file`. Empty without a file.
+
+    The columns are a name, a count and metrics; the first metric decides.
+    """
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["accuracy"]]
-    rows.sort(key=lambda row: float(row["accuracy"]))
-    title = "Classes" if len(rows) <= MAX_CLASSES else f"The {MAX_CLASSES} least accurate of {len(rows)} classes ({path.name})"
+        reader = csv.DictReader(file)
+        columns = list(reader.fieldnames or ())
+        rows = [row for row in reader if row[columns[2]]]
+    rows.sort(key=lambda row: float(row[columns[2]]))
+    plural = {"class": "classes"}.get(columns[0], f"{columns[0]}s")
+    title = (
+        plural.capitalize()
+        if len(rows) <= MAX_CLASSES
+        else f"The {MAX_CLASSES} least accurate of {len(rows)} {plural} ({path.name})"
+    )
     table = Table(title=title, title_justify="left")
-    for name in ("class", "images", "accuracy", "precision"):
-        table.add_column(name, justify="left" if name == "class" else "right")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left")
     for row in rows[:MAX_CLASSES]:
-        precision = f"{float(row['precision']):.4f}" if row["precision"] else ""
-        table.add_row(row["class"], row["images"], f"{float(row['accuracy']):.4f}", precision)
+        numbers = [f"{float(row[name]):.4f}" if row[name] else "" for name in columns[2:]]
+        table.add_row(row[columns[0]], row[columns[1]], *numbers)
     return [table]

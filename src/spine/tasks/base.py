@@ -55,6 +55,7 @@ class Task(pl.LightningModule):
     monitor: ClassVar[str]  # the metric that selects the best checkpoint
     mode: ClassVar[str] = "max"
     tokenizer: FrozenTokenizer | None = None  # of tasks that predict its tokens
+    shows_best: ClassVar[bool] = False  # whether the samples with the lowest losses are drawn too
     trains: ClassVar[bool] = True  # False: nothing is trained, and `training_batches` are read before an evaluation
 
     def __init__(
@@ -88,6 +89,14 @@ class Task(pl.LightningModule):
     def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss () and the output of the network for one batch. Training and evaluation share this step."""
         raise TypeError(f"{type(self).__name__} does not define evaluate_batch.")
+
+    def validate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss () and the output for one batch of an evaluation, for the metrics and figures. By default that of `evaluate_batch`."""
+        return self.evaluate_batch(batch)
+
+    def describe_evaluation(self) -> str:
+        """How evaluations are made, in words, if the task has several ways. It is printed and written with the results."""
+        return ""
 
     def predict_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Predictions by name for one batch, which needs no ground truth."""
@@ -199,7 +208,7 @@ class Task(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Updates loss and metrics with a batch; returns the output of the network for the figures."""
-        loss, output = self.evaluate_batch(batch)
+        loss, output = self.validate_batch(batch)
         if "spare" not in batch:
             self.split_loss.update(loss, self.loss_weight(batch))
             self.update_metrics(output, batch)

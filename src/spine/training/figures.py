@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,17 +16,19 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
-from spine.interfaces import DataSet
+from spine.data.collation import collate
+from spine.interfaces import IGNORE_INDEX, DataSet, Sample
+from spine.layers.image_sizes import stack_padded
 from spine.reporting.figures import MAX_IMAGES
 from spine.reporting.tables import classes_file, write_rows
 from spine.tasks.base import Batch, Task
 from spine.tasks.samples import SampleView
 from spine.training.loggers.run_logger import run_loggers
-from spine.training.worst_samples import EvaluatedSample, WorstSamples, write_samples
+from spine.training.ranked_samples import EvaluatedSample, RankedSamples, write_samples
 
 
 class PredictionFigures(pl.Callback):
-    """Draws predictions for samples of the evaluated split, and for those with the highest losses.
+    """Draws predictions for samples of the evaluated split, and for those with the highest losses and, for some tasks, the lowest.
 
     The figures are written to a folder and to the loggers. They are drawn in every evaluation
     outside of training, and every `every_n_epochs` epochs in training.
@@ -48,7 +51,7 @@ class PredictionFigures(pl.Callback):
         self.mean, self.std = (torch.tensor(list(values)).view(1, -1, 1, 1) for values in (mean, std))
         self.reverse = channels == "bgr"
         self.samples: list[tuple[Batch, Tensor]] = []  # inputs and outputs
-        self.worst = WorstSamples(MAX_IMAGES)
+        self.worst, self.best = RankedSamples(MAX_IMAGES), RankedSamples(MAX_IMAGES, lowest=True)
 
     def to_pixels(self, image: Tensor) -> np.ndarray:
         """Converts normalized images (B, 3, H, W) to pixels (B, H, W, 3) uint8."""
@@ -65,11 +68,11 @@ class PredictionFigures(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Collects samples from evenly spaced batches, about MAX_IMAGES in total, and the worst ones of all batches."""
+        """Collects samples from evenly spaced batches, about MAX_IMAGES in total, and the worst and best ones of all batches."""
         if not self._due(trainer) or "spare" in batch:
             return
         assert isinstance(outputs, Tensor)
-        self._collect_worst(pl_module, outputs, batch)
+        self._rank(pl_module, outputs, batch)
         batches = int(trainer.num_val_batches[0])
         num_selected = min(MAX_IMAGES, batches)
         if batch_idx in {i * batches // num_selected for i in range(num_selected)}:
@@ -79,9 +82,10 @@ class PredictionFigures(pl.Callback):
             self.samples.append((inputs, outputs[:count].detach().cpu().clone()))
 
     @torch.no_grad()
-    def _collect_worst(self, task: pl.LightningModule, output: Tensor, batch: Batch) -> None:
+    def _rank(self, task: pl.LightningModule, output: Tensor, batch: Batch) -> None:
         if isinstance(task, Task) and "index" in batch and (losses := task.sample_losses(output, batch)) is not None:
-            self.worst.update(losses, output, batch)
+            for ranked in (self.worst, self.best) if task.shows_best else (self.worst,):
+                ranked.update(losses, output, batch)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws the figures before the metrics are reset."""
@@ -89,7 +93,8 @@ class PredictionFigures(pl.Callback):
             return
         assert isinstance(pl_module, Task)
         figures, confusion = pl_module.draw_summary(), pl_module.confusion_counts()  # on every process: they gather the metrics
-        classes, worst = pl_module.table_of_classes(), self.worst.gather(trainer.world_size)
+        classes = pl_module.table_of_classes()
+        worst, best = self.worst.gather(trainer.world_size), self.best.gather(trainer.world_size)
         if trainer.is_global_zero:
             for name, figure in figures.items():
                 self._write(f"{pl_module.split}_{name}", figure, trainer.global_step)
@@ -101,38 +106,47 @@ class PredictionFigures(pl.Callback):
             if self.samples:
                 self._draw_samples(pl_module, trainer.global_step)
             if worst:
-                self._draw_worst(pl_module, worst, trainer)
+                self._draw_ranked(pl_module, "worst", worst, trainer)
+            if best:
+                self._draw_ranked(pl_module, "best", best, trainer)
         self.samples = []
 
     def _draw_samples(self, task: Task, step: int) -> None:
         """Draws the collected samples."""
-        batch = {key: torch.cat([inputs[key] for inputs, _ in self.samples]) for key in self.samples[0][0]}
-        outputs = torch.cat([output for _, output in self.samples])
+        singles = [
+            ({key: value[i] for key, value in inputs.items()}, output[i])
+            for inputs, output in self.samples
+            for i in range(len(output))
+        ]
+        batch, outputs = _stack(singles)
         for name, figure in task.draw(batch, outputs, self.to_pixels).items():
             self._write(f"{task.split}_{name}", figure, step)
         views = self._views(task, batch, outputs)
         for logger in self.loggers:
             logger.log_samples(f"{task.split}_samples", views, step)
 
-    def _draw_worst(self, task: Task, worst: Sequence[EvaluatedSample], trainer: pl.Trainer) -> None:
-        """Draws the samples with the highest losses, and writes their table."""
-        batch = {key: torch.stack([sample.inputs[key] for sample in worst]) for key in worst[0].inputs}
-        outputs, step = torch.stack([sample.output for sample in worst]), trainer.global_step
+    def _draw_ranked(self, task: Task, kind: str, samples: Sequence[EvaluatedSample], trainer: pl.Trainer) -> None:
+        """Draws the "worst" or the "best" samples, and writes their table."""
+        batch, outputs = _stack([(sample.inputs, sample.output) for sample in samples])
+        step, title = trainer.global_step, "highest losses" if kind == "worst" else "lowest losses"
         for name, figure in task.draw(batch, outputs, self.to_pixels).items():
-            figure.suptitle(f"highest losses: {'  '.join(f'{sample.loss:.3g}' for sample in worst)}", fontsize=9)
-            self._write(f"{task.split}_worst_{name}", figure, step)
+            figure.suptitle(f"{title}: {'  '.join(f'{sample.loss:.3g}' for sample in samples)}", fontsize=9)
+            self._write(f"{task.split}_{kind}_{name}", figure, step)
         data = getattr(getattr(trainer.val_dataloaders, "dataset", None), "data", None)
         views = [
             replace(view, loss=sample.loss, index=sample.index, file=_file(data, sample.index))
-            for view, sample in zip(self._views(task, batch, outputs), worst, strict=True)
+            for view, sample in zip(self._views(task, batch, outputs), samples, strict=True)
         ]
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_samples(self.folder / f"{task.split}_worst_samples.csv", views)
+        write_samples(self.folder / f"{task.split}_{kind}_samples.csv", views)
         for logger in self.loggers:
-            logger.log_samples(f"{task.split}_worst_samples", views, step)
+            logger.log_samples(f"{task.split}_{kind}_samples", views, step)
 
     def _views(self, task: Task, batch: Batch, outputs: Tensor) -> list[SampleView]:
-        views, pixels = task.view_samples(outputs, batch), self.to_pixels(batch["image"])
+        views, pixels = task.view_samples(outputs, batch), list(self.to_pixels(batch["image"]))
+        if "image_size" in batch:  # without the padding
+            sizes = batch["image_size"].tolist()
+            pixels = [image[:height, :width] for image, (height, width) in zip(pixels, sizes, strict=True)]
         return [replace(view, image=image) for view, image in zip(views, pixels, strict=True)]
 
     def _due(self, trainer: pl.Trainer) -> bool:
@@ -147,6 +161,12 @@ class PredictionFigures(pl.Callback):
         figure.savefig(self.folder / f"{name}.png")
         for logger in self.loggers:
             logger.log_figure(name, image, step)
+
+
+def _stack(samples: Sequence[tuple[Batch, Tensor]]) -> tuple[Batch, Tensor]:
+    """Returns one batch of single samples and their outputs, which may have different sizes."""
+    batch = collate([cast(Sample, inputs) for inputs, _ in samples])
+    return batch, stack_padded([output for _, output in samples], IGNORE_INDEX)
 
 
 def render(figure: Figure) -> np.ndarray:

@@ -45,6 +45,7 @@ class TrainingResults(TypedDict):
     seconds: float
     checkpoint: str  # path of the evaluated checkpoint
     weights: str  # what was evaluated: "trained", or "average" with callbacks.ema
+    evaluation: str  # how, if the task has several ways: at which resolution, and in which crops
     lr: float  # before the schedule, for steps of `step_samples`, of parameters with lr_scale 1
     step_samples: int  # of an optimizer step, on all processes together
     stopped_early: bool  # whether callbacks.early_stopping ended the run

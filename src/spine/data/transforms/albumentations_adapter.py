@@ -17,6 +17,8 @@ from spine.interfaces import RawSample, SampleTransform
 if TYPE_CHECKING:
     from albumentations import BaseCompose, BasicTransform
 
+RESIZING = frozenset({"Resize", "LongestMaxSize", "SmallestMaxSize"})  # transforms that show the whole image
+
 
 class Albumentations(SampleTransform):
     """Applies transforms of albumentations to image and mask.
@@ -33,6 +35,7 @@ class Albumentations(SampleTransform):
         self.compose = albumentations.Compose(list(transforms))
         self.geometric_parts = [name for transform in transforms for name in geometric_parts(transform)]
         self.geometric = bool(self.geometric_parts)
+        self.whole_image = set(self.geometric_parts) <= RESIZING
 
     def __call__(self, sample: RawSample, rng: np.random.Generator) -> RawSample:
         """Returns the sample with a transformed image and mask.

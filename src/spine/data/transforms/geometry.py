@@ -77,6 +77,8 @@ class GeometricTransform(SampleTransform):
 class Resize(GeometricTransform):
     """Resizes to `size` (height, width) without keeping the aspect ratio."""
 
+    whole_image = True
+
     def __init__(self, size: Sequence[int], interpolation: str | None = None):
         """`interpolation` of the image: "area", "bilinear", "bicubic", "lanczos" or "linear"; None or "auto"
         selects by the change of size (see `resize`).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -20,16 +20,27 @@ if TYPE_CHECKING:
 
 Step: TypeAlias = "SampleTransform | BasicTransform | BaseCompose"  # the last two are of albumentations
 
+Resolution = Literal["original", "input"]
+
 
 class Transform:
     """Applies steps to a raw sample, normalizes the image, and converts everything to tensors."""
 
     def __init__(
-        self, steps: Sequence[Step], mean: Sequence[float], std: Sequence[float], pad_multiple: int = 1, channels: str = "rgb"
+        self,
+        steps: Sequence[Step],
+        mean: Sequence[float],
+        std: Sequence[float],
+        pad_multiple: int = 1,
+        channels: str = "rgb",
+        resolution: Resolution | None = None,
     ):
         """`mean`, `std`: of red, green and blue pixels in 0..1. `pad_multiple`: height and width are
         padded to a multiple of it at the bottom and right; padded pixels of a mask are ignored.
         `channels`: order of the channels of the normalized image, "rgb" or "bgr".
+        `resolution`: of the masks of an evaluation, whose images may have any sizes. "input": the steps
+        change mask and image. "original": they change the image only, and the mask stays that of the
+        original image. Samples then have `image_size`, and with "original" also `original_size`.
 
         Raises InputError if a step is neither a SampleTransform nor a transform of albumentations,
         or if one that needs the normalized image is not at the end.
@@ -42,19 +53,23 @@ class Transform:
         self.reverse = channels == "bgr"
         self.scale = (1 / (255 * np.array(std))).astype(np.float32)
         self.shift = (-np.array(mean) / np.array(std)).astype(np.float32)
-        self.pad_multiple = pad_multiple
+        self.pad_multiple, self.resolution = pad_multiple, resolution
 
     def prepare(self, labels: Labels, needs: frozenset[str]) -> None:
         """Prepares the steps for the labels of a data set and the sample keys that a task needs.
 
         Raises InputError if a geometric step does not move a mask or keypoints that the task needs,
-        if a crop by box comes too late, or if two views are made too early.
+        if a crop by box comes too late, if two views are made too early, or if a step leaves out a
+        part of an image that is evaluated at its original resolution.
         """
         moved = split = False
         for step in self.steps:
             for target in INSTEAD:
-                if step.geometric and target in needs and target not in step.targets:
+                kept = self.resolution == "original" and target == "mask"
+                if step.geometric and target in needs and target not in step.targets and not kept:
                     raise InputError(unsupported_message(step, target))
+            if self.resolution == "original" and step.geometric and not step.whole_image:
+                raise InputError(partial_message(step))
             if moved and "keypoints" in needs and isinstance(step, TopDownAffine):
                 raise InputError(
                     "TopDownAffine crops by the box in the original image: put it before every other step that moves pixels."
@@ -72,6 +87,8 @@ class Transform:
 
         Images (3, H, W) are stored as (H, W, 3), so that batches are channels_last without a copy.
         """
+        original_size = sample["image"].shape[:2]
+        mask = sample.pop("mask") if self.resolution == "original" and "mask" in sample else None
         for step in self.before:
             sample = step(sample, rng)
         if "keypoints" in sample:
@@ -84,7 +101,13 @@ class Transform:
         tensors = {"image": torch.from_numpy(self._pad(image, 0.0)).permute(2, 0, 1)}
         if "tokenizer_image" in sample:
             tensors["tokenizer_image"] = torch.tensor(sample["tokenizer_image"]).permute(2, 0, 1)
-        if "mask" in sample:
+        if self.resolution is not None:
+            tensors["image_size"] = torch.tensor(image.shape[:2])
+        if self.resolution == "original":
+            tensors["original_size"] = torch.tensor(original_size)
+        if mask is not None:
+            tensors["mask"] = torch.from_numpy(mask.astype(np.int64))
+        elif "mask" in sample:
             tensors["mask"] = torch.from_numpy(self._pad(sample["mask"], IGNORE_INDEX).astype(np.int64))
         for key, value in sample.items():
             if key in ("label", "image_id"):
@@ -98,6 +121,20 @@ class Transform:
         if not bottom and not right:
             return np.ascontiguousarray(array)
         return np.pad(array, ((0, bottom), (0, right), (0, 0))[: array.ndim], constant_values=value)
+
+
+def partial_message(step: SampleTransform) -> str:
+    """Message for a step of an evaluation whose output does not show the whole image, and nothing else."""
+    instead = "Use spine.data.transforms.Resize in augment.eval, or set task.resolution=input."
+    if isinstance(step, Albumentations):
+        name = f"albumentations.{step.geometric_parts[0]}"
+    else:
+        name = type(step).__name__
+        instead += " If it is your own step and only resizes the image, set `whole_image = True`."
+    return (
+        f"Augmentation '{name}' changes which part of the image is seen, and task.resolution=original evaluates every pixel of the "
+        f"original image. {instead}"
+    )
 
 
 def group_steps(steps: Sequence[Step]) -> list[SampleTransform]:

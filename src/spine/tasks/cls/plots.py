@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from spine.reporting.figures import GROUND_TRUTH_COLOR, MAX_IMAGES, MAX_LABELS, PREDICTION_COLOR, grid
+from spine.reporting.figures import GROUND_TRUTH_COLOR, MAX_IMAGES, PREDICTION_COLOR, grid
 from spine.tasks.cls.metrics import BINS, Reliability, expected_calibration_error
-
-MAX_CLASSES_WITH_NUMBERS = 12  # with more classes, the cells of the confusion matrix hold no numbers
 
 
 def classification(images: np.ndarray, truth: list[int], prediction: list[int], classes: tuple[str, ...]) -> Figure:
@@ -23,29 +21,6 @@ def classification(images: np.ndarray, truth: list[int], prediction: list[int], 
         correct = true == predicted
         title = classes[predicted] if correct else f"{classes[predicted]}\n(ground truth: {classes[true]})"
         axis.set_title(title, color=GROUND_TRUTH_COLOR if correct else PREDICTION_COLOR, fontsize=8)
-    return figure
-
-
-def confusion(matrix: np.ndarray, classes: tuple[str, ...]) -> Figure:
-    """Draws a confusion matrix (classes, classes) with the ground truth in rows.
-
-    Each row is normalized to a sum of 1.
-    """
-    side = 3.0 + 0.3 * min(len(classes), MAX_LABELS)
-    figure = Figure(figsize=(side + 0.8, side), dpi=100, layout="constrained")
-    axis = figure.subplots()
-    fractions = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    image = axis.imshow(fractions, vmin=0, vmax=1, cmap="Blues")
-    figure.colorbar(image, shrink=0.7, label="fraction of the ground truth class")
-    axis.set(xlabel="prediction", ylabel="ground truth")
-    if len(classes) <= MAX_LABELS:
-        axis.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
-        axis.set_yticks(range(len(classes)), classes, fontsize=8)
-    if len(classes) <= MAX_CLASSES_WITH_NUMBERS:
-        for (row, column), fraction in np.ndenumerate(fractions):
-            if fraction >= 0.005:
-                color = "white" if fraction > 0.5 else "black"
-                axis.text(column, row, f"{fraction:.2f}", ha="center", va="center", fontsize=7, color=color)
     return figure
 
 

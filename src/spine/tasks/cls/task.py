@@ -14,6 +14,7 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from spine.option_types import Config
+from spine.reporting.figures import confusion
 from spine.tasks.base import Batch, Task, TaskArguments, ToPixels
 from spine.tasks.cls import plots
 from spine.tasks.cls.losses import TrainingLoss
@@ -162,7 +163,7 @@ class Classification(Task):
     def draw_summary(self) -> dict[str, Figure]:
         """The confusion matrix of the split, up to 1000 classes, and outside of training the reliability diagram."""
         counts = self.confusion_counts()
-        figures = {} if counts is None else {"confusion": plots.confusion(*counts)}
+        figures = {} if counts is None else {"confusion": confusion(*counts)}
         if self.measures_all and self.calibration is not None:
             figures["calibration"] = plots.reliability(self.calibration.compute())
         return figures

@@ -2,32 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import cv2
 import numpy as np
+import torch
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from spine.interfaces import IGNORE_INDEX, Palette
-from spine.reporting.figures import MAX_IMAGES, MAX_LABELS, grid, palette
+from spine.reporting.figures import MAX_IMAGES, MAX_LABELS, PREDICTION_COLOR, grid, palette
+from spine.tasks.seg.masks import resize_mask
+from spine.tasks.seg.metrics import scores_of_classes
+
+LONGER_SIDE = 480  # pixels of an image in a figure, at most
+OPACITY = 0.6  # of masks over images
 
 
 def segmentation(
-    images: np.ndarray, truth: np.ndarray, prediction: np.ndarray, classes: tuple[str, ...], colors_of_data: Palette = ()
+    images: Sequence[np.ndarray],
+    truth: Sequence[np.ndarray],
+    prediction: Sequence[np.ndarray],
+    classes: tuple[str, ...],
+    colors_of_data: Palette = (),
 ) -> Figure:
-    """Draws images (B, H, W, 3), ground truth masks and predicted masks (B, H, W).
+    """Draws images, both masks over them with a legend, and the errors. The images may have different sizes.
 
-    Ignored pixels are white in both masks. `colors_of_data`: see `spine.reporting.figures.palette`.
+    `images`: (h, w, 3) uint8. `truth`, `prediction`: (H, W), at any other size. Ignored pixels are
+    white. `colors_of_data`: see `spine.reporting.figures.palette`. The title of each column is the
+    mIoU of the image.
     """
     count, colors = min(MAX_IMAGES, len(images)), palette(len(classes), colors_of_data)
-    legend_lines = 1 + len(classes) // 8
-    figure, axes = grid(3, count, images.shape[1] / images.shape[2], legend=0.25 * legend_lines)
-    prediction = np.where(truth == IGNORE_INDEX, IGNORE_INDEX, prediction)
-    rows = {"image": images, "ground truth": colors[truth[:count]], "prediction": colors[prediction[:count]]}
-    for row, (name, row_images) in zip(axes, rows.items(), strict=True):
-        row[0].set_ylabel(name)
-        for axis, image in zip(row, row_images, strict=False):
-            axis.imshow(image)
-    if len(classes) <= MAX_LABELS:
-        handles = [Patch(color=tuple(colors[i]), label=name) for i, name in enumerate(classes)]
-        columns = min(8, len(classes), 2 * count)
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+    shown = [_shrink(*each) for each in zip(images, truth, prediction, strict=True)][:count]
+    occurring = np.unique(np.concatenate([mask.ravel() for _, *masks in shown for mask in masks]))
+    occurring = occurring[occurring < len(classes)][:MAX_LABELS]
+    columns = min(8, 2 * count)
+    height, width = shown[0][0].shape[:2]
+    figure, axes = grid(4, count, height / width, legend=0.25 * (1 + len(occurring) // columns))
+    for axis, name in zip(axes[:, 0], ("image", "ground truth", "prediction", "errors"), strict=True):
+        axis.set_ylabel(name)
+    for column, (image, true, found), whole in zip(axes.T, shown, zip(truth, prediction, strict=True), strict=False):
+        column[0].imshow(image)
+        column[1].imshow(_overlay(image, colors[true]))
+        column[2].imshow(_overlay(image, colors[np.where(true == IGNORE_INDEX, IGNORE_INDEX, found)]))
+        column[3].imshow(_errors(image, true, found))
+        column[0].set_title(f"mIoU {_image_iou(*whole, len(classes)):.2f}", fontsize=8)
+    handles = [Patch(color=tuple(colors[i]), label=classes[i]) for i in occurring]
+    handles.append(Patch(color=PREDICTION_COLOR, label="wrong"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+    return figure
+
+
+def _shrink(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An image and its masks at one size, that of the masks or smaller."""
+    height, width = truth.shape
+    scale = min(1.0, LONGER_SIDE / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    resized = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    return resized, resize_mask(truth, size), resize_mask(prediction, size)
+
+
+def _overlay(image: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Colors (H, W, 3) in 0..1 over an image (H, W, 3) uint8."""
+    return (1 - OPACITY) * image / 255 + OPACITY * colors
+
+
+def _errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Wrong pixels in red over a gray image, and ignored pixels in white."""
+    gray = image.mean(2, keepdims=True).repeat(3, axis=2) / 255
+    shown = 0.35 + 0.5 * gray
+    shown[(truth != IGNORE_INDEX) & (prediction != truth)] = to_rgb(PREDICTION_COLOR)
+    shown[truth == IGNORE_INDEX] = 1.0
+    return shown
+
+
+def _image_iou(truth: np.ndarray, prediction: np.ndarray, count: int) -> float:
+    """The mean IoU of the classes that occur in one image. NaN without labeled pixels."""
+    labeled = truth != IGNORE_INDEX
+    pairs = truth[labeled].astype(np.int64) * count + prediction[labeled]
+    confusion = torch.from_numpy(np.bincount(pairs, minlength=count**2).reshape(count, count))
+    return float(scores_of_classes(confusion)["IoU"].nanmean())
+
+
+def class_bars(confusion: np.ndarray, classes: tuple[str, ...], colors_of_data: Palette = ()) -> Figure:
+    """Draws the IoU of each class, the highest first, with the share of its pixels, and the mean.
+
+    `confusion`: (classes, classes), ground truth in rows. Absent classes come last, without a bar.
+    """
+    iou = scores_of_classes(torch.from_numpy(confusion))["IoU"].numpy()
+    shares = confusion.sum(1) / max(confusion.sum(), 1)
+    order, colors = np.argsort(-iou, kind="stable"), palette(len(classes), colors_of_data)  # NaN last
+    figure = Figure(figsize=(7.0, 1.0 + 0.22 * len(classes)), dpi=100, layout="constrained")
+    axis = figure.subplots()
+    axis.barh(range(len(classes)), np.nan_to_num(iou[order]), color=colors[order], edgecolor="0.6", linewidth=0.5)
+    for place, index in enumerate(order):
+        value = "absent" if np.isnan(iou[index]) else f"{iou[index]:.3f}"
+        axis.text(np.nan_to_num(iou[index]) + 0.01, place, f"{value}  ({shares[index]:.1%})", va="center", fontsize=7)
+    mean = np.nanmean(iou) if np.isfinite(iou).any() else np.nan
+    axis.axvline(np.nan_to_num(mean), color="0.2", linestyle="--", linewidth=1)
+    axis.set_title(f"mIoU {mean:.3f} (dashed); share of the labeled pixels in parentheses", fontsize=9)
+    axis.set(xlim=(0, 1.18), xlabel="IoU", ylim=(len(classes) - 0.5, -0.5))
+    axis.set_yticks(range(len(classes)), [classes[i] for i in order], fontsize=8)
+    axis.set_xticks(np.linspace(0, 1, 6))
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
     return figure
