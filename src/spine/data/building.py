@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from spine.config.completion import complete_input
 from spine.config.instantiate import instantiate
 from spine.config.schemas import LOADER_KEYS, Config
 from spine.data.data_module import DataModule
+from spine.data.detections import DetectedObjects
 from spine.data.relabeling import Relabeled
 from spine.data.subset import limited
 from spine.data.transforms import Step
@@ -37,6 +39,8 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
     def steps(mode: str) -> list[Step]:
         return [instantiate(f"augment.{mode}[{i}]", step) for i, step in enumerate(config["augment"][mode])]
 
+    boxes = config["task"].get("bbox_file") if "bbox_file" in task_of(config).data_options else None
+    threshold = config["task"].get("bbox_threshold", 0.0)
     return DataModule(
         open_split,
         steps("train"),
@@ -51,6 +55,7 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
         channels=node.get("channels") or "rgb",
         repeats=node.get("repeats", 1),
         pad_multiple=network_of(config, None).padding_multiple,
+        evaluated=partial(DetectedObjects, path=boxes, threshold=threshold) if boxes is not None else None,
     )
 
 

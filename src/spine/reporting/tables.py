@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,18 +49,35 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer.writerows(rows)
 
 
+def write_results(path: Path, content: object) -> None:
+    """Writes predictions to a JSON file. An existing one is replaced only when the new one is complete."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(content))
+    part.replace(path)
+
+
 def _table_of_classes(path: Path) -> list[Table]:
-    """Returns a table of the least accurate classes in a file of `classes_file`. Empty without a file."""
+    """Returns a table of the least accurate classes in a file of `classes_file`. Empty without a file.
+
+    The columns are a name, a count and metrics; the first metric decides.
+    """
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["accuracy"]]
-    rows.sort(key=lambda row: float(row["accuracy"]))
-    title = "Classes" if len(rows) <= MAX_CLASSES else f"The {MAX_CLASSES} least accurate of {len(rows)} classes ({path.name})"
+        reader = csv.DictReader(file)
+        columns = list(reader.fieldnames or ())
+        rows = [row for row in reader if row[columns[2]]]
+    rows.sort(key=lambda row: float(row[columns[2]]))
+    plural = {"class": "classes"}.get(columns[0], f"{columns[0]}s")
+    title = (
+        plural.capitalize()
+        if len(rows) <= MAX_CLASSES
+        else f"The {MAX_CLASSES} least accurate of {len(rows)} {plural} ({path.name})"
+    )
     table = Table(title=title, title_justify="left")
-    for name in ("class", "images", "accuracy", "precision"):
-        table.add_column(name, justify="left" if name == "class" else "right")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left")
     for row in rows[:MAX_CLASSES]:
-        precision = f"{float(row['precision']):.4f}" if row["precision"] else ""
-        table.add_row(row["class"], row["images"], f"{float(row['accuracy']):.4f}", precision)
+        numbers = [f"{float(row[name]):.4f}" if row[name] else "" for name in columns[2:]]
+        table.add_row(row[columns[0]], row[columns[1]], *numbers)
     return [table]
