@@ -110,14 +110,17 @@ class Head(nn.Module):
 
     reads: the input: "pooled" embedding, feature "maps" or "tokens".
     levels: the feature maps that the head reads; None for all.
+    tasks: the tasks that its output is for; None: all that pass its input.
     masking: for heads of tokens: the kinds of masking (`FeatureSpec.masking`) that the head supports, the preferred one first.
 
     A head of tokens is called with Tokens, patch_mask (B, N) bool and `masked_only`. It returns (B, N, outputs), or with `masked_only`
-    the outputs (M, outputs) of the M masked patches of the batch alone, in raster order.
+    the outputs (M, outputs) of the M masked patches of the batch alone, in raster order. A head whose constructor has an argument
+    `image_size` gets the (height, width) of the images.
     """
 
     reads: ClassVar[HeadInput]
     levels: ClassVar[tuple[int, ...] | None] = None
+    tasks: ClassVar[tuple[str, ...] | None] = None
     masking: ClassVar[tuple[str, ...]] = ()
 
     @classmethod

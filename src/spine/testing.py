@@ -19,7 +19,7 @@ from torch import Tensor
 
 from spine.components import backbone_builder, backbone_module, head_class, modules, task_spec
 from spine.interfaces import Backbone, DataSet
-from spine.models.assembly import NetworkConfig
+from spine.models.assembly import NetworkConfig, head_fits
 from spine.models.masked import MaskedModel
 
 SIZE = (64, 96)  # height, width of the images
@@ -59,8 +59,8 @@ def check_backbone(name: str, variant: str = "micro", heads: bool = True) -> Non
 def check_head(name: str, backbone: str = "convnext") -> None:
     """Checks a head: it builds and trains on a backbone for every task that passes its input kind."""
     reads = head_class(name).reads
-    tasks = [task for task in modules("task") if task_spec(task).head_input == reads]
-    assert tasks, f"no task passes '{reads}' to its head"
+    tasks = [task for task in modules("task") if head_fits(head_class(name), task_spec(task))]
+    assert tasks, f"no task passes '{reads}' to its head and takes its output"
     for task in tasks:
         check_network(backbone, name, task)
 
@@ -135,7 +135,7 @@ def _check_layer_groups(net: Backbone) -> None:
 def _fitting() -> list[tuple[str, str]]:
     """Pairs of task and head that fit together."""
     pairs = itertools.product(modules("task"), modules("head"))
-    return [(task, head) for task, head in pairs if head_class(head).reads == task_spec(task).head_input]
+    return [(task, head) for task, head in pairs if head_fits(head_class(head), task_spec(task))]
 
 
 def _check_masked_only(net: MaskedModel, image: Tensor, head: str) -> None:

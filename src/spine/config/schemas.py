@@ -292,6 +292,7 @@ OPTIONS: Mapping[str, Schema] = {
     "head": {
         "levels": Allowed(Annotated[list[int], Field(min_length=1)] | None, "a list of feature levels (0 is the finest), or null"),
         "channels": Allowed(Positive | None, "a whole number of channels, 1 or more, or null"),
+        "split_ratio": Allowed(AboveZero | None, "a number of bins above 0, or null"),
         "rank": Allowed(Positive | None, "a whole number of bases, 1 or more, or null"),
         "dropout": Allowed(BelowOne | None, "a probability, 0 or more and below 1, or null"),
         "bias": OPTIONAL_SWITCH,

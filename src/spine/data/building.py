@@ -12,7 +12,7 @@ from spine.data.data_module import DataModule
 from spine.data.detections import DetectedObjects
 from spine.data.relabeling import Relabeled
 from spine.data.subset import limited
-from spine.data.transforms import Step
+from spine.data.transforms import Step, TopDownAffine
 from spine.interfaces import DataSet, Labels
 from spine.models.assembly import network_of, task_of
 
@@ -37,7 +37,8 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
         return limited(data, node["limit"], limit_seed(config))
 
     def steps(mode: str) -> list[Step]:
-        return [instantiate(f"augment.{mode}[{i}]", step) for i, step in enumerate(config["augment"][mode])]
+        codec, nodes = config["task"].get("codec"), enumerate(config["augment"][mode])
+        return [build_step(f"augment.{mode}[{i}]", node, codec) for i, node in nodes]
 
     boxes = config["task"].get("bbox_file") if "bbox_file" in task_of(config).data_options else None
     threshold = config["task"].get("bbox_threshold", 0.0)
@@ -57,6 +58,14 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
         pad_multiple=network_of(config, None).padding_multiple,
         evaluated=partial(DetectedObjects, path=boxes, threshold=threshold) if boxes is not None else None,
     )
+
+
+def build_step(path: str, node: Config, codec: str | None) -> Step:
+    """Builds the step at `path`. Crops by a box use the pixel grid of the task's `codec`."""
+    step: Step = instantiate(path, node)
+    if isinstance(step, TopDownAffine) and codec is not None:
+        step.set_codec(codec)
+    return step
 
 
 def limit_seed(config: Config) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spine.errors import InputError
 from spine.interfaces import Features, FeatureSpec, Head
+from spine.layers.pyramid import best_level
 from spine.task_spec import HeadInput
 
 STRIDE = 4  # of the heatmaps
@@ -24,11 +25,12 @@ class Heatmap(Head):
     """
 
     reads: ClassVar[HeadInput] = "maps"
+    tasks: ClassVar[tuple[str, ...] | None] = ("pose",)
 
     @classmethod
     def choose_levels(cls, spec: FeatureSpec) -> tuple[int, ...]:
         """Returns the finest level of a fused backbone (HRNet), else the coarsest."""
-        return (0,) if spec.fused else (-1,)
+        return best_level(spec)
 
     def __init__(self, spec: FeatureSpec, num_outputs: int, *, channels: int = 256):
         super().__init__()

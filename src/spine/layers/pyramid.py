@@ -50,3 +50,8 @@ def pyramid_for(spec: FeatureSpec) -> tuple[TokenPyramid | None, tuple[Level, ..
     channels, stride = spec.levels[0]
     strides = [stride // 4, stride // 2, stride, stride * 2][4 - count :]
     return TokenPyramid(channels, count), tuple(Level(channels, stride) for stride in strides)
+
+
+def best_level(spec: FeatureSpec) -> tuple[int, ...]:
+    """Returns the level for a head that reads one map: the finest of a fused backbone (HRNet), else the coarsest."""
+    return (0,) if spec.fused else (-1,)

@@ -48,6 +48,11 @@ def network_of(config: Config, num_outputs: int | None) -> NetworkDefinition:
     return network_class(task_of(config)).from_config(config, num_outputs)
 
 
+def head_fits(head: type[Head], task: TaskSpec) -> bool:
+    """Whether a task passes the head's input to its head, and takes the head's output."""
+    return head.reads == task.head_input and (head.tasks is None or task.name in head.tasks)
+
+
 @dataclass(frozen=True)
 class NetworkConfig(NetworkDefinition):
     """Everything that determines a network: a backbone, a head and a task by name, and their options.
@@ -142,6 +147,8 @@ class NetworkConfig(NetworkDefinition):
         options = self._checked_backbone_options()
         check_arguments(head_type.__init__, self.head_options, "head")
         make, head_options = backbone_builder(self.backbone), resolve_head_options(self)
+        if self.image_size is not None and "image_size" in inspect.signature(head_type.__init__).parameters:
+            head_options["image_size"] = tuple(self.image_size)
         if head_type.reads == "pooled":
             net = make(**options, use="pooled")
             return Model(net, head_type(net.spec, self._known_outputs(), **head_options))
@@ -174,11 +181,13 @@ class NetworkConfig(NetworkDefinition):
 
     def _check_head(self, head_type: type[Head]) -> None:
         (wanted, _), task = self.task.require_head(), self.task.name
-        if head_type.reads != wanted:
-            fitting = [name for name in modules("head") if head_class(name).reads == wanted]
+        if not head_fits(head_type, self.task):
+            fitting = [name for name in modules("head") if head_fits(head_class(name), self.task)]
+            reason = f"'{self.head}' reads {INPUT_NAMES[head_type.reads]}"
+            if head_type.reads == wanted:
+                reason = f"the output of '{self.head}' is for {' and '.join(head_type.tasks or ())}"
             raise InputError(
-                f"Task '{task}' passes {INPUT_NAMES[wanted]} to its head; '{self.head}' reads {INPUT_NAMES[head_type.reads]}. "
-                f"Heads for {task}: {', '.join(fitting)}."
+                f"Task '{task}' passes {INPUT_NAMES[wanted]} to its head; {reason}. Heads for {task}: {', '.join(fitting)}."
             )
         if self.levels is not None and head_type.reads != "maps":
             raise InputError(f"head.levels selects feature maps; head '{self.head}' reads {INPUT_NAMES[head_type.reads]}.")

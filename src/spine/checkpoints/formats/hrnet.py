@@ -9,7 +9,8 @@ from spine.checkpoints.mapping import Layout, Rule, with_input_settings
 
 TRUNK = ("conv*.*", "bn*.*", "layer1.**", "transition*.**", "stage*.**")  # the same names at all publishers
 
-# Classification networks (with their own branch and `classifier`) and pose networks (`final_layer`, a 1x1 convolution).
+# Classification networks (with their own branch and `classifier`), pose networks (`final_layer`, a 1x1 convolution), and networks
+# for facial landmarks (`head` with two convolutions).
 OFFICIAL = Layout(
     "official",
     (
@@ -17,6 +18,9 @@ OFFICIAL = Layout(
         Rule("downsamp_modules.**", "backbone.pooling.downsamp_modules.**"),
         Rule("final_layer.*.*", "backbone.pooling.final_layer.*.*"),
         Rule("final_layer.*", "head.final_layer.*"),
+        Rule("head.0.*", "head.join.*"),
+        Rule("head.1.*", "head.norm.*"),
+        Rule("head.3.*", "head.final_layer.*"),
         Rule("classifier.*", "head.linear.*"),
         *(Rule(part, f"backbone.{part}") for part in TRUNK),
     ),
@@ -36,6 +40,8 @@ OPENMMLAB = Layout(  # mmpretrain's classifiers, and the pose networks of mmpose
         Rule("neck.0.final_layer.bn.*", "backbone.pooling.final_layer.1.*"),
         Rule("head.fc.*", "head.linear.*"),
         Rule("head.final_layer.*", "head.final_layer.*"),
+        Rule("head.conv_layers.0.*", "head.join.*"),
+        Rule("head.conv_layers.1.*", "head.norm.*"),
     ),
     options={"head_conv_bias": False},
     wrapper="state_dict",

@@ -6,13 +6,14 @@ package move image, mask and keypoints together. `Mixing` changes whole batches.
 """
 
 from spine.data.transforms.auto_augment import AutoAugment, RandAugment
-from spine.data.transforms.geometry import CenterCrop, RandomScaleCrop, Resize, TopDownAffine
+from spine.data.transforms.geometry import CenterCrop, RandomScaleCrop, Resize
 from spine.data.transforms.lighting import Lighting
 from spine.data.transforms.mixing import Mixing
 from spine.data.transforms.pipeline import Step, Transform
 from spine.data.transforms.random_erasing import RandomErasing
 from spine.data.transforms.random_resized_crop import RandomResizedCrop
 from spine.data.transforms.resizing import resize
+from spine.data.transforms.top_down_affine import TopDownAffine
 from spine.data.transforms.trivial_augment import TrivialAugment
 from spine.data.transforms.two_views import CenterRegion, RandomRegion, TwoViews
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 
 from spine.data.image_files import format_names, log_warning
@@ -162,60 +161,3 @@ class RandomScaleCrop(GeometricTransform):
             matrix = compose_affine(matrix, np.array([[-1.0, 0, self.size[1] - 1], [0, 1, 0]]))
         self.transform_keypoints(sample, matrix, flipped)
         return sample
-
-
-class TopDownAffine(GeometricTransform):
-    """Crops one object by its box with one affine warp (top-down pose estimation).
-
-    Scale, rotation, shift and flip are random. The box is extended to the aspect ratio of
-    `size` and by `padding`. The center of the first pixel is (0, 0), so an image covers -0.5 to
-    width - 0.5. The warp maps that range, which avoids shifts by half a pixel.
-    """
-
-    def __init__(
-        self,
-        size: Sequence[int],
-        padding: float = 1.25,
-        scale: float = 0.0,
-        rotate: float = 0.0,
-        shift: float = 0.0,
-        flip: float = 0.0,
-    ):
-        """`padding`: factor of the box size. `scale`, `shift`: largest change relative to the box;
-        `rotate`: largest angle in degrees; `flip`: probability of a horizontal flip.
-        """
-        self.size, self.padding = (int(size[0]), int(size[1])), padding
-        self.scale, self.rotate, self.shift, self.flip = scale, rotate, shift, flip
-
-    def __call__(self, sample: RawSample, rng: np.random.Generator) -> RawSample:
-        """Returns the crop of the object at `size`."""
-        scale, angle, *shift = rng.uniform(-1, 1, 4) * (self.scale, self.rotate, self.shift, self.shift)
-        flipped = rng.random() < self.flip
-        affine = self.matrix(sample["box"], 1 + scale, angle, shift, flipped)
-
-        def warp(array: np.ndarray, is_mask: bool) -> np.ndarray:
-            return cv2.warpAffine(
-                array,
-                affine,
-                (self.size[1], self.size[0]),
-                flags=cv2.INTER_NEAREST if is_mask else cv2.INTER_LINEAR,
-                borderValue=IGNORE_INDEX if is_mask else (0, 0, 0),
-            )
-
-        self.transform_image_and_mask(sample, warp)
-        self.transform_keypoints(sample, affine, flipped)
-        return sample
-
-    def matrix(self, box: np.ndarray, scale: float, angle: float, shift: Sequence[float], flipped: bool) -> np.ndarray:
-        """Affine matrix (2, 3) from pixels of the image to pixels of the crop."""
-        height, width = self.size
-        x, y, w, h = (float(value) for value in box)
-        crop_width = max(w, h * width / height) * self.padding * scale  # in pixels of the image
-        zoom = width / crop_width
-        cos, sin = np.cos(np.deg2rad(angle)) * zoom, np.sin(np.deg2rad(angle)) * zoom
-        rotation = np.array([[cos, sin], [-sin, cos]])
-        if flipped:
-            rotation[0] *= -1
-        box_center = np.array([x + w / 2 - 0.5 + shift[0] * w, y + h / 2 - 0.5 + shift[1] * h])
-        crop_center = np.array([(width - 1) / 2, (height - 1) / 2])
-        return np.concatenate([rotation, (crop_center - rotation @ box_center)[:, None]], axis=1)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from spine.data.transforms.albumentations_adapter import INSTEAD, Albumentations, is_albumentations, unsupported_message
-from spine.data.transforms.geometry import TopDownAffine
+from spine.data.transforms.top_down_affine import TopDownAffine
 from spine.data.transforms.two_views import TwoViews
 from spine.errors import InputError
 from spine.interfaces import IGNORE_INDEX, Labels, RawSample, Sample, SampleTransform
