@@ -43,6 +43,7 @@ POINTS = np.array(  # x, y in pixels of the crop, for the targets
         [50.0, 131.0],
         [-30.0, 20.0],
         [98.0, -18.0],
+        [-40.0, 20.0],
         [12.5, 30.5],
     ]
 )
@@ -99,6 +100,13 @@ class Registry:
     @staticmethod
     def register_module(*args: object, **kwargs: object):
         return lambda part: part
+
+
+class Instances(types.SimpleNamespace):
+    """A stand-in for mmengine's InstanceData."""
+
+    def __contains__(self, key: str) -> bool:
+        return hasattr(self, key)
 
 
 def checkout_path(*parts: str) -> Path:
@@ -301,8 +309,7 @@ def predict_mmpose(modules, net, codec, image, box, udp, shift):
         flipped = modules.flip(net(batch.flip(-1)), flip_indices=mirrored, shift_heatmap=shift)
         heatmaps = (net(batch) + flipped) * 0.5
     keypoints, scores = codec.decode(heatmaps[0].float().numpy())
-    instances = types.SimpleNamespace(keypoints=keypoints, keypoint_scores=scores, keypoints_visible=scores)
-    instances.__class__.__contains__ = lambda self, key: hasattr(self, key)
+    instances = Instances(keypoints=keypoints, keypoint_scores=scores, keypoints_visible=scores)
     info = {"input_center": sample["input_center"], "input_scale": sample["input_scale"], "input_size": sample["input_size"]}
     truth = types.SimpleNamespace(bboxes=None, bbox_scores=None)
     holder = types.SimpleNamespace(test_cfg={})

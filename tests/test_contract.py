@@ -10,14 +10,17 @@ import spine
 from spine.components import backbone_module, head_class, modules, task_spec
 from spine.errors import InputError
 from spine.interfaces import Features
+from spine.models.assembly import head_fits
 from spine.models.masked import MaskedModel
 
 TASKS = {name: task_spec(name) for name in modules("task")}
 
 BACKBONES, HEADS = spine.list_backbones(), list(modules("head"))
 OUTPUTS = {"cls": 7, "pose": 5, "seg": 6, "mae": None, "beit": None}
-FITTING = [(b, t, h) for b, t, h in itertools.product(BACKBONES, TASKS, HEADS) if head_class(h).reads == TASKS[t].head_input]
-MISMATCHES = [(t, h) for t, h in itertools.product(TASKS, HEADS) if TASKS[t].head_input not in (None, head_class(h).reads)]
+FITTING = [(b, t, h) for b, t, h in itertools.product(BACKBONES, TASKS, HEADS) if head_fits(head_class(h), TASKS[t])]
+MISMATCHES = [
+    (t, h) for t, h in itertools.product(TASKS, HEADS) if TASKS[t].head_input and not head_fits(head_class(h), TASKS[t])
+]
 
 
 def micro(backbone, **options):
@@ -86,6 +89,8 @@ def test_every_parameter_gets_a_gradient(backbone, task, head):
     out = run(net, torch.randn(4, 3, 64, 64))
     if head == "heatmap":
         assert out.shape == (4, OUTPUTS[task], 16, 16)
+    elif head == "simcc":
+        assert out.shape == (4, OUTPUTS[task], 256)
     elif task == "cls":
         assert out.shape == (4, 7)
     elif task == "mae":
@@ -101,7 +106,7 @@ def test_every_parameter_gets_a_gradient(backbone, task, head):
 
 @pytest.mark.parametrize(("task", "head"), MISMATCHES)
 def test_head_with_another_input_is_rejected(task, head):
-    with pytest.raises(InputError, match=f"Task '{task}' passes .* to its head; '{head}' reads .* Heads for {task}: "):
+    with pytest.raises(InputError, match=f"Task '{task}' passes .* to its head; .*'{head}' .* Heads for {task}: "):
         spine.create_model("convnext", variant="micro", task=task, head=head, num_outputs=3)
 
 

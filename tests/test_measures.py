@@ -10,7 +10,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJac
 from spine.interfaces import Labels
 from spine.tasks.mae.losses import masked_pixel_loss, normalize_patches
 from spine.tasks.mae.patches import patchify, unpatchify
-from spine.tasks.pose.heatmaps import apply_affine, decode_heatmaps, gaussian_heatmaps, invert_affine
+from spine.tasks.pose.codecs import CODECS
+from spine.tasks.pose.heatmaps import apply_affine, invert_affine
 from spine.tasks.pose.losses import heatmap_loss
 from spine.tasks.pose.metrics import KeypointEvaluation, KeypointScores, Protocol
 from spine.tasks.seg.metrics import segmentation_scores
@@ -18,7 +19,7 @@ from spine.tasks.seg.metrics import segmentation_scores
 
 def test_a_gaussian_has_its_maximum_at_the_keypoint():
     """Heatmap pixel i of stride 4 is at 4 * (i + 0.5) - 0.5: image coordinate 13.5 is pixel 3, 5.5 is pixel 1."""
-    heatmaps, weight = gaussian_heatmaps(torch.tensor([[[13.5, 5.5, 2.0]]]), (8, 6), stride=4, sigma=1.5)
+    heatmaps, weight = CODECS["fractional"].encode(torch.tensor([[[13.5, 5.5, 2.0]]]), (1, 1, 8, 6), (32, 24), sigma=1.5)
     assert heatmaps.shape == (1, 1, 8, 6) and weight.tolist() == [[1.0]]
     assert heatmaps[0, 0, 1, 3] == 1.0 and heatmaps.max() == 1.0
     assert heatmaps[0, 0, 1, 4] == pytest.approx(math.exp(-0.5 / 1.5**2))
@@ -27,22 +28,8 @@ def test_a_gaussian_has_its_maximum_at_the_keypoint():
 
 def test_unlabeled_and_outside_keypoints_have_weight_zero():
     points = torch.tensor([[[8.0, 8.0, 0.0], [-9.0, 8.0, 2.0], [8.0, 8.0, 1.0], [8.0, 31.4, 2.0], [8.0, 31.6, 2.0]]])
-    _, weight = gaussian_heatmaps(points, (8, 8), stride=4, sigma=2)
+    _, weight = CODECS["fractional"].encode(points, (1, 5, 8, 8), (32, 32), sigma=2)
     assert weight.tolist() == [[0, 0, 1, 1, 0]]
-
-
-def test_decoding_is_exact_to_a_quarter_heatmap_pixel():
-    points = torch.rand(50, 4, 2) * 50 + 6
-    heatmaps, _ = gaussian_heatmaps(torch.cat([points, torch.full((50, 4, 1), 2.0)], -1), (16, 16), stride=4, sigma=2)
-    error = (decode_heatmaps(heatmaps, 4)[..., :2] - points).abs()
-    assert error.max() <= 1.0 + 1e-4 and error.mean() < 0.6  # a quarter of 4 pixels
-    assert decode_heatmaps(heatmaps, 4)[..., 2].min() > 0.85
-
-
-def test_decoding_at_the_border_does_not_leave_the_map():
-    heatmaps = torch.zeros(1, 2, 4, 4)
-    heatmaps[0, 0, 0, 0], heatmaps[0, 1, 3, 3] = 1, 1
-    assert decode_heatmaps(heatmaps, 4)[0, :, :2].tolist() == [[1.5, 1.5], [13.5, 13.5]]
 
 
 def test_affines_invert():

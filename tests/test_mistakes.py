@@ -105,8 +105,14 @@ MISMATCHES = [
     (
         ["task=seg", "head=linear"],
         "Task 'seg' passes feature maps to its head; 'linear' reads the pooled embedding. "
-        "Heads for seg: fcn, hamburger, heatmap, parsenet.",
+        "Heads for seg: fcn, hamburger, parsenet.",
     ),
+    (
+        ["task=seg", "head=simcc"],
+        "Task 'seg' passes feature maps to its head; the output of 'simcc' is for pose. Heads for seg: fcn, hamburger, parsenet.",
+    ),
+    (["task=pose", "task.codec=dart"], "task.codec is 'dart'; it must be one of fractional, msra, dark, udp."),
+    (["task=pose", "task.hard_keypoints=0"], "task.hard_keypoints is 0; it must be a whole number of keypoints, 1 or more"),
     (
         ["backbone=vit", "image_size=[500,500]"],
         "ViT cuts images into 16x16 patches; 500x500 is not a multiple. Nearest sizes that fit: 496, 512.",

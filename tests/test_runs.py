@@ -23,6 +23,7 @@ from spine.config import building
 from spine.config.completion import complete
 from spine.data.sampler import Draw
 from spine.errors import InputError
+from spine.models.assembly import head_fits
 from spine.training.run_folder import RunFolder
 
 TASKS = {name: task_spec(name) for name in modules("task")}
@@ -37,7 +38,7 @@ COLUMNS = [  # of the grid: combinations of task and head that are useful
     (task, head)
     for task in choices("task")
     for head in list(modules("head"))
-    if head_class(head).reads == TASKS[task].head_input and (head == "heatmap") == (task == "pose")
+    if head_fits(head_class(head), TASKS[task]) and (head_class(head).tasks is not None) == (task == "pose")
 ]
 TRAINED: dict[str, dict[tuple[str, str], str]] = {}  # cells that passed, with the number of parameters in millions
 

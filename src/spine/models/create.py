@@ -31,8 +31,9 @@ def create_model(
     """Creates a network for one task.
 
     backbone: one of `spine.list_backbones()`. variant: one of `spine.list_variants(backbone)`; default: the paper's middle size.
-    task: cls: image (B, 3, H, W) -> logits (B, num_outputs); pose: -> heatmaps (B, num_outputs, H / 4, W / 4); seg: -> logits
-        (B, num_outputs, h, w) at the stride of the head; mae: image, patch_mask (B, N) -> pixels (B, N, P * P * 3), in the order row,
+    task: cls: image (B, 3, H, W) -> logits (B, num_outputs); pose: -> heatmaps (B, num_outputs, H / 4, W / 4), with
+        head="simcc" logits (B, num_outputs, X + Y) of the bins of columns and rows; seg: -> logits (B, num_outputs, h, w) at the
+        stride of the head; mae: image, patch_mask (B, N) -> pixels (B, N, P * P * 3), in the order row,
         column, channel; beit: image, patch_mask -> logits of visual tokens (B, N, num_outputs), 8192 of them by default. True in
         patch_mask means masked; patches are in raster order; P = net.patch_size, N = (H / P) * (W / P).
     weights: a name in the backbone's weight table, such as imagenet1k, or a file (pth, pt, bin, ckpt, safetensors, npz) of the
@@ -41,7 +42,7 @@ def create_model(
         tensors of the network or of the file are left over.
     layout: the name of the file's layout, such as timm_tf, if the file alone cannot tell.
     head: a module of `spine.heads`; default: the task's default head. head_options: arguments of its constructor.
-    image_size: (height, width) or one number, for networks with position embeddings; default: 224.
+    image_size: (height, width) or one number, for networks with position embeddings and for head="simcc"; default: 224.
     options: other arguments of the backbone's builder, such as drop_path_rate or in_chans.
 
     Images are normalized. Every network has `.backbone` and `.head`. Without `weights`, networks can be built on the meta device.

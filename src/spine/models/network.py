@@ -41,6 +41,8 @@ class Model(Network):
         return self.backbone.spec.patch_size
 
     def forward(self, image: Tensor) -> Tensor:
-        """cls: logits (B, classes); pose: heatmaps (B, K, h, w); seg: logits (B, classes, h, w) at the stride of the head."""
+        """cls: logits (B, classes); pose: heatmaps (B, K, h, w) or logits of bins (B, K, X + Y); seg: logits (B, classes, h, w) at
+        the stride of the head.
+        """
         features = self.backbone(image)
         return self.head(self.backbone.pool(features) if self.head.reads == "pooled" else features)

@@ -118,7 +118,8 @@ def blur(heatmaps: Tensor, sigma: float) -> Tensor:
     maps = heatmaps.flatten(0, 1)[:, None]  # (B * K, 1, h, w)
     maps = F.conv2d(maps, kernel[None, None, None, :], padding=(0, radius))
     blurred = F.conv2d(maps, kernel[None, None, :, None], padding=(radius, 0)).reshape(heatmaps.shape)
-    return blurred * (heatmaps.amax((2, 3), keepdim=True) / blurred.amax((2, 3), keepdim=True))
+    maximum = blurred.amax((2, 3), keepdim=True)
+    return torch.where(maximum > 0, blurred * (heatmaps.amax((2, 3), keepdim=True) / maximum), blurred)
 
 
 def apply_affine(points: Tensor, affine: Tensor) -> Tensor:

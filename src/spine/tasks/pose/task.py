@@ -31,6 +31,7 @@ class Pose(Task):
 
     name = "pose"
     monitor: ClassVar[str] = "val/AP"
+    weights: Tensor
 
     def __init__(
         self,
@@ -57,10 +58,13 @@ class Pose(Task):
         `rescore`, `oks_nms`, `soft_oks_nms`, `nme_threshold`: see `metrics.Protocol`.
         """
         super().__init__(**common)
+        if codec not in CODECS:
+            raise InputError(f"task.codec is '{codec}'; choices: {', '.join(CODECS)}.")
         self.codec_name, self.codec, self.sigma = codec, CODECS[codec], sigma
         self.flip_test, self.flip_shift = flip_test, flip_shift
         self.hard_keypoints, self.keypoint_weights = hard_keypoints, keypoint_weights
         self._check_options()
+        self.register_buffer("weights", torch.tensor(keypoint_weights or 1.0), persistent=False)  # (K,) or ()
         self.protocol = Protocol(rescore, oks_nms, soft_oks_nms, nme_threshold)
         self.scores = KeypointScores(len(self.labels.keypoints))
         self.evaluation: KeypointEvaluation | None = None  # of all batches, until the metrics are reset
@@ -76,6 +80,10 @@ class Pose(Task):
             raise InputError(
                 "task.flip_test averages with the mirrored image, and it is not known which keypoints change places there. "
                 "Give dataset.flip_pairs, such as [[1,2],[3,4]], or [] if none does."
+            )
+        if self.hard_keypoints is not None and self.loss is not None:
+            raise InputError(
+                "task.hard_keypoints is an option of the loss of the task, which task.loss replaces. Leave one of them out."
             )
         if self.hard_keypoints is not None and self.hard_keypoints > count:
             raise InputError(f"task.hard_keypoints is {self.hard_keypoints}; the data set has {count} keypoints.")
@@ -101,7 +109,7 @@ class Pose(Task):
         image_size = size_of(batch["image"])
         target, weight = self.codec.encode(batch["keypoints"], output.shape, image_size, self._sigma(output))
         if self.keypoint_weights is not None:
-            weight = weight * weight.new_tensor(self.keypoint_weights)
+            weight = weight * self.weights
         if self.loss is not None:
             return self.loss(output, target, weight)
         if output.ndim == 4:
