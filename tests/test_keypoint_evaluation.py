@@ -24,7 +24,7 @@ from spine.tasks.pose.rescoring import keep_objects, rescore
 
 @cache
 def record():
-    return json.loads((RECORDS / "pose_evaluation.json").read_text())
+    return json.loads((RECORDS / "keypoint_metrics.json").read_text())
 
 
 # ---- equality with pycocotools and HRNet's code ----------------------------------------------------------------------

@@ -38,7 +38,7 @@ def average_precision(
         coco = COCO(_ground_truth(truth, images))
         evaluation = COCOeval_faster(
             coco,
-            coco.loadRes(list(results)),
+            coco.loadRes([dict(each) for each in results]),  # it adds keys to them
             iouType="keypoints",
             kpt_oks_sigmas=np.array(sigmas),
             print_function=lambda *_: None,

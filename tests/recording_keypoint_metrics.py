@@ -1,8 +1,8 @@
 """Records evaluations of keypoints by pycocotools and by HRNet's code: inputs and outputs.
 
-    SPINE_CHECKOUTS=<folder> python tests/recording_pose_evaluation.py        (in an environment with pycocotools)
+    SPINE_CHECKOUTS=<folder> python tests/recording_keypoint_metrics.py        (in an environment with pycocotools)
 
-The folder holds a checkout of leoxiaobin/deep-high-resolution-net.pytorch. The result is tests/records/pose_evaluation.json, with
+The folder holds a checkout of leoxiaobin/deep-high-resolution-net.pytorch. The result is tests/records/keypoint_metrics.json, with
 which tests/test_keypoint_evaluation.py compares.
 """
 
@@ -22,7 +22,7 @@ from unittest import mock
 import numpy as np
 from recording import RECORDS, to_json
 
-FILE = RECORDS / "pose_evaluation.json"
+FILE = RECORDS / "keypoint_metrics.json"
 HRNET = "deep-high-resolution-net.pytorch"
 SIGMAS = {17: None, 5: [0.05, 0.05, 0.04, 0.03, 0.03]}  # None: COCO's own
 
