@@ -9,6 +9,7 @@ which tests/test_keypoint_evaluation.py compares.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -97,14 +98,13 @@ def of_pycocotools(content: dict[str, Any], found: list[dict[str, Any]], sigmas:
 
 def hrnet(name: str) -> ModuleType:
     """Imports a module of HRNet's code. Modules that it does not need here are mocked."""
-    import importlib
-
     tricks = SimpleNamespace(load=json.load, dump=lambda content, file, **_: json.dump(content, file, default=float))
     mocked = {"nms.cpu_nms": mock.MagicMock(), "nms.gpu_nms": mock.MagicMock(), "json_tricks": tricks}
-    sys.path.insert(0, str(Path(os.environ["SPINE_CHECKOUTS"], HRNET, "lib")))
+    sys.modules.update(mocked)  # type: ignore[arg-type]
     np.float = float  # type: ignore[attr-defined]  # removed from numpy
-    with mock.patch.dict(sys.modules, mocked):  # type: ignore[arg-type]
-        return importlib.import_module(name)
+    if (library := str(Path(os.environ["SPINE_CHECKOUTS"], HRNET, "lib"))) not in sys.path:
+        sys.path.insert(0, library)
+    return importlib.import_module(name)
 
 
 def crowded_image(rng: np.random.Generator, people: int, count: int = 17) -> dict[str, Any]:

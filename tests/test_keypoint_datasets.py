@@ -24,14 +24,14 @@ def opened(dataset, root, split):
     return data.split(split), sample
 
 
-def write_coco(root, annotations, image, **changes):
+def write_coco(root, path, image, **changes):
     """Writes an image and an annotation file with one object."""
     write_image(root / image)
     content = coco_annotations(**changes)
     content["annotations"] = content["annotations"][:1]
     content["images"][0]["file_name"] = image.split("/", 1)[1]
-    (root / annotations).parent.mkdir(exist_ok=True)
-    (root / annotations).write_text(json.dumps(content))
+    (root / path).parent.mkdir(exist_ok=True)
+    (root / path).write_text(json.dumps(content))
     return content
 
 

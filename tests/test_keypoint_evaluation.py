@@ -216,7 +216,7 @@ def write_people(root, boxes):
 
 
 OPTIONS = (
-    "task=pose", "backbone=mobilenet_v2", "dataset=coco_keypoints", "dataset.annotations={split}.json", "dataset.sigmas=0.05",
+    "task=pose", "backbone=mobilenet_v2", "dataset=coco_keypoints", "dataset.annotations='{split}.json'", "dataset.sigmas=0.05",
     "image_size=[32,32]", "dataset.batch_size=2", "dataset.num_workers=0", "trainer.max_epochs=1", "trainer.accelerator=cpu",
     "trainer.precision=32-true",
 )  # fmt: skip
