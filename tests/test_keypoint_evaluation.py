@@ -225,6 +225,7 @@ OPTIONS = (
 def test_a_run_with_detections_writes_results_and_no_loss(tmp_path):
     write_people(tmp_path, [detection(), detection(image_id=6, score=0.5), detection(image_id=7, score=0.9)])
     run = tmp_path / "run"
+    run.mkdir()
     trained(run, *OPTIONS, f"dataset.root={tmp_path}", f"task.bbox_file={tmp_path}/boxes.json", "task.oks_nms=null")
     found = json.loads((run / "val_keypoints.json").read_text())
     assert [each["image_id"] for each in found] == [5, 6, 7] and all(len(each["keypoints"]) == 9 for each in found)
@@ -239,6 +240,7 @@ def test_a_run_with_detections_writes_results_and_no_loss(tmp_path):
 def test_a_run_with_given_boxes_writes_results_and_a_table(tmp_path):
     write_people(tmp_path, [])
     run = tmp_path / "run"
+    run.mkdir()
     trained(run, *OPTIONS, f"dataset.root={tmp_path}")
     assert len(json.loads((run / "val_keypoints.json").read_text())) == 2
     assert (run / "val_classes.csv").read_text().startswith("keypoint,labeled,PCK,pixels")
