@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from spine.data.transforms import TopDownAffine
 from spine.errors import InputError
+from spine.heads.multiscale_heatmap import MultiscaleHeatmap
 from spine.heads.simcc import SimCC
 from spine.interfaces import Features, FeatureSpec, Labels, Level
 from spine.pixel_grids import GRIDS
@@ -183,6 +185,15 @@ def test_simcc_has_bins_for_columns_then_rows():
         InputError, match=r"head.split_ratio is 1.3; the sides of the images \(64x96\) times it must be whole numbers"
     ):
         SimCC(FeatureSpec((Level(8, 32),), 8), 5, image_size=(64, 96), split_ratio=1.3)
+
+
+def test_the_multiscale_head_joins_upsampled_maps():
+    """The join is computed before upsampling; it is the convolution of the concatenated maps."""
+    levels = (Level(4, 4), Level(8, 8), Level(16, 16))
+    head = MultiscaleHeatmap(FeatureSpec(levels, 4, fused=True), 5).double().eval()
+    maps = tuple(torch.rand(2, level.channels, 64 // level.stride, 32 // level.stride, dtype=torch.float64) for level in levels)
+    joined = torch.cat([F.interpolate(x, (16, 8), mode="bilinear") for x in maps], dim=1)
+    torch.testing.assert_close(head(Features(maps)), head.final_layer(F.relu(head.norm(head.join(joined)))), atol=1e-12, rtol=0)
 
 
 LABELS = Labels(keypoints=("a", "b", "c"), flip_pairs=((0, 1),), sigmas=(0.05,) * 3)

@@ -25,7 +25,7 @@ class PixelGrid(NamedTuple):
 
     def rescale(self, positions: Positions, old: int, new: int) -> Positions:
         """Returns positions on a side of `old` pixels as positions on one of `new` pixels."""
-        return (positions - self.start) * (self.length(new) / self.length(old)) + self.start  # type: ignore[operator]
+        return (positions - self.start) * (self.length(new) / self.length(old)) + self.start  # type: ignore[operator, return-value]
 
 
 AREAS = PixelGrid(-0.5, 0)  # areas of pixels: -0.5 to n - 0.5; what cv2.resize and torch's interpolate do

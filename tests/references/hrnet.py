@@ -42,22 +42,8 @@ def authors():
 def authors_pose():
     """The first stage, which has four blocks and 64 channels, is made as small as the others."""
     module = checkout("deep-high-resolution-net.pytorch", "lib/models/pose_hrnet.py")
-    return shrunk(module.PoseHighResolutionNet(pose_config()), module)
-
-
-def authors_face():
-    """The first stage is made as small as the others."""
-    module = checkout("HRNet-Facial-Landmark-Detection", "lib/models/hrnet.py")
-    return shrunk(module.HighResolutionNet(pose_config()), module)
-
-
-def pose_config():
     extra = Config(stages(**SMALL), FINAL_CONV_KERNEL=1, PRETRAINED_LAYERS=["*"])
-    return Config(MODEL=Config(EXTRA=extra, NUM_JOINTS=CLASSES))
-
-
-def shrunk(net, module):
-    """Returns a network whose first stage is that of SMALL."""
+    net = module.PoseHighResolutionNet(Config(MODEL=Config(EXTRA=extra, NUM_JOINTS=CLASSES)))
     net.inplanes = 64
     net.layer1 = net._make_layer(module.Bottleneck, SMALL["stem_width"], SMALL["stem_blocks"])
     net.transition1 = net._make_transition_layer([4 * SMALL["stem_width"]], [SMALL["width"], 2 * SMALL["width"]])
@@ -91,15 +77,11 @@ class MMPose(nn.Module):
         return getattr(self, self.part)["final_layer"](self.backbone(image)[0])
 
 
-FACE = {"options": {"task": "pose", "head": "multiscale_heatmap"}}
 POSE = {"options": {"task": "pose"}, "sizes": ((128, 96), (96, 160)), "train_size": (64, 96)}
 CASES = [
     Case("hrnet-official", "HRNet/HRNet-Image-Classification cls_hrnet.py", authors, "w18_small_v1"),
     Case(
         "hrnet-official-pose", "leoxiaobin/deep-high-resolution-net.pytorch pose_hrnet.py", authors_pose, "w18_small_v1", **POSE
-    ),
-    Case(
-        "hrnet-official-face", "HRNet/HRNet-Facial-Landmark-Detection hrnet.py", authors_face, "w18_small_v1", **{**POSE, **FACE}
     ),
     Case("hrnet-timm", "timm hrnet_w18_small", timm, "w18_small_v1"),
     Case("hrnet-timm-ssld", "timm, with the head of hrnet_w18_ssld", lambda: timm(head_conv_bias=False), "w18_small_v1"),

@@ -9,8 +9,7 @@ from spine.checkpoints.mapping import Layout, Rule, with_input_settings
 
 TRUNK = ("conv*.*", "bn*.*", "layer1.**", "transition*.**", "stage*.**")  # the same names at all publishers
 
-# Classification networks (with their own branch and `classifier`), pose networks (`final_layer`, a 1x1 convolution), and networks
-# for facial landmarks (`head` with two convolutions).
+# Classification networks (with their own branch and `classifier`) and pose networks (`final_layer`, a 1x1 convolution).
 OFFICIAL = Layout(
     "official",
     (
@@ -18,9 +17,6 @@ OFFICIAL = Layout(
         Rule("downsamp_modules.**", "backbone.pooling.downsamp_modules.**"),
         Rule("final_layer.*.*", "backbone.pooling.final_layer.*.*"),
         Rule("final_layer.*", "head.final_layer.*"),
-        Rule("head.0.*", "head.join.*"),
-        Rule("head.1.*", "head.norm.*"),
-        Rule("head.3.*", "head.final_layer.*"),
         Rule("classifier.*", "head.linear.*"),
         *(Rule(part, f"backbone.{part}") for part in TRUNK),
     ),
