@@ -25,7 +25,7 @@ DECIMALS = 3  # of the pixels in results
 class Instances(NamedTuple):
     """The objects of an evaluation, in the order of the data set. Coordinates are in pixels of the original images."""
 
-    index: np.ndarray  # (N,) int64: of the sample
+    index: np.ndarray  # type: ignore[assignment]  # (N,) int64: of the sample
     prediction: np.ndarray  # (N, K, 3): x, y, score
     target: np.ndarray  # (N, K, 3): x, y, visibility
     area: np.ndarray  # (N,)

@@ -59,7 +59,8 @@ def oks_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, sigmas
 
     An object is dropped if its similarity to a kept one is above `threshold`.
     """
-    order, kept = scores.argsort()[::-1], []
+    kept: list[int] = []
+    order = scores.argsort()[::-1]
     while len(order):
         best, order = order[0], order[1:]
         kept.append(int(best))
@@ -73,7 +74,8 @@ def soft_oks_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, s
 
     The score of an object decreases with its similarity to those that were chosen before. Decreased scores only determine the order.
     """
-    order, kept = scores.argsort()[::-1], []
+    kept: list[int] = []
+    order = scores.argsort()[::-1]
     scores = scores[order]
     while len(order) and len(kept) < MAX_KEPT:
         best, order = order[0], order[1:]
