@@ -1,6 +1,6 @@
 """Keypoint heatmaps from the feature maps of all scales.
 
-As in HRNetV2's network for facial landmarks (Wang et al., arXiv 1908.07919, section 6.2).
+As in HRNetV2's network for facial landmarks (Sun et al., arXiv 1904.04514).
 """
 
 from __future__ import annotations
