@@ -7,12 +7,13 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
+from spine.interfaces import Labels
 from spine.tasks.mae.losses import masked_pixel_loss, normalize_patches
 from spine.tasks.mae.patches import patchify, unpatchify
 from spine.tasks.pose.codecs import CODECS
 from spine.tasks.pose.heatmaps import apply_affine, invert_affine
 from spine.tasks.pose.losses import heatmap_loss
-from spine.tasks.pose.metrics import KeypointScores
+from spine.tasks.pose.metrics import KeypointEvaluation, KeypointScores, Protocol
 from spine.tasks.seg.metrics import segmentation_scores
 
 
@@ -78,34 +79,46 @@ def test_segmentation_scores_equal_torchmetrics_and_leave_out_absent_classes():
     assert absent["mAcc"] == pytest.approx(0.75)
 
 
-def keypoint_scores(shift, images=6):
-    scores = KeypointScores((0.05,) * 4)
-    for image in range(images):
-        points = torch.rand(1, 4, 2) * 80 + 10
-        target = torch.cat([points, torch.full((1, 4, 1), 2.0)], -1)
-        prediction = torch.cat([points + shift, torch.ones(1, 4, 1)], -1)
-        scores.update(prediction, target, torch.tensor([6400.0]), torch.tensor([[5.0, 5, 80, 80]]), torch.tensor([image]))
-    return scores.compute()
+def score(objects, count=4):
+    """Returns the metrics of objects: prediction (K, 3), target (K, 3), area and box, each in an image of its own."""
+    scores = KeypointScores(count)
+    for image, (prediction, target, area, box) in enumerate(objects):
+        number = torch.tensor([image])
+        scores.update(
+            prediction=prediction[None], target=target[None], area=torch.tensor([area]), box=torch.tensor([box]), image_id=number,
+            index=number,
+        )  # fmt: skip
+    labels = Labels(keypoints=tuple("abcd"[:count]), sigmas=(0.05,) * count)
+    values = KeypointEvaluation(scores.compute(), labels, Protocol()).metrics()
+    return {name: values[name] for name in ("AP", "AP50", "AP75", "AR", "PCK", "NME")}
+
+
+def shifted(shift, images=6):
+    objects = []
+    for _ in range(images):
+        points = torch.rand(4, 2) * 80 + 10
+        target = torch.cat([points, torch.full((4, 1), 2.0)], -1)
+        objects.append((torch.cat([points + shift, torch.ones(4, 1)], -1), target, 6400.0, [5.0, 5, 80, 80]))
+    return score(objects)
+
+
+PERFECT = {"AP": 1, "AP50": 1, "AP75": 1, "AR": 1, "PCK": 1, "NME": 0}
 
 
 def test_perfect_keypoints_score_one():
-    values = keypoint_scores(0.0)
-    assert values == pytest.approx({"AP": 1, "AP50": 1, "AP75": 1, "AR": 1, "PCK": 1, "NME": 0})
+    assert shifted(0.0) == pytest.approx(PERFECT)
 
 
 def test_keypoint_scores_follow_their_formulas():
     """A shift of 4 pixels each way: squared distance 32, OKS exp(-32 / (2 * area * (2 * sigma) ** 2)) = 0.7788."""
-    values = keypoint_scores(4.0)
+    values = shifted(4.0)
     oks = math.exp(-32 / (2 * 6400 * 0.1**2))
     passed = sum(oks >= threshold for threshold in np.arange(0.5, 1.0, 0.05))
     assert values["AP"] == pytest.approx(passed / 10, abs=1e-6)
     assert values["NME"] == pytest.approx(math.sqrt(32) / 80, rel=1e-5) and values["PCK"] == 1
-    assert keypoint_scores(20.0)["PCK"] == 0 and keypoint_scores(20.0)["AP"] == 0
+    assert shifted(20.0)["PCK"] == 0 and shifted(20.0)["AP"] == 0
 
 
 def test_unlabeled_keypoints_do_not_count():
-    scores = KeypointScores((0.05,) * 2)
-    target = torch.tensor([[[10.0, 10, 2], [0, 0, 0]]])
-    prediction = torch.tensor([[[10.0, 10, 1], [500, 500, 1]]])
-    scores.update(prediction, target, torch.tensor([100.0]), torch.tensor([[0.0, 0, 20, 20]]), torch.tensor([1]))
-    assert scores.compute() == pytest.approx({"AP": 1, "AP50": 1, "AP75": 1, "AR": 1, "PCK": 1, "NME": 0})
+    target, prediction = torch.tensor([[10.0, 10, 2], [0, 0, 0]]), torch.tensor([[10.0, 10, 1], [500, 500, 1]])
+    assert score([(prediction, target, 100.0, [0.0, 0, 20, 20])], 2) == pytest.approx(PERFECT)

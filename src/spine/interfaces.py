@@ -191,6 +191,9 @@ class Labels:
     skeleton: tuple[tuple[int, int], ...] = ()  # pairs of keypoint indices, from 0
     flip_pairs: tuple[tuple[int, int], ...] = ()  # pairs of left and right keypoints, swapped when an image is flipped
     sigmas: tuple[float, ...] = ()  # per keypoint, of the object keypoint similarity (COCO)
+    norm_keypoints: tuple[
+        tuple[int, ...], ...
+    ] = ()  # two groups, such as the eyes: NME is in units of the distance of their centers
     can_flip: bool = True  # False if the flip pairs are not known: images must not be flipped
 
     @classmethod
@@ -222,6 +225,8 @@ class Sample(TypedDict, total=False):
     box: Tensor  # (4,) float32: x, y, width, height of the object in the original image; with keypoints
     area: Tensor  # () float32: pixels of the object in the original image; with keypoints
     image_id: Tensor  # () int64: equal for all objects of one image; with keypoints
+    box_score: Tensor  # () float32: confidence of the box; with the boxes of a detector
+    head_size: Tensor  # () float32: unit of PCKh, in pixels of the original image; in data sets that have it
 
 
 class RawSample(TypedDict, total=False):
@@ -235,6 +240,8 @@ class RawSample(TypedDict, total=False):
     box: np.ndarray  # (4,) float32: x, y, width, height in pixels of the original image; with keypoints
     area: float  # of the object, in pixels of the original image; with keypoints
     image_id: int  # objects in the same image share it; with keypoints
+    box_score: float  # confidence of the box, of a detector
+    head_size: float  # unit of PCKh, in pixels of the original image
     affine: np.ndarray  # (2, 3) float32: from pixels of the original image to pixels of `image`; set by geometric transforms
 
 
@@ -291,6 +298,26 @@ class BatchTransform(ABC):
 SampleExtra = Callable[[np.random.Generator], Tensor]  # makes a tensor that a task adds to each sample, such as patch_mask
 
 
+@dataclass(frozen=True, eq=False)
+class KeypointAnnotations:
+    """All annotated objects of a split: the ground truth of the COCO protocol. Some of them are not samples, such as crowds.
+
+    There are N objects. Coordinates are in pixels of the original images.
+    """
+
+    path: str  # of the file, for messages
+    category: int  # number of the objects' category in the file
+    images: Mapping[
+        int, tuple[str, tuple[int, int] | None]
+    ]  # image_id -> path, and (height, width) of the annotated image if known
+    image_ids: np.ndarray  # (N,) int64
+    keypoints: np.ndarray  # (N, K, 3) float64: x, y, visibility
+    boxes: np.ndarray  # (N, 4) float64: x, y, width, height
+    areas: np.ndarray  # (N,) float64
+    crowd: np.ndarray  # (N,) bool: the object is a group
+    labeled: np.ndarray  # (N,) int64: number of labeled keypoints, as the file states it
+
+
 class DataSet(Dataset):
     """One split of a data set, read from disk or rendered.
 
@@ -316,7 +343,8 @@ class DataSet(Dataset):
         """Returns a raw sample: `image` (H, W, 3) uint8 RGB, and the annotations in `provides`.
 
         These are `label` int; `mask` (H, W) uint8 with 255 = ignore; `keypoints` (K, 3) float32 in
-        pixels, with `box` (4,) x, y, width, height, `area` and `image_id`.
+        pixels, with `box` (4,) x, y, width, height, `area` and `image_id`, and where they are known
+        `box_score` and `head_size`.
         """
         raise TypeError(f"{type(self).__name__} does not define how a sample is loaded.")
 
@@ -328,6 +356,10 @@ class DataSet(Dataset):
         if "label" not in self.provides:
             return None
         return np.array([self.load(index)["label"] for index in range(len(self))], int)
+
+    def keypoint_annotations(self) -> KeypointAnnotations | None:
+        """Returns all annotated objects, or None if the samples are all there is to evaluate."""
+        return None
 
     def files(self, index: int) -> list[str]:
         """Returns the paths of the files that belong to one sample alone, such as its image and mask.

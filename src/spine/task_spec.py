@@ -38,6 +38,7 @@ class TaskSpec:
     default_head: str | None = None
     network: str | None = None  # the NetworkDefinition of a network without backbone and head, by its full name
     network_options: Schema = field(default_factory=dict)  # keys of `task` that `network` reads, and not the constructor
+    data_options: Schema = field(default_factory=dict)  # keys of `task` that the data module reads, and not the constructor
     labels: Literal["classes", "mask_classes", "keypoints"] | None = None  # the field of Labels that counts the outputs
     num_outputs: int | None = None  # a fixed number of outputs; None and no `labels`: the patch size decides
     reads_tokenizer: bool = False  # needs `tokenizer=`; then a run has one output for each of its codes

@@ -114,8 +114,11 @@ def find_protocol(config: Config) -> Protocol | None:
 
 
 def _task_node(config: Config, protocol: Protocol | None) -> Config:
-    """Returns the node of the task, without the options of its network. With a protocol, it has the protocol's class and options."""
-    own = {key: value for key, value in config["task"].items() if key not in task_of(config).network_options}
+    """Returns the node of the task, without the options of its network and of its data. With a protocol, it has the protocol's class
+    and options.
+    """
+    others = {**task_of(config).network_options, **task_of(config).data_options}
+    own = {key: value for key, value in config["task"].items() if key not in others}
     if protocol is None:
         return own
     options = {key: value for key, value in config["protocol"].items() if key != "name"}

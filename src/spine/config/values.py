@@ -56,7 +56,7 @@ def check_values(config: Config) -> None:
     for section, known in schemas.OPTIONS.items():
         check_schema({key: value for key, value in config.get(section, {}).items() if key in known}, known, section)
     spec = _task_spec(config["task"]["_target_"])
-    check_schema(config["task"], {**schemas.TASK, **spec.options, **spec.network_options}, "task")
+    check_schema(config["task"], {**schemas.TASK, **spec.options, **spec.network_options, **spec.data_options}, "task")
     for path, node in _parts_with_schemas(config):
         place = path.split(".")[0]
         check_schema(node, schemas.PARTS[place][node["_target_"]], path)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from spine.config.completion import complete_input
 from spine.config.instantiate import instantiate
 from spine.config.schemas import LOADER_KEYS, Config
 from spine.data.data_module import DataModule
+from spine.data.detections import DetectedObjects
 from spine.data.relabeling import Relabeled
 from spine.data.subset import limited
 from spine.data.transforms import Step, TopDownAffine
@@ -40,6 +42,8 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
         codec, nodes = config["task"].get("codec"), enumerate(config["augment"][mode])
         return [build_step(f"augment.{mode}[{i}]", node, codec) for i, node in nodes]
 
+    boxes = config["task"].get("bbox_file") if "bbox_file" in task_of(config).data_options else None
+    threshold = config["task"].get("bbox_threshold", 0.0)
     return DataModule(
         open_split,
         steps("train"),
@@ -55,6 +59,7 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
         repeats=node.get("repeats", 1),
         pad_multiple=network_of(config, None).padding_multiple,
         resolution=resolution,
+        evaluated=partial(DetectedObjects, path=boxes, threshold=threshold) if boxes is not None else None,
     )
 
 

@@ -22,7 +22,9 @@ from spine.data.transforms.pipeline import Resolution
 from spine.errors import STOP_SIGNALS, InputError
 from spine.interfaces import DataSet, Labels, RawSample, Sample, SampleExtra
 
-WITH_KEYPOINTS = frozenset({"box", "area", "image_id", "affine"})  # sample keys that keypoints need
+WITH_KEYPOINTS = frozenset(
+    {"box", "area", "image_id", "affine", "box_score", "head_size"}
+)  # sample keys that belong to keypoints
 
 
 class Samples(Dataset):
@@ -125,6 +127,7 @@ class DataModule(pl.LightningDataModule):
         channels: str = "rgb",
         repeats: int = 1,
         resolution: Resolution | None = None,
+        evaluated: Callable[[DataSet], DataSet] | None = None,
     ):
         """`open_split`: the data set of split "train", "val" or "test", for example
         `partial(ImageFolder, root="photos")`.
@@ -139,6 +142,7 @@ class DataModule(pl.LightningDataModule):
         padded to a multiple, and have their channels in the order "rgb" or "bgr"; see `Transform`.
         `repeats`: draws of each training sample in an epoch, see `TrainingBatches`.
         `resolution`: at which masks are evaluated, "original" or "input"; see `Transform`.
+        `evaluated`: replaces the data set of a split in evaluations, for example by `DetectedObjects`.
         """
         super().__init__()
         if batch_size < 1:
@@ -146,7 +150,7 @@ class DataModule(pl.LightningDataModule):
         self.open_split, self.needs = open_split, frozenset(needs)
         self.train_steps, self.eval_steps = list(train_steps), list(eval_steps)
         self.mean, self.std, self.pad_multiple, self.channels = mean, std, pad_multiple, channels
-        self.repeats, self.resolution = repeats, resolution
+        self.repeats, self.resolution, self.evaluated = repeats, resolution, evaluated
         self.batch_size, self.global_batch_size, self.seed = batch_size, global_batch_size, seed
         cores = os.cpu_count() or 1
         self.num_workers = min(num_workers, cores) if num_workers >= 0 else cores
@@ -172,6 +176,8 @@ class DataModule(pl.LightningDataModule):
         """Returns the samples of a split, with the training steps or the evaluation steps."""
         if (name, training) not in self.samples:
             data = self.split(name)
+            if not training and self.evaluated is not None:
+                data = self.evaluated(data)
             steps = copy.deepcopy(self.train_steps if training else self.eval_steps)  # `prepare` changes them
             resolution = None if training else self.resolution
             transform = Transform(steps, self.mean, self.std, self.pad_multiple, self.channels, resolution)

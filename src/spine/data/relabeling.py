@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from spine.errors import InputError
-from spine.interfaces import IGNORE_INDEX, DataSet, Labels, RawSample
+from spine.interfaces import IGNORE_INDEX, DataSet, KeypointAnnotations, Labels, RawSample
 
 LABEL_FIELDS = {"label": "classes", "mask": "mask_classes", "keypoints": "keypoints"}  # sample key -> field of Labels
 
@@ -32,6 +32,8 @@ class Relabeled(DataSet):
             fields["palette"] = labels.palette
         if "keypoints" in needs:
             fields |= {"skeleton": labels.skeleton, "flip_pairs": labels.flip_pairs, "sigmas": labels.sigmas}
+            new, own_groups = self.new_indices["keypoints"], data.labels.norm_keypoints
+            fields["norm_keypoints"] = tuple(tuple(int(new[i]) for i in group) for group in own_groups) or labels.norm_keypoints
         self.labels = dataclasses.replace(data.labels, **fields)
 
     def __len__(self) -> int:
@@ -46,6 +48,19 @@ class Relabeled(DataSet):
         """Returns the new index of the class of each sample."""
         own = self.data.class_indices()
         return own if own is None or "label" not in self.new_indices else self.new_indices["label"][own]
+
+    def keypoint_annotations(self) -> KeypointAnnotations | None:
+        """Returns all annotated objects with renumbered keypoints."""
+        found = self.data.keypoint_annotations()
+        if found is None or "keypoints" not in self.new_indices:
+            return found
+        return dataclasses.replace(found, keypoints=self._renumbered(found.keypoints))
+
+    def _renumbered(self, keypoints: np.ndarray) -> np.ndarray:
+        """Returns keypoints (..., K, 3) in the new order. Those that the data set lacks are unlabeled."""
+        renumbered = np.zeros((*keypoints.shape[:-2], len(self.labels.keypoints), 3), keypoints.dtype)
+        renumbered[..., self.new_indices["keypoints"], :] = keypoints
+        return renumbered
 
     def files(self, index: int) -> list[str]:
         """Returns the files of the original data set."""
@@ -69,9 +84,7 @@ class Relabeled(DataSet):
                 table[: len(new_indices)] = new_indices
                 sample["mask"] = table[sample["mask"]]
             else:
-                keypoints = np.zeros((len(self.labels.keypoints), 3), np.float32)
-                keypoints[new_indices] = sample["keypoints"]
-                sample["keypoints"] = keypoints
+                sample["keypoints"] = self._renumbered(sample["keypoints"])
         return sample
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,13 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write_results(path: Path, content: object) -> None:
+    """Writes predictions to a JSON file. An existing one is replaced only when the new one is complete."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(content))
+    part.replace(path)
 
 
 def _table_of_classes(path: Path) -> list[Table]:

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from spine.checkpoints.run_checkpoint import has_averaged_weights, read_checkpoint
 from spine.components import task_spec
 from spine.errors import InputError
-from spine.interfaces import Labels, SampleExtra
+from spine.interfaces import DataSet, Labels, SampleExtra
 from spine.models.assembly import network_class
 from spine.models.sharding import shard
 from spine.option_types import Config
@@ -147,6 +147,21 @@ class Task(pl.LightningModule):
         Every process calls it before the metrics are reset.
         """
         return ()
+
+    def result_file(self) -> tuple[str, object] | None:
+        """The name of a file without suffix, and its content in JSON: the predictions of the whole evaluation. None: there is none.
+
+        Every process calls it before the metrics are reset.
+        """
+        return None
+
+    def evaluated_data(self) -> DataSet | None:
+        """The data set that is evaluated; None if the loader is not one of spine."""
+        if self._trainer is None:
+            return None
+        loaders = self.trainer.test_dataloaders if self.trainer.testing else self.trainer.val_dataloaders
+        data = getattr(getattr(loaders, "dataset", None), "data", None)
+        return data if isinstance(data, DataSet) else None
 
     def draw_summary(self) -> dict[str, Figure]:
         """Figures by name of the whole evaluation, drawn before its metrics are reset."""

@@ -20,7 +20,7 @@ from spine.data.collation import collate
 from spine.interfaces import IGNORE_INDEX, DataSet, Sample
 from spine.layers.image_sizes import stack_padded
 from spine.reporting.figures import MAX_IMAGES
-from spine.reporting.tables import classes_file, write_rows
+from spine.reporting.tables import classes_file, write_results, write_rows
 from spine.tasks.base import Batch, Task
 from spine.tasks.samples import SampleView
 from spine.training.loggers.run_logger import run_loggers
@@ -95,11 +95,14 @@ class PredictionFigures(pl.Callback):
         figures, confusion = pl_module.draw_summary(), pl_module.confusion_counts()  # on every process: they gather the metrics
         classes = pl_module.table_of_classes()
         worst, best = self.worst.gather(trainer.world_size), self.best.gather(trainer.world_size)
+        results = pl_module.result_file()
         if trainer.is_global_zero:
             for name, figure in figures.items():
                 self._write(f"{pl_module.split}_{name}", figure, trainer.global_step)
             if classes:
                 write_rows(classes_file(self.folder.parent, pl_module.split), classes)
+            if results is not None:
+                write_results(self.folder.parent / f"{pl_module.split}_{results[0]}.json", results[1])
             if confusion is not None:
                 for logger in self.loggers:
                     logger.log_confusion(f"{pl_module.split}_confusion_matrix", *confusion, trainer.global_step)
@@ -132,7 +135,7 @@ class PredictionFigures(pl.Callback):
         for name, figure in task.draw(batch, outputs, self.to_pixels).items():
             figure.suptitle(f"{title}: {'  '.join(f'{sample.loss:.3g}' for sample in samples)}", fontsize=9)
             self._write(f"{task.split}_{kind}_{name}", figure, step)
-        data = getattr(getattr(trainer.val_dataloaders, "dataset", None), "data", None)
+        data = task.evaluated_data()
         views = [
             replace(view, loss=sample.loss, index=sample.index, file=_file(data, sample.index))
             for view, sample in zip(self._views(task, batch, outputs), samples, strict=True)
@@ -176,7 +179,7 @@ def render(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _file(data: object, index: int) -> str:
+def _file(data: DataSet | None, index: int) -> str:
     """Returns the image file of a sample, or nothing if it has no file of its own or the data set is not one of spine."""
-    files = data.files(index) if isinstance(data, DataSet) else []
+    files = data.files(index) if data is not None else []
     return files[0] if files else ""

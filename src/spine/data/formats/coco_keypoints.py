@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from spine.data.coco_json import JsonObject, KeypointFile, area_of
 from spine.data.image_files import Size, check_images, log_warning, need_file, need_root, read_image
 from spine.data.keypoint_flips import find_flip_pairs
 from spine.data.splits import Splits, configured_name, resolve_pattern, split_folder
 from spine.errors import InputError
-from spine.interfaces import DataSet, Labels, RawSample
+from spine.interfaces import DataSet, KeypointAnnotations, Labels, RawSample
 
 # Sigmas of cocoeval for COCO's seventeen keypoints, in their order.
 COCO_SIGMAS = (.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089)  # fmt: skip
 YEARS = ("", "2017", "2014")  # suffixes of COCO's splits
+KEYPOINTS = ("keypoints",)  # the list of an annotation that holds its keypoints
 Pairs = tuple[tuple[int, int], ...]
-JsonObject = dict[str, Any]  # of an annotation file
 
 
 class LabeledObject(NamedTuple):
@@ -52,38 +52,53 @@ class COCOKeypoints(DataSet):
         images: str = "{split}",
         annotations: str = "annotations/person_keypoints_{split}.json",
         splits: Splits | None = None,
+        fields: list[str] | None = None,
+        names: list[str] | int | None = None,
+        skeleton: list[tuple[int, int]] | None = None,
         flip_pairs: list[tuple[int, int]] | None = None,
         sigmas: list[float] | float | None = None,
+        norm_keypoints: list[list[int]] | None = None,
     ):
         """`images`, `annotations`: a folder and a file relative to root. {split} is replaced by the
         name of the split in `splits`, or by the split, if necessary with a year of COCO
         (train2017). Without {split}, `images` is its subfolder of the split if there is one, and
         `annotations=faces.json` is faces_<split>.json if it exists.
 
+        `fields`: the lists of an annotation that hold its keypoints; those of COCO-WholeBody have five. `names`: of the
+        keypoints, or their number, for files without names. `skeleton`: pairs of indices from 0; None for those of the file.
         `flip_pairs`: indices from 0; None pairs the names that differ in left and right, [] means
         that no keypoints swap in a flipped image. `sigmas`: one per keypoint, or one for all.
-        Raises InputError if files are missing or not in the format.
+        `norm_keypoints`: two groups of indices, such as [[36], [45]] for the outer corners of the eyes: NME is in units of the
+        distance of their centers. Raises InputError if files are missing or not in the format.
         """
         base = need_root(root, "coco_keypoints")
         self.folder, self.path = _find_files(base, images, annotations, split, splits)
-        content = _read_json(self.path)
-        category = next((c for c in content["categories"] if c.get("keypoints")), None)
-        if category is None:
-            raise InputError(f"'{self.path}' has no category with keypoints; it may be a file of boxes or of captions.")
-        names = tuple(category["keypoints"])
-        pairs, can_flip = _flip_pairs(flip_pairs if flip_pairs is not None else category.get("flip_pairs"), names)
+        self.fields, self.given_names = fields or list(KEYPOINTS), names
+        self._annotations: KeypointAnnotations | None = None  # read when they are first used, which training does not
+        file = self._read()
+        category, found = file.category, file.names
+        pairs, can_flip = _flip_pairs(flip_pairs if flip_pairs is not None else category.get("flip_pairs"), found)
+        lines = skeleton if skeleton is not None else [(a - 1, b - 1) for a, b in category.get("skeleton", [])]  # from 1
         self.labels = Labels(
-            keypoints=names,
-            skeleton=tuple((a - 1, b - 1) for a, b in category.get("skeleton", [])),  # COCO counts from 1
+            keypoints=found,
+            skeleton=_check_indices("skeleton", lines, len(found)),  # type: ignore[arg-type]
             flip_pairs=pairs,
-            sigmas=_sigmas(sigmas if sigmas is not None else category.get("sigmas"), names, self.path),
+            sigmas=_sigmas(sigmas if sigmas is not None else category.get("sigmas"), found, self.path),
+            norm_keypoints=_check_indices("norm_keypoints", norm_keypoints or (), len(found)),
             can_flip=can_flip,
         )
-        files = {image["id"]: image for image in content["images"]}
-        usable = [annotation for annotation in content["annotations"] if _is_usable(annotation, category)]
-        self.items = [_labeled_object(annotation, files, len(names), self.path) for annotation in usable]
+        self.items = [_labeled_object(annotation, keypoints, file) for annotation, keypoints in file.samples()]
         if not self.items:
             raise InputError(f"'{self.path}' has no annotation with a labeled keypoint.")
+
+    def _read(self) -> KeypointFile:
+        return KeypointFile(self.path, self.fields, self.given_names)
+
+    def keypoint_annotations(self) -> KeypointAnnotations:
+        """Returns all objects of the annotation file."""
+        if self._annotations is None:
+            self._annotations = self._read().all_objects(self.folder)
+        return self._annotations
 
     def check(self, needs: frozenset[str]) -> None:
         """Checks that all image files exist, and reads a few.
@@ -154,55 +169,27 @@ def _annotation_file(base: Path, pattern: str, name: str) -> Path:
     return of_split if of_split.is_file() else path
 
 
-def _read_json(path: Path) -> JsonObject:
-    """Reads an annotation file. Raises InputError if it is not in COCO's format."""
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"'{path}' is not JSON ({error}).") from error
-    keys = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
-        raise InputError(f"'{path}' is not in COCO's format: it needs the lists {', '.join(keys)}.")
-    return content
-
-
-def _is_usable(annotation: JsonObject, category: JsonObject) -> bool:
-    """Whether an annotation is a labeled single object with a box.
-
-    The COCO protocol for ground-truth boxes evaluates the same annotations.
-    """
-    return (
-        annotation.get("category_id") == category["id"]
-        and not annotation.get("iscrowd", 0)
-        and any(annotation.get("keypoints", [])[2::3])
-        and min(annotation.get("bbox", [0, 0, 0, 0])[2:]) > 0
-    )
-
-
-def _labeled_object(annotation: JsonObject, files: dict[int, JsonObject], count: int, path: Path) -> LabeledObject:
-    """Converts an annotation.
-
-    Raises InputError if it does not have `count` keypoints, or if its image is not in `files` (by
-    id).
-    """
-    keypoints = np.array(annotation["keypoints"], np.float32)
-    if keypoints.size != 3 * count:
-        raise InputError(
-            f"Annotation {annotation['id']} in '{path}' has {keypoints.size} numbers for {count} keypoints, not {3 * count}."
-        )
-    if annotation["image_id"] not in files:
-        raise InputError(
-            f"Annotation {annotation['id']} in '{path}' is of image {annotation['image_id']}, which the file does not list."
-        )
-    box, image = np.array(annotation["bbox"], np.float32), files[annotation["image_id"]]
+def _labeled_object(annotation: JsonObject, keypoints: np.ndarray, file: KeypointFile) -> LabeledObject:
+    """Converts an annotation with its keypoints (K, 3)."""
     return LabeledObject(
-        file=image["file_name"],
-        size=(int(image["height"]), int(image["width"])) if image.get("height") and image.get("width") else None,
-        keypoints=keypoints.reshape(count, 3),
-        box=box,
-        area=float(annotation.get("area") or box[2] * box[3]),
+        file=file.images[annotation["image_id"]]["file_name"],
+        size=file.size(annotation["image_id"]),
+        keypoints=keypoints.astype(np.float32),
+        box=np.array(annotation["bbox"], np.float32),
+        area=area_of(annotation),
         image_id=int(annotation["image_id"]),
     )
+
+
+def _check_indices(key: str, groups: Sequence[Sequence[int]], count: int) -> tuple[tuple[int, ...], ...]:
+    """Returns groups of keypoint indices. Raises InputError if one of them is not in 0..count - 1, or if there are not two where
+    two are needed.
+    """
+    if key == "norm_keypoints" and len(groups) not in (0, 2):
+        raise InputError(f"dataset.norm_keypoints has {len(groups)} groups of keypoints; it needs two, such as [[36],[45]].")
+    if invalid := [i for group in groups for i in group if not 0 <= i < count]:
+        raise InputError(f"dataset.{key} names keypoint {invalid[0]}; there are keypoints 0 to {count - 1}.")
+    return tuple(tuple(int(i) for i in group) for group in groups)
 
 
 def _flip_pairs(given: Sequence[Sequence[int]] | None, names: tuple[str, ...]) -> tuple[Pairs, bool]:

@@ -112,7 +112,7 @@ class Transform:
         for key, value in sample.items():
             if key in ("label", "image_id"):
                 tensors[key] = torch.tensor(value, dtype=torch.int64)
-            elif key in ("keypoints", "affine", "box", "area"):
+            elif key in ("keypoints", "affine", "box", "area", "box_score", "head_size"):
                 tensors[key] = torch.as_tensor(value, dtype=torch.float32)
         return cast(Sample, tensors)
 

@@ -3,32 +3,67 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from spine.reporting.figures import GROUND_TRUTH_COLOR, MAX_IMAGES, PREDICTION_COLOR, grid
+from spine.reporting.figures import GROUND_TRUTH_COLOR, MAX_IMAGES, grid
+
+CONFIDENCE = "plasma"  # color map of scores 0..1
+FAINTEST = 0.2  # opacity of a line with score 0
+Skeleton = tuple[tuple[int, int], ...]
 
 
 def keypoints(
-    images: np.ndarray, truth: np.ndarray, prediction: np.ndarray, heatmaps: np.ndarray, skeleton: tuple[tuple[int, int], ...]
+    images: np.ndarray, truth: np.ndarray, prediction: np.ndarray, heatmaps: np.ndarray | None, skeleton: Skeleton
 ) -> Figure:
-    """Draws images (B, H, W, 3) with keypoints (B, K, 3), and heatmaps (B, h, w) below them.
+    """Draws images (B, H, W, 3) with keypoints (B, K, 3), and heatmaps (B, h, w) below them if there are any.
 
-    Shows ground truth and predicted keypoints. `heatmaps`: the maximum over all keypoints.
-    `skeleton`: pairs of keypoint indices, connected by lines in the prediction.
+    The color of predicted keypoints and lines is their score, and that of a line the lower score of its ends. Labeled keypoints are
+    green circles. `heatmaps`: the maximum over all keypoints. `skeleton`: pairs of keypoint indices, connected by lines.
     """
-    count = min(MAX_IMAGES, len(images))
-    figure, axes = grid(2, count, images.shape[1] / images.shape[2], legend=0.25)
-    height, width = images.shape[1:3]
+    count, labeled = min(MAX_IMAGES, len(images)), bool((truth[..., 2] > 0).any())
+    figure, axes = grid(1 if heatmaps is None else 2, count, images.shape[1] / images.shape[2], legend=0.25 * labeled)
     axes[0, 0].set_ylabel("keypoints")
-    axes[1, 0].set_ylabel("heatmaps")
     for i in range(count):
-        top, bottom, labeled, predicted = axes[0, i], axes[1, i], truth[i, truth[i, :, 2] > 0], prediction[i]
-        top.imshow(images[i])
-        for a, b in skeleton:
-            top.plot(predicted[[a, b], 0], predicted[[a, b], 1], color=PREDICTION_COLOR, linewidth=1, alpha=0.6)
-        top.scatter(labeled[:, 0], labeled[:, 1], s=22, facecolors="none", edgecolors=GROUND_TRUTH_COLOR, label="ground truth")
-        top.scatter(predicted[:, 0], predicted[:, 1], s=10, color=PREDICTION_COLOR, marker="x", linewidths=1, label="prediction")
-        top.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-        bottom.imshow(heatmaps[i], vmin=0, vmax=1, cmap="inferno")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+        _draw_person(axes[0, i], images[i], truth[i], prediction[i], skeleton)
+        if heatmaps is not None:
+            axes[1, i].imshow(heatmaps[i], vmin=0, vmax=1, cmap="inferno")
+    if heatmaps is not None:
+        axes[1, 0].set_ylabel("heatmaps")
+    scale = ScalarMappable(Normalize(0, 1), CONFIDENCE)
+    figure.colorbar(scale, ax=axes[0].tolist(), label="score", shrink=0.8, aspect=15, pad=0.01)
+    if labeled:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", fontsize=8, frameon=False)
     return figure
+
+
+def _draw_person(axis: Axes, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, skeleton: Skeleton) -> None:
+    """Draws an image (H, W, 3) with labeled and predicted keypoints (K, 3)."""
+    height, width = image.shape[:2]
+    scores, known, colors = prediction[:, 2].clip(0, 1), truth[truth[:, 2] > 0], colormaps[CONFIDENCE]
+    axis.imshow(image)
+    pairs = np.array(skeleton, int).reshape(-1, 2)
+    lowest = scores[pairs].min(1)
+    lines = LineCollection(
+        list(prediction[pairs, :2]), colors=colors(lowest), alpha=FAINTEST + (1 - FAINTEST) * lowest, linewidths=1.5
+    )
+    axis.add_collection(lines, autolim=False)
+    size = 22 if len(truth) <= 40 else 8  # of points; faces have many
+    axis.scatter(known[:, 0], known[:, 1], s=size, facecolors="none", edgecolors=GROUND_TRUTH_COLOR, label="ground truth")
+    axis.scatter(
+        prediction[:, 0],
+        prediction[:, 1],
+        s=size / 2,
+        c=scores,
+        cmap=CONFIDENCE,
+        vmin=0,
+        vmax=1,
+        edgecolors="black",
+        linewidths=0.3,
+    )
+    axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    axis.set_title(f"mean score {prediction[:, 2].mean():.2f}", fontsize=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Unpack
 
@@ -16,7 +17,7 @@ from spine.tasks.pose import plots
 from spine.tasks.pose.codecs import CODECS, Size, default_sigma, draw_heatmaps
 from spine.tasks.pose.heatmaps import apply_affine, invert_affine
 from spine.tasks.pose.losses import bin_loss, heatmap_loss
-from spine.tasks.pose.metrics import KeypointScores, describe_distance
+from spine.tasks.pose.metrics import KeypointEvaluation, KeypointScores, Protocol, describe_confidence, describe_distance
 from spine.tasks.samples import PREDICTION, TRUTH, SampleView, loss_of_each
 
 
@@ -41,6 +42,10 @@ class Pose(Task):
         flip_shift: bool | None = None,
         hard_keypoints: int | None = None,
         keypoint_weights: Sequence[float] | None = None,
+        rescore: float | None = 0.2,
+        oks_nms: float | None = 0.9,
+        soft_oks_nms: bool = False,
+        nme_threshold: float = 0.1,
         **common: Unpack[TaskArguments],
     ):
         """`codec`: a key of `spine.tasks.pose.codecs.CODECS`. `sigma`: of the Gaussians, in heatmap pixels, or in bins of the head
@@ -49,6 +54,8 @@ class Pose(Task):
         `flip_test`: average with the output for the mirrored image in evaluation. `flip_shift`: whether that output is moved, see
         `Codec.flip_back`; None: as the codec does. `hard_keypoints`: the loss is the mean of that many keypoints with the highest
         losses in each image; None: of all. `keypoint_weights`: a factor for each keypoint in the loss.
+
+        `rescore`, `oks_nms`, `soft_oks_nms`, `nme_threshold`: see `metrics.Protocol`.
         """
         super().__init__(**common)
         if codec not in CODECS:
@@ -58,7 +65,9 @@ class Pose(Task):
         self.hard_keypoints, self.keypoint_weights = hard_keypoints, keypoint_weights
         self._check_options()
         self.register_buffer("weights", torch.tensor(keypoint_weights or 1.0), persistent=False)  # (K,) or ()
-        self.scores = KeypointScores(self.labels.sigmas)
+        self.protocol = Protocol(rescore, oks_nms, soft_oks_nms, nme_threshold)
+        self.scores = KeypointScores(len(self.labels.keypoints))
+        self.evaluation: KeypointEvaluation | None = None  # of all batches, until the metrics are reset
         mirrored = list(range(len(self.labels.keypoints)))
         for a, b in self.labels.flip_pairs:
             mirrored[a], mirrored[b] = b, a
@@ -84,9 +93,9 @@ class Pose(Task):
             )
 
     def options(self) -> Config:
-        """The codec, the flip test, and what the loss counts."""
+        """The codec, the flip test, what the loss counts, and how predictions are scored."""
         names = ("sigma", "flip_test", "flip_shift", "hard_keypoints", "keypoint_weights")
-        return {"codec": self.codec_name, **{name: getattr(self, name) for name in names}}
+        return {"codec": self.codec_name, **{name: getattr(self, name) for name in names}, **dataclasses.asdict(self.protocol)}
 
     def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss () and output of the network: heatmaps (B, K, h, w) or bins (B, K, X + Y)."""
@@ -107,18 +116,23 @@ class Pose(Task):
             return heatmap_loss(output, target, weight, self.hard_keypoints)
         return bin_loss(output, target, weight, image_size, self.hard_keypoints)
 
-    def sample_losses(self, output: Tensor, batch: Batch) -> Tensor:
-        """The loss (B,) of each sample."""
-        return loss_of_each(self._loss, output, batch)
+    def loss_weight(self, batch: Batch) -> float | Tensor:
+        """The number of images. The boxes of a detector have no labeled keypoints, and no loss."""
+        return 0.0 if "box_score" in batch else super().loss_weight(batch)
+
+    def sample_losses(self, output: Tensor, batch: Batch) -> Tensor | None:
+        """The loss (B,) of each sample. None for the boxes of a detector."""
+        return None if "box_score" in batch else loss_of_each(self._loss, output, batch)
 
     def view_samples(self, output: Tensor, batch: Batch) -> list[SampleView]:
         """Both sets of keypoints in pixels of the input image, and their mean distance."""
         found, truth = self._decode(output, batch).cpu().numpy(), batch["keypoints"].cpu().numpy()
+        detected = "box_score" in batch
         return [
             SampleView(
-                prediction=describe_distance(one, true),
-                truth=f"{(true[:, 2] > 0).sum()} labeled keypoints",
-                keypoints={PREDICTION: one, TRUTH: true},
+                prediction=describe_confidence(one, self.labels.keypoints) if detected else describe_distance(one, true),
+                truth="the box of a detector" if detected else f"{(true[:, 2] > 0).sum()} labeled keypoints",
+                keypoints={PREDICTION: one} if detected else {PREDICTION: one, TRUTH: true},
                 keypoint_names=self.labels.keypoints,
             )
             for one, true in zip(found, truth, strict=True)
@@ -139,23 +153,48 @@ class Pose(Task):
         return {"keypoints": found}
 
     def update_metrics(self, output: Tensor, batch: Batch) -> None:
-        """Maps predictions and ground truth back to the original images, and updates the metrics."""
-        back = invert_affine(batch["affine"])
-        found = self._decode(output, batch)
-        prediction = torch.cat([apply_affine(found[..., :2], back), found[..., 2:]], dim=-1)
-        keypoints = batch["keypoints"]
-        target = torch.cat([apply_affine(keypoints[..., :2], back), keypoints[..., 2:]], dim=-1)
-        self.scores.update(prediction, target, batch["area"], batch["box"], batch["image_id"])
+        """Maps predictions and ground truth back to the original images, and collects them."""
+        affine, keypoints, (height, width) = batch["affine"], batch["keypoints"], batch["image"].shape[-2:]
+        back, found = invert_affine(affine), self._decode(output, batch)
+        index = batch.get("index")
+        self.evaluation = None
+        self.scores.update(
+            prediction=torch.cat([apply_affine(found[..., :2], back), found[..., 2:]], dim=-1),
+            target=torch.cat([apply_affine(keypoints[..., :2], back), keypoints[..., 2:]], dim=-1),
+            index=torch.arange(len(found), device=found.device) if index is None else index,
+            crop_area=height * width / (affine[:, 0, 0] * affine[:, 1, 1] - affine[:, 0, 1] * affine[:, 1, 0]).abs(),
+            **{key: batch[key] for key in ("area", "box", "image_id", "box_score", "head_size") if key in batch},
+        )
 
     def _decode(self, output: Tensor, batch: Batch) -> Tensor:
         """Keypoints (B, K, 3) in pixels of the input image."""
         return self.codec.decode(output, size_of(batch["image"]), self._sigma(output))
 
+    def evaluate(self) -> KeypointEvaluation:
+        """The results of all batches. Every process calls it."""
+        if self.evaluation is None:
+            data = self.evaluated_data()
+            annotations = data.keypoint_annotations() if data is not None else None
+            self.evaluation = KeypointEvaluation(self.scores.compute(), self.labels, self.protocol, annotations)
+        return self.evaluation
+
     def compute_metrics(self) -> dict[str, float]:
-        """AP, AP50, AP75, AR, PCK in 0..1; NME as a fraction of the size of the box."""
-        values = self.scores.compute()
+        """AP and AR by the protocol of COCO in 0..1; with labeled keypoints PCK and NME, and what the data set has: see
+        `KeypointEvaluation.metrics`.
+        """
+        evaluation, data = self.evaluate(), self.evaluated_data()
+        values = evaluation.metrics(complete=data is None or len(evaluation.instances.index) == len(data))
         self.scores.reset()
+        self.evaluation = None
         return values
+
+    def table_of_classes(self) -> list[dict[str, object]]:
+        """How often each keypoint is labeled and correct, and its mean distance in pixels of the original images."""
+        return self.evaluate().rows()
+
+    def result_file(self) -> tuple[str, object]:
+        """The predicted objects in COCO's results format."""
+        return "keypoints", self.evaluate().results
 
     def draw(self, batch: Batch, output: Tensor, to_pixels: ToPixels) -> dict[str, Figure]:
         """Images with ground truth and predicted keypoints, and the maximum of the heatmaps."""
