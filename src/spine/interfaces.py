@@ -61,6 +61,17 @@ class Features(NamedTuple):
     cls_token: Tensor | None = None
 
 
+class TrainingOutputs(NamedTuple):
+    """Output of a network that has auxiliary classifiers, in training mode.
+
+    output: what the network returns in evaluation. auxiliary: outputs of the same kind, each with the
+    weight of its loss.
+    """
+
+    output: Tensor
+    auxiliary: tuple[tuple[Tensor, float], ...]
+
+
 class Tokens(NamedTuple):
     """Output of `Backbone.forward_masked`.
 
@@ -112,6 +123,7 @@ class Head(nn.Module):
     levels: the feature maps that the head reads; None for all.
     masking: for heads of tokens: the kinds of masking (`FeatureSpec.masking`) that the head supports, the preferred one first.
 
+    In training mode a head of maps may return TrainingOutputs.
     A head of tokens is called with Tokens, patch_mask (B, N) bool and `masked_only`. It returns (B, N, outputs), or with `masked_only`
     the outputs (M, outputs) of the M masked patches of the batch alone, in raster order.
     """
