@@ -60,6 +60,10 @@ class Features(NamedTuple):
     maps: tuple[Tensor, ...]
     cls_token: Tensor | None = None
 
+    def select(self, *numbers: int) -> Features:
+        """Returns the features with some of the maps, by their numbers in `maps`."""
+        return self._replace(maps=tuple(self.maps[number] for number in numbers))
+
 
 class TrainingOutputs(NamedTuple):
     """Output of a network that has auxiliary classifiers, in training mode.
