@@ -62,7 +62,7 @@ def read_weights(backbone: str, path: str | Path, options: Options, layout: str 
     else:
         row = row_of_file(Path(path), table)
     file = reader.read_weight_file(path, layouts_of(backbone), layout or (row.layout if row else None))
-    given = {key: value for key, value in options.items() if key != "variant" or value}
+    given = {key: value for key, value in options.items() if value is not None}
     return PretrainedFile(file, {**file.layout.options, **given}, (row or file).input_settings)
 
 
