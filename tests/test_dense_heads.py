@@ -8,7 +8,7 @@ import spine
 from spine.components import task_spec
 from spine.config import checks
 from spine.errors import InputError
-from spine.interfaces import TrainingOutputs
+from spine.interfaces import Labels, TrainingOutputs
 from spine.layers.dilation import dilate
 from spine.models.assembly import NetworkConfig, resolve_auxiliary_head, resolve_backbone_options, resolve_head_options
 from spine.tasks.seg.task import Segmentation
@@ -118,7 +118,7 @@ def test_auxiliary_head_is_for_training_only():
 
 
 def test_auxiliary_losses_are_added_with_their_weights():
-    labels = spine.interfaces.Labels(mask_classes=tuple("abcde"))
+    labels = Labels(mask_classes=tuple("abcde"))
     net = spine.create_model(
         "swin", variant="micro", task="seg", head="upernet", num_outputs=5, head_options={"channels": 32, "dropout": 0.0},
         auxiliary_head={"weight": 0.3, "dropout": 0.0},

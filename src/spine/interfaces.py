@@ -73,7 +73,12 @@ class TrainingOutputs(NamedTuple):
     """
 
     output: Tensor
-    auxiliary: tuple[tuple[Tensor, float], ...]
+    auxiliary: tuple[tuple[Tensor, float], ...] = ()
+
+    @classmethod
+    def of(cls, output: Tensor | TrainingOutputs) -> TrainingOutputs:
+        """Returns the output of any network as TrainingOutputs."""
+        return output if isinstance(output, TrainingOutputs) else cls(output)
 
 
 class Tokens(NamedTuple):

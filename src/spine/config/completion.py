@@ -47,6 +47,8 @@ def complete(config: Config, report: bool = True) -> Config:
         config["backbone"].update(network.backbone_options)
     config["backbone"].update(resolve_backbone_options(network))
     config["head"].update(resolve_head_options(network))
+    if network.levels is not None:  # a weight file may determine them
+        config["head"]["levels"] = list(network.levels)
     if auxiliary := resolve_auxiliary_head(network):
         config["auxiliary_head"] = auxiliary
     if network.task.reads_tokenizer:

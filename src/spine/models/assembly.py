@@ -103,7 +103,9 @@ class NetworkConfig(NetworkDefinition):
     def from_dict(cls, saved: Config) -> NetworkConfig:
         """The network of a dictionary that `to_dict` returned."""
         pair = {key: tuple(saved[key]) if saved[key] is not None else None for key in ("image_size", "levels")}
-        return cls(**{**saved, "task": task_spec(saved["task"]), **pair})
+        network = cls(**{**saved, "task": task_spec(saved["task"]), **pair})
+        older = "auxiliary_head" not in saved and saved["head_options"]
+        return network._with_options_of_older_versions() if older else network
 
     def to_dict(self) -> dict[str, object]:
         """The network as plain values, for checkpoints."""
@@ -139,8 +141,11 @@ class NetworkConfig(NetworkDefinition):
         return str(self.backbone_options.get("variant") or default_variant(self.backbone))
 
     def with_options(self, backbone_options: Options, head_options: Options) -> NetworkConfig:
-        """A copy with other options."""
-        return replace(self, backbone_options=dict(backbone_options), head_options=dict(head_options))
+        """A copy with other options. `levels` among those of the head are the levels that it reads, if none are given."""
+        options = dict(head_options)
+        levels = options.pop("levels", None) if self.levels is None else self.levels
+        options.pop("levels", None)
+        return replace(self, backbone_options=dict(backbone_options), head_options=options, levels=levels)
 
     def build(self) -> Model | MaskedModel:
         """Builds the backbone for the input of the head, then the head from the backbone's FeatureSpec.

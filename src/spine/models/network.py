@@ -71,7 +71,7 @@ class Model(Network):
 
     def _with_auxiliary(self, output: Tensor | TrainingOutputs, features: Features) -> Tensor | TrainingOutputs:
         """The output of the head in training mode, with that of the auxiliary head."""
-        main, extra = output if isinstance(output, TrainingOutputs) else (output, ())
+        main, extra = TrainingOutputs.of(output)
         if self.auxiliary is not None and self.auxiliary_head is not None:
             extra += ((self.auxiliary_head(features.select(self.auxiliary.map)), self.auxiliary.weight),)
         return TrainingOutputs(main, extra) if extra and self.auxiliary_losses else main

@@ -35,9 +35,9 @@ class Segmentation(Task):
 
     def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss () and logits (B, classes, H, W); in training, the losses of auxiliary outputs are added, with their weights."""
-        output, size = self.model(batch["image"]), batch["mask"].shape[-2:]
-        main, auxiliary = output if isinstance(output, TrainingOutputs) else (output, ())
-        logits = resize_map(main.float(), size)
+        output, auxiliary = TrainingOutputs.of(self.model(batch["image"]))
+        size = batch["mask"].shape[-2:]
+        logits = resize_map(output.float(), size)
         loss = self._loss(logits, batch)
         for extra, weight in auxiliary:
             loss = loss + weight * self._loss(resize_map(extra.float(), size), batch)
