@@ -6,6 +6,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 
@@ -143,8 +144,8 @@ class NetworkConfig(NetworkDefinition):
     def with_options(self, backbone_options: Options, head_options: Options) -> NetworkConfig:
         """A copy with other options. `levels` among those of the head are the levels that it reads, if none are given."""
         options = dict(head_options)
-        levels = options.pop("levels", None) if self.levels is None else self.levels
-        options.pop("levels", None)
+        found = cast(tuple[int, ...] | None, options.pop("levels", None))
+        levels = self.levels if self.levels is not None else found
         return replace(self, backbone_options=dict(backbone_options), head_options=options, levels=levels)
 
     def build(self) -> Model | MaskedModel:
