@@ -61,6 +61,26 @@ class Features(NamedTuple):
     maps: tuple[Tensor, ...]
     cls_token: Tensor | None = None
 
+    def select(self, *numbers: int) -> Features:
+        """Returns the features with some of the maps, by their numbers in `maps`."""
+        return self._replace(maps=tuple(self.maps[number] for number in numbers))
+
+
+class TrainingOutputs(NamedTuple):
+    """Output of a network that has auxiliary classifiers, in training mode.
+
+    output: what the network returns in evaluation. auxiliary: outputs of the same kind, each with the
+    weight of its loss.
+    """
+
+    output: Tensor
+    auxiliary: tuple[tuple[Tensor, float], ...] = ()
+
+    @classmethod
+    def of(cls, output: Tensor | TrainingOutputs) -> TrainingOutputs:
+        """Returns the output of any network as TrainingOutputs."""
+        return output if isinstance(output, TrainingOutputs) else cls(output)
+
 
 class Tokens(NamedTuple):
     """Output of `Backbone.forward_masked`.
@@ -114,6 +134,7 @@ class Head(nn.Module):
     tasks: the tasks that its output is for; None: all that pass its input.
     masking: for heads of tokens: the kinds of masking (`FeatureSpec.masking`) that the head supports, the preferred one first.
 
+    In training mode a head of maps may return TrainingOutputs.
     A head of tokens is called with Tokens, patch_mask (B, N) bool and `masked_only`. It returns (B, N, outputs), or with `masked_only`
     the outputs (M, outputs) of the M masked patches of the batch alone, in raster order. A head whose constructor has an argument
     `image_size` gets the (height, width) of the images.

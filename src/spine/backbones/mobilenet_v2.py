@@ -6,6 +6,10 @@ filtered by a depthwise convolution, and projected back without an activation.
 Padding is symmetric and batch norm has PyTorch's defaults, as in torchvision and timm. TensorFlow's
 original pads stride-2 convolutions at the right and bottom, and has eps 1e-3: `tf_padding=True,
 norm_eps=1e-3`. `features` is numbered as in torchvision.
+
+With an output stride below 32 (section 6.3, DeepLab), blocks after a removed stride are dilated, as in
+TF-slim. OpenMMLab dilates the first block of each stage only, and the block whose stride is removed
+too: `dilate_first=True`.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ from torch import Tensor, nn
 
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layers.conv import GlobalAveragePool, conv_norm, conv_norm_act, round_channels, set_batch_norm
+from spine.layers.dilation import dilate
 from spine.layers.initialization import kaiming_fan_out
-from spine.variants import Hyperparameters, variant_builder
+from spine.variants import Hyperparameters, System, variant_builder
 
 # Paper table 2: expansion, channels, repeats, stride
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -27,14 +32,14 @@ LAST_BLOCKS = (3, 6, 13, 17)  # the last entries of `features` with strides 4, 8
 class InvertedResidual(nn.Module):
     """1x1 expansion (none if it is 1), 3x3 depthwise, linear 1x1 projection (figure 3b, section 3.3)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int, tf_padding: bool):
+    def __init__(self, in_channels: int, out_channels: int, stride: int, dilation: int, expansion: int, tf_padding: bool):
         super().__init__()
         hidden = in_channels * expansion
         self.residual = stride == 1 and in_channels == out_channels
         self.conv = nn.Sequential()
         if expansion > 1:
             self.conv.append(conv_norm_act(in_channels, hidden, 1, act=nn.ReLU6))
-        self.conv.append(conv_norm_act(hidden, hidden, 3, stride, hidden, nn.ReLU6, same=tf_padding))
+        self.conv.append(conv_norm_act(hidden, hidden, 3, stride, hidden, nn.ReLU6, dilation=dilation, same=tf_padding))
         self.conv.extend(conv_norm(hidden, out_channels, 1))  # linear: no activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,7 +48,7 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(Backbone):
-    """Maps with strides 4, 8, 16, 32.
+    """Maps with strides 4, 8, 16, 32, at most the output stride.
 
     The last 1x1 convolution, to 1280 channels or more, is part of pooling.
     """
@@ -56,6 +61,8 @@ class MobileNetV2(Backbone):
         tf_padding: bool = False,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
+        output_stride: int = 32,
+        dilate_first: bool = False,
         in_chans: int = 3,
     ):
         """`width`: factor of all channels."""
@@ -66,12 +73,14 @@ class MobileNetV2(Backbone):
         channels = round_channels(32 * width)
         layers: list[nn.Module] = [conv_norm_act(in_chans, channels, 3, 2, act=nn.ReLU6, same=tf_padding)]
         widths = [channels]
-        for expansion, base, repeats, stride in STAGES:
-            for repeat in range(repeats):
-                out = round_channels(base * width)
-                layers.append(InvertedResidual(channels, out, stride if repeat == 0 else 1, expansion, tf_padding))
-                channels = out
-                widths.append(out)
+        rows = [(row, repeat == 0) for row in STAGES for repeat in range(row[2])]
+        steps = dilate([row[3] if first else 1 for row, first in rows], output_stride, inclusive=dilate_first)
+        for ((expansion, base, _, _), first), (stride, dilation) in zip(rows, steps, strict=True):
+            out = round_channels(base * width)
+            dilation = dilation if first or not dilate_first else 1
+            layers.append(InvertedResidual(channels, out, stride, dilation, expansion, tf_padding))
+            channels = out
+            widths.append(out)
         self.features = nn.ModuleList(layers[: self.last_blocks[-1] + 1])
         embed_dim = widths[self.last_blocks[-1]]
         self.pooling: nn.Module = nn.Identity()
@@ -79,7 +88,9 @@ class MobileNetV2(Backbone):
             embed_dim = round_channels(1280 * max(width, 1.0))  # at least 1280
             self.pooling = GlobalAveragePool()
             self.pooling.add_module("conv", conv_norm_act(channels, embed_dim, 1, act=nn.ReLU6))
-        self.spec = FeatureSpec(tuple(Level(widths[LAST_BLOCKS[i]], 4 * 2**i) for i in self.levels), embed_dim)
+        strides = [min(4 * 2**i, output_stride) for i in self.levels]
+        found = (Level(widths[block], stride) for block, stride in zip(self.last_blocks, strides, strict=True))
+        self.spec = FeatureSpec(tuple(found), embed_dim)
         self.apply(kaiming_fan_out)  # torchvision
         set_batch_norm(self, norm_eps)
 
@@ -108,11 +119,24 @@ VARIANTS: dict[str, Hyperparameters] = {
     "w140": {"width": 1.4},
 }
 
+# OpenMMLab's DeepLabv3+. The paper's own head (section 6.3) has neither dilated convolutions nor a decoder (see `heads.aspp`).
+SYSTEMS: dict[str, dict[str, System]] = {
+    "aspp": dict.fromkeys(
+        VARIANTS,
+        System(
+            head={"channels": 512, "bottleneck_kernel": 3},
+            backbone={"output_stride": 8, "dilate_first": True},
+            auxiliary_head={"level": 2},
+        ),
+    )
+}
+
 
 @variant_builder(MobileNetV2)
 def mobilenet_v2(variant: str = "w100", **options: Any) -> MobileNetV2:
     """Builds a MobileNetV2 by the name of its variant.
 
     tf_padding: pads stride-2 convolutions as TensorFlow does. norm_eps: of batch norms.
+    output_stride: 8, 16 or 32, the stride of the coarsest map. dilate_first: OpenMMLab's dilation.
     """
     return MobileNetV2(**VARIANTS[variant], **options)

@@ -9,6 +9,11 @@ hidden layer is not scaled with the width. Padding and initialization are torchv
 symmetric (TensorFlow pads stride-2 convolutions at the right and bottom: `tf_padding=True`). The
 dropout of 0.2 before the last linear layer is an option of the head (the paper's 0.8 is the keep
 probability).
+
+With an output stride below 32 (section 6.4), the block whose stride is removed and those after it are
+dilated, as in torchvision and OpenMMLab. For LR-ASPP, torchvision reads the coarsest map after the
+last 1x1 convolution, `last_conv=True`, and the finer maps after the first block of their stride,
+`first_blocks=True`.
 """
 
 from __future__ import annotations
@@ -19,8 +24,9 @@ from torch import Tensor, nn
 
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layers.conv import conv_norm, conv_norm_act, round_channels, set_batch_norm
+from spine.layers.dilation import dilate
 from spine.layers.initialization import kaiming_fan_out, zero_bias
-from spine.variants import Hyperparameters, variant_builder
+from spine.variants import Hyperparameters, System, variant_builder
 
 # Paper tables 1 and 2: kernel, expansion, channels, squeeze-and-excitation, hard swish, stride
 Rows = tuple[tuple[int, float, int, bool, bool, int], ...]
@@ -87,6 +93,7 @@ class InvertedResidual(nn.Module):
         out_channels: int,
         kernel: int,
         stride: int,
+        dilation: int,
         squeeze: bool,
         act: type[nn.Module],
         squeeze_before_act: bool,
@@ -100,7 +107,7 @@ class InvertedResidual(nn.Module):
         early, late = (nn.Identity, act) if squeeze and squeeze_before_act and expands else (act, nn.Identity)
         if expands:
             self.block.append(conv_norm_act(in_channels, hidden, 1, act=act))
-        self.block.append(conv_norm_act(hidden, hidden, kernel, stride, hidden, early, same=tf_padding))
+        self.block.append(conv_norm_act(hidden, hidden, kernel, stride, hidden, early, dilation=dilation, same=tf_padding))
         if squeeze:
             self.block.append(SqueezeExcite(hidden, late))
         self.block.append(conv_norm(hidden, out_channels, 1))  # linear: no activation
@@ -111,15 +118,17 @@ class InvertedResidual(nn.Module):
 
 
 def inverted_residuals(
-    rows: Rows, channels: int, width: float, minimal: bool, squeeze_before_act: bool, tf_padding: bool
+    rows: Rows, channels: int, width: float, minimal: bool, squeeze_before_act: bool, tf_padding: bool, output_stride: int
 ) -> list[InvertedResidual]:
     """The blocks of a table, after a stem of `channels`."""
     blocks = []
-    for kernel, expansion, base, squeeze, swish, stride in rows:
+    steps = dilate([row[-1] for row in rows], output_stride, inclusive=True)
+    for (kernel, expansion, base, squeeze, swish, _), (stride, dilation) in zip(rows, steps, strict=True):
         hidden, out = round_channels(channels * expansion), round_channels(base * width)
         act = nn.Hardswish if swish and not minimal else nn.ReLU
         kernel, squeeze = (3, False) if minimal else (kernel, squeeze)
-        blocks.append(InvertedResidual(channels, hidden, out, kernel, stride, squeeze, act, squeeze_before_act, tf_padding))
+        block = InvertedResidual(channels, hidden, out, kernel, stride, dilation, squeeze, act, squeeze_before_act, tf_padding)
+        blocks.append(block)
         channels = out
     return blocks
 
@@ -139,9 +148,10 @@ class HiddenLayerPool(nn.Module):
 
 
 class MobileNetV3(Backbone):
-    """Maps with strides 4, 8, 16, 32.
+    """Maps with strides 4, 8, 16, 32, at most the output stride.
 
-    The last 1x1 convolution and the hidden layer are part of pooling.
+    The last 1x1 convolution and the hidden layer are part of pooling; with `last_conv` the coarsest
+    map is the output of that convolution.
     """
 
     def __init__(
@@ -158,6 +168,9 @@ class MobileNetV3(Backbone):
         tf_padding: bool = False,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
+        output_stride: int = 32,
+        last_conv: bool = False,
+        first_blocks: bool = False,
         in_chans: int = 3,
     ):
         """`minimal`: 3x3 kernels and ReLU only, no squeeze-and-excitation.
@@ -170,18 +183,22 @@ class MobileNetV3(Backbone):
         act: type[nn.Module] = nn.ReLU if minimal else nn.Hardswish
         stem = stem or round_channels(16 * width)
         first = conv_norm_act(in_chans, stem, 3, 2, act=act, same=tf_padding)
-        blocks = inverted_residuals(rows, stem, width, minimal, squeeze_before_act, tf_padding)
-        widths = [stem, *(block.out_channels for block in blocks)]
+        blocks = inverted_residuals(rows, stem, width, minimal, squeeze_before_act, tf_padding, output_stride)
         strided = [i for i, row in enumerate(rows, start=1) if row[-1] == 2]
-        ends = [*(i - 1 for i in strided[1:]), len(rows)]  # the last layers with strides 4, 8, 16, 32
-        self.last_blocks = [ends[i] for i in self.levels]
-        self.features = nn.ModuleList([first, *blocks][: self.last_blocks[-1] + 1])
-        pooled = use == "pooled"
-        self.pooling = HiddenLayerPool(widths[-1], blocks[-1].hidden, embed_dim, act) if pooled else nn.Identity()
-        self.spec = FeatureSpec(
-            tuple(Level(widths[ends[i]], 4 * 2**i) for i in self.levels),
-            embed_dim=embed_dim if pooled else widths[self.last_blocks[-1]],
-        )
+        # the layers of the maps with strides 4, 8, 16, 32: the last ones of each stride, or the first ones
+        ends = [*(strided[:3] if first_blocks else (i - 1 for i in strided[1:])), len(rows)]
+        self.map_layers = [ends[i] for i in self.levels]
+        self.features = nn.ModuleList([first, *blocks][: self.map_layers[-1] + 1])
+        widths = [blocks[i - 1].out_channels for i in self.map_layers]
+        wide, self.last_conv = blocks[-1].hidden, last_conv and use == "maps" and self.levels[-1] == 3
+        self.pooling: nn.Module = nn.Identity()
+        if use == "pooled":
+            self.pooling = HiddenLayerPool(widths[-1], wide, embed_dim, act)
+        elif self.last_conv:  # under the name of the convolution in pooling, for weight files
+            self.pooling = nn.ModuleDict({"conv": conv_norm_act(widths[-1], wide, 1, act=act)})
+            widths[-1] = wide
+        strides = [min(4 * 2**i, output_stride) for i in self.levels]
+        self.spec = FeatureSpec(tuple(map(Level, widths, strides)), embed_dim if use == "pooled" else widths[-1])
         self._initialize()
         set_batch_norm(self, norm_eps, norm_momentum)
 
@@ -200,8 +217,10 @@ class MobileNetV3(Backbone):
         x, maps = image, []
         for i, layer in enumerate(self.features):
             x = layer(x)
-            if i in self.last_blocks:
+            if i in self.map_layers:
                 maps.append(x)
+        if self.last_conv:
+            maps[-1] = self.pooling.get_submodule("conv")(maps[-1])
         return Features(tuple(maps))
 
     def layer_groups(self) -> list[tuple[str, ...]]:
@@ -221,6 +240,11 @@ VARIANTS: dict[str, Hyperparameters] = {
     "small_minimal_100": {"rows": SMALL, "embed_dim": 1024, "minimal": True},
 }
 
+# torchvision's LR-ASPP; the paper's networks also have half of the channels in the last blocks.
+SYSTEMS: dict[str, dict[str, System]] = {
+    "lraspp": dict.fromkeys(VARIANTS, System(backbone={"output_stride": 16, "last_conv": True, "first_blocks": True}))
+}
+
 
 @variant_builder(MobileNetV3)
 def mobilenet_v3(variant: str = "large_100", **options: Any) -> MobileNetV3:
@@ -228,6 +252,8 @@ def mobilenet_v3(variant: str = "large_100", **options: Any) -> MobileNetV3:
 
     squeeze_before_act: in blocks that expand, the activation of the depthwise convolution follows
     the squeeze-and-excitation (d-li14's port). tf_padding: pads stride-2 convolutions as TensorFlow
-    does. norm_eps: of batch norms.
+    does. norm_eps: of batch norms. output_stride: 8, 16 or 32, the stride of the coarsest map.
+    last_conv: the coarsest map is the output of the last 1x1 convolution. first_blocks: the other
+    maps are those of the first block of their stride.
     """
     return MobileNetV3(**VARIANTS[variant], **options)

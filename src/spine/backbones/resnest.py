@@ -5,7 +5,8 @@ from the sum of the splits, weights each channel of each split.
 
 The splits are averaged over positions before they are summed, which is equal and reads them one
 time less. DropBlock is not implemented, as in the authors' PyTorch code. The dropout of 0.2 before
-the classifier of the two largest networks is an option of the head.
+the classifier of the two largest networks is an option of the head. With an output stride below 32,
+stages are dilated as in the authors' code (its option `dilation`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layers.checkpointing import run_block
 from spine.layers.conv import GlobalAveragePool
+from spine.layers.dilation import dilate
 from spine.layers.initialization import kaiming_fan_out
 from spine.variants import Hyperparameters, variant_builder
 
@@ -26,11 +28,13 @@ from spine.variants import Hyperparameters, variant_builder
 class SplitAttention(nn.Module):
     """Grouped 3x3 convolution to `radix` splits, and their weighted sum (section 3.1, figure 2)."""
 
-    def __init__(self, channels: int, cardinality: int, radix: int):
+    def __init__(self, channels: int, cardinality: int, radix: int, dilation: int):
         super().__init__()
         self.cardinality, self.radix = cardinality, radix
         hidden = max(channels * radix // 4, 32)
-        self.conv = nn.Conv2d(channels, channels * radix, 3, padding=1, groups=cardinality * radix, bias=False)
+        self.conv = nn.Conv2d(
+            channels, channels * radix, 3, padding=dilation, dilation=dilation, groups=cardinality * radix, bias=False
+        )
         self.bn0 = nn.BatchNorm2d(channels * radix)
         self.relu = nn.ReLU(inplace=True)
         self.fc1 = nn.Conv2d(channels, hidden, 1, groups=cardinality)
@@ -59,19 +63,32 @@ class Bottleneck(nn.Module):
     expansion = 4
 
     def __init__(
-        self, in_channels: int, width: int, stride: int, radix: int, cardinality: int, bottleneck_width: int, pool_first: bool
+        self,
+        in_channels: int,
+        width: int,
+        radix: int,
+        cardinality: int,
+        bottleneck_width: int,
+        pool_first: bool,
+        *,
+        stride: int,
+        dilation: int,
+        pooled: bool,
     ):
-        """`pool_first`: the pool is before the split attention instead of after it."""
+        """`pooled`: has a 3x3 average pool, also if an output stride reduces the stride of the pool to 1.
+
+        `pool_first`: the pool is before the split attention instead of after it.
+        """
         super().__init__()
         inner = width * bottleneck_width // 64 * cardinality
         out_channels = width * self.expansion
         self.conv1 = nn.Conv2d(in_channels, inner, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(inner)
         # this pool includes the padding in its averages, the pool of the shortcut does not
-        pool: nn.Module = nn.AvgPool2d(3, stride, padding=1) if stride > 1 else nn.Identity()
+        pool: nn.Module = nn.AvgPool2d(3, stride, padding=1) if pooled else nn.Identity()
         self.pool_before = pool if pool_first else nn.Identity()
         self.pool_after = nn.Identity() if pool_first else pool
-        self.conv2 = SplitAttention(inner, cardinality, radix)  # no norm and no ReLU after it
+        self.conv2 = SplitAttention(inner, cardinality, radix, dilation)  # no norm and no ReLU after it
         self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
@@ -107,7 +124,7 @@ def deep_stem(in_chans: int, width: int) -> nn.Sequential:
 
 
 class ResNeSt(Backbone):
-    """A stem of three 3x3 convolutions and four stages with strides 4, 8, 16, 32."""
+    """A stem of three 3x3 convolutions and four stages with strides 4, 8, 16, 32, at most the output stride."""
 
     def __init__(
         self,
@@ -122,6 +139,7 @@ class ResNeSt(Backbone):
         zero_init_last: bool = True,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
+        output_stride: int = 32,
         grad_checkpointing: bool = False,
         in_chans: int = 3,
     ):
@@ -140,18 +158,20 @@ class ResNeSt(Backbone):
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.stages = nn.ModuleDict()
-        channels = 2 * stem_width
-        for i, depth in enumerate(self.depths):
+        channels, split = 2 * stem_width, (radix, cardinality, bottleneck_width, pool_first)
+        downsampling = [[i > 0 and j == 0 for j in range(depth)] for i, depth in enumerate(self.depths)]
+        steps = iter(dilate([2 if first else 1 for stage in downsampling for first in stage], output_stride, start=4))
+        for i, blocks in enumerate(downsampling):
             stage = nn.Sequential()
-            for j in range(depth):
-                stride = 2 if i > 0 and j == 0 else 1
-                stage.append(Bottleneck(channels, width * 2**i, stride, radix, cardinality, bottleneck_width, pool_first))
+            for first in blocks:
+                stride, dilation = next(steps)
+                block = Bottleneck(channels, width * 2**i, *split, stride=stride, dilation=dilation, pooled=first)
                 channels = width * 2**i * Bottleneck.expansion
+                stage.append(block)
             self.stages[f"layer{i + 1}"] = stage
         self.pooling = GlobalAveragePool() if use == "pooled" else nn.Identity()
-        self.spec = FeatureSpec(
-            tuple(Level(width * 2**i * Bottleneck.expansion, 4 * 2**i) for i in self.levels), embed_dim=channels
-        )
+        found = (Level(width * 2**i * Bottleneck.expansion, min(4 * 2**i, output_stride)) for i in self.levels)
+        self.spec = FeatureSpec(tuple(found), embed_dim=channels)
         self._initialize(zero_init_last)
 
     def _initialize(self, zero_init_last: bool) -> None:
@@ -207,6 +227,7 @@ VARIANTS: dict[str, Hyperparameters] = {
 def resnest(variant: str = "resnest50", **options: Any) -> ResNeSt:
     """Builds a ResNeSt by the name of its variant.
 
-    zero_init_last: initializes the scale of the last norm of each block to zero.
+    zero_init_last: initializes the scale of the last norm of each block to zero. output_stride: 8, 16
+    or 32, the stride of the coarsest map.
     """
     return ResNeSt(**VARIANTS[variant], **options)

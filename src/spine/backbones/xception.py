@@ -7,6 +7,10 @@ Padding is symmetric and batch norm has PyTorch's eps, as in Cadene's port and t
 stride-2 layers of even maps at the right and bottom only, and has eps 1e-3.) The stem has no
 padding: the map with stride 4 is one pixel smaller than H / 4. The coarser maps have H / stride
 again if H is a multiple of 8. The dropout of 0.5 before the classifier is an option of the head.
+
+With an output stride below 32, pools get stride 1, and the layers after them are dilated by DeepLab's
+rule (Chen et al., arXiv 1802.02611, section 4.3). DeepLab's own Xception is another network: it has
+more layers, and strided convolutions instead of pools.
 """
 
 from __future__ import annotations
@@ -19,16 +23,17 @@ from torch import Tensor, nn
 
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layers.conv import GlobalAveragePool
+from spine.layers.dilation import dilate
 from spine.layers.initialization import kaiming_fan_out
-from spine.variants import Hyperparameters, variant_builder
+from spine.variants import Hyperparameters, System, variant_builder
 
 
 class SeparableConv2d(nn.Module):
     """Depthwise 3x3, then 1x1; the paper found an activation between them harmful (section 4.7)."""
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels: int, out_channels: int, dilation: int = 1):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, in_channels, 3, padding=dilation, dilation=dilation, groups=in_channels, bias=False)
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,21 +44,20 @@ class SeparableConv2d(nn.Module):
 class Block(nn.Module):
     """ReLU, separable convolution and norm for each pair of `channels`, with a shortcut (figure 5).
 
-    Max pooling follows if `stride` > 1.
+    `stride`: of the max pooling that follows, and of the shortcut; None without pooling.
     """
 
-    def __init__(self, channels: tuple[int, ...], stride: int, relu_first: bool = True):
+    def __init__(self, channels: tuple[int, ...], stride: int | None, dilation: int = 1, relu_first: bool = True):
         super().__init__()
         self.rep = nn.Sequential()
         for i, (narrow, wide) in enumerate(itertools.pairwise(channels)):
             if i > 0 or relu_first:
                 self.rep.append(nn.ReLU(inplace=i > 0))  # the first ReLU must not change the input of the shortcut
-            self.rep.append(SeparableConv2d(narrow, wide))
+            self.rep.append(SeparableConv2d(narrow, wide, dilation))
             self.rep.append(nn.BatchNorm2d(wide))
-        self.projected = stride > 1 or channels[0] != channels[-1]
-        if stride > 1:
-            self.rep.append(nn.MaxPool2d(3, stride, 1))
-        if self.projected:
+        self.projected = stride is not None
+        if stride is not None:
+            self.rep.append(nn.MaxPool2d(3, stride, dilation, dilation))
             self.skip = nn.Conv2d(channels[0], channels[-1], 1, stride, bias=False)
             self.skipbn = nn.BatchNorm2d(channels[-1])
 
@@ -63,7 +67,7 @@ class Block(nn.Module):
 
 
 class Xception(Backbone):
-    """Entry flow (strides 2 to 16), middle flow (stride 16), exit flow (stride 32).
+    """Entry flow (strides 2 to 16), middle flow (stride 16), exit flow (stride 32); strides are at most the output stride.
 
     Maps are taken after a ReLU, as in timm.
     """
@@ -77,6 +81,7 @@ class Xception(Backbone):
         *,
         use: Use = "pooled",
         levels: tuple[int, ...] | None = None,
+        output_stride: int = 32,
         in_chans: int = 3,
     ):
         super().__init__()
@@ -88,22 +93,29 @@ class Xception(Backbone):
         self.bn2 = nn.BatchNorm2d(stem[1])
         self.relu = nn.ReLU(inplace=True)
         middle, first, second, last = entry[-1], *exit_flow
-        blocks = [Block((stem[1], entry[0], entry[0]), 2, relu_first=False)]  # the stem ends in a ReLU
-        blocks += [Block((narrow, wide, wide), 2) for narrow, wide in itertools.pairwise(entry)]
-        blocks += [Block((middle,) * 4, 1) for _ in range(middle_blocks)]
-        blocks += [Block((middle, middle, first), 2)]  # widens in its second convolution; the entry blocks in their first
+        steps = iter(
+            dilate((2, 2, 2, *(1,) * middle_blocks, 2, 1), output_stride)
+        )  # the last one is of the last two convolutions
+        blocks = [Block((stem[1], entry[0], entry[0]), *next(steps), relu_first=False)]  # the stem ends in a ReLU
+        blocks += [Block((narrow, wide, wide), *next(steps)) for narrow, wide in itertools.pairwise(entry)]
+        blocks += [Block((middle,) * 4, None, next(steps)[1]) for _ in range(middle_blocks)]
+        blocks += [
+            Block((middle, middle, first), *next(steps))
+        ]  # widens in its second convolution; the entry blocks in their first
+        dilation = next(steps)[1]
         ends = (1, 2, 3 + middle_blocks, len(blocks))
         self.last_blocks = [str(ends[i]) for i in self.levels if i < 3]
         self.blocks = nn.ModuleDict({str(i): block for i, block in enumerate(blocks[: ends[self.levels[-1]]], 1)})
         self.exit = self.levels[-1] == 3
         if self.exit:
-            self.conv3 = SeparableConv2d(first, second)
+            self.conv3 = SeparableConv2d(first, second, dilation)
             self.bn3 = nn.BatchNorm2d(second)
-            self.conv4 = SeparableConv2d(second, last)
+            self.conv4 = SeparableConv2d(second, last, dilation)
             self.bn4 = nn.BatchNorm2d(last)
         self.pooling = GlobalAveragePool() if use == "pooled" else nn.Identity()
         channels = (*entry, last)
-        self.spec = FeatureSpec(tuple(Level(channels[i], 4 * 2**i) for i in self.levels), embed_dim=channels[self.levels[-1]])
+        found = tuple(Level(channels[i], min(4 * 2**i, output_stride)) for i in self.levels)
+        self.spec = FeatureSpec(found, embed_dim=channels[self.levels[-1]])
         self.apply(kaiming_fan_out)  # timm; the paper does not specify it, and Keras uses Glorot's
 
     def forward(self, image: Tensor) -> Features:
@@ -132,8 +144,14 @@ VARIANTS: dict[str, Hyperparameters] = {
     "standard": {},
 }
 
+# DeepLabv3+: the head's defaults, at stride 16.
+SYSTEMS: dict[str, dict[str, System]] = {"aspp": dict.fromkeys(VARIANTS, System(backbone={"output_stride": 16}))}
+
 
 @variant_builder(Xception)
 def xception(variant: str = "standard", **options: Any) -> Xception:
-    """Builds an Xception by the name of its variant."""
+    """Builds an Xception by the name of its variant.
+
+    output_stride: 8, 16 or 32, the stride of the coarsest map.
+    """
     return Xception(**VARIANTS[variant], **options)

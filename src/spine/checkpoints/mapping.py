@@ -144,6 +144,7 @@ SPINE_LAYOUT = Layout(
     (
         Rule("backbone.**", "backbone.**"),
         Rule("head.**", "head.**"),
+        Rule("auxiliary_head.**", "auxiliary_head.**"),
         Rule("mask_pixel", "mask_pixel"),
         Rule("painted_pixel", "mask_pixel"),  # name in older checkpoints
     ),

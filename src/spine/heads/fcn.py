@@ -1,6 +1,9 @@
 """Fully convolutional segmentation head (Long et al., arXiv 1411.4038).
 
-It joins several maps as HRNet's dense code does.
+It joins several maps as HRNet's dense code does. The head of that code itself, two 1x1 convolutions
+(Wang et al., arXiv 1908.07919, section 4), has `num_convs=0, join_norm=True` and as many channels as
+all maps together; `backbone=hrnet` sets these options. OpenMMLab's FCNHead, which is the auxiliary
+head of most of its networks, reads one map without joining: `join=False, num_convs=1`.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from spine.errors import InputError
 from spine.interfaces import Features, FeatureSpec, Head
 from spine.layers.conv import conv_norm_act, resize_map
 from spine.layers.pyramid import pyramid_for
@@ -18,7 +22,7 @@ from spine.task_spec import HeadInput
 
 
 class FCN(Head):
-    """Joins the maps at the finest stride, then two 3x3 convolutions and the classifier.
+    """Joins the maps at the finest stride, then 3x3 convolutions and the classifier.
 
     The join is a 1x1 convolution of the concatenated, upsampled maps. It is computed per level
     before upsampling, and summed. This is the same linear function, because bilinear weights sum to
@@ -27,17 +31,44 @@ class FCN(Head):
 
     reads: ClassVar[HeadInput] = "maps"
 
-    def __init__(self, spec: FeatureSpec, num_outputs: int, *, channels: int = 128, dropout: float = 0.1):
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        num_outputs: int,
+        *,
+        channels: int = 128,
+        num_convs: int = 2,
+        join: bool = True,
+        join_norm: bool = False,
+        conv_bias: bool = True,
+        dropout: float = 0.1,
+    ):
+        """`num_convs`: 3x3 convolutions. `join`: False for a single map, which is not projected first.
+
+        `join_norm`: batch norm and ReLU after the join. `conv_bias`: whether the join has a bias (in
+        OpenMMLab's networks it has none if a norm follows).
+        """
         super().__init__()
+        if not join and len(spec.levels) > 1:
+            raise InputError(
+                f"head.join is false, but the head reads {len(spec.levels)} maps. Choose one, such as head.levels=[2]."
+            )
         self.pyramid, levels = pyramid_for(spec)
-        self.join = nn.ModuleList(nn.Conv2d(level.channels, channels, 1, bias=i == 0) for i, level in enumerate(levels))
-        self.convs = nn.Sequential(*(conv_norm_act(channels, channels, 3) for _ in range(2)))
+        first = channels if join else levels[0].channels
+        joined = levels if join else ()
+        self.join = nn.ModuleList(
+            nn.Conv2d(level.channels, channels, 1, bias=conv_bias and i == 0) for i, level in enumerate(joined)
+        )
+        self.join_norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True)) if join_norm else nn.Identity()
+        self.convs = nn.Sequential(*(conv_norm_act(first if i == 0 else channels, channels, 3) for i in range(num_convs)))
         self.drop = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(channels, num_outputs, 1)
+        self.classifier = nn.Conv2d(channels if num_convs else first, num_outputs, 1)
 
     def forward(self, features: Features) -> Tensor:
         """Features -> logits (B, classes, h, w) at the stride of the finest map."""
         maps = features.maps if self.pyramid is None else self.pyramid(features.maps)
-        size = maps[0].shape[-2:]
-        joined = functools.reduce(operator.add, (resize_map(conv(x), size) for conv, x in zip(self.join, maps, strict=True)))
-        return self.classifier(self.drop(self.convs(joined)))
+        x, size = maps[0], maps[0].shape[-2:]
+        if self.join:
+            parts = (resize_map(conv(part), size) for conv, part in zip(self.join, maps, strict=True))
+            x = self.join_norm(functools.reduce(operator.add, parts))
+        return self.classifier(self.drop(self.convs(x)))

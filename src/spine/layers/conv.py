@@ -38,15 +38,24 @@ class SameConv2d(nn.Conv2d):
 
 
 def conv_norm(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, *, same: bool = False
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    *,
+    dilation: int = 1,
+    bias: bool = False,
+    same: bool = False,
 ) -> nn.Sequential:
-    """Convolution without bias, padded by half the kernel, and batch norm.
+    """Convolution, padded by half the (dilated) kernel, and batch norm.
 
     `same`: with TensorFlow's SAME padding.
     """
     convolution = SameConv2d if same and stride > 1 else nn.Conv2d  # for stride 1 both paddings are equal
+    padding = kernel // 2 * dilation
     return nn.Sequential(
-        convolution(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        convolution(in_channels, out_channels, kernel, stride, padding, dilation=dilation, groups=groups, bias=bias),
         nn.BatchNorm2d(out_channels),
     )
 
@@ -59,10 +68,21 @@ def conv_norm_act(
     groups: int = 1,
     act: type[nn.Module] = nn.ReLU,
     *,
+    dilation: int = 1,
+    bias: bool = False,
     same: bool = False,
 ) -> nn.Sequential:
     """`conv_norm`, and an activation in place."""
-    return conv_norm(in_channels, out_channels, kernel, stride, groups, same=same).append(act(inplace=True))
+    layers = conv_norm(in_channels, out_channels, kernel, stride, groups, dilation=dilation, bias=bias, same=same)
+    return layers.append(act(inplace=True))
+
+
+def separable_conv(in_channels: int, out_channels: int, dilation: int = 1) -> nn.Sequential:
+    """Depthwise 3x3 and 1x1 convolution, each with batch norm and ReLU (DeepLabv3+)."""
+    return nn.Sequential(
+        conv_norm_act(in_channels, in_channels, 3, groups=in_channels, dilation=dilation),
+        conv_norm_act(in_channels, out_channels, 1),
+    )
 
 
 def set_batch_norm(net: nn.Module, eps: float, momentum: float = 0.1) -> None:

@@ -18,6 +18,14 @@ def kaiming_fan_out(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
+def dense_head_init(head: nn.Module, *classifiers: nn.Conv2d) -> None:
+    """Convolutions: `kaiming_fan_out`; classifiers: normal of std 0.01, biases zero (OpenMMLab's decode heads)."""
+    head.apply(kaiming_fan_out)
+    for classifier in classifiers:
+        nn.init.normal_(classifier.weight, std=0.01)
+        zero_bias(classifier)
+
+
 def xavier_linear(module: nn.Module) -> None:
     """Linear layers: Xavier-uniform weights, biases zero (ViT, MAE)."""
     if isinstance(module, nn.Linear):

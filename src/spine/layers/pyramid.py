@@ -2,54 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from spine.interfaces import FeatureSpec, Level
 
+FACTORS = (4, 2, 1, 0.5)  # of the sizes of four maps
+
 
 class TokenPyramid(nn.Module):
-    """Rescales maps that all have stride s to the coarsest `count` of the strides s/4, s/2, s and 2s.
+    """Rescales maps that all have one stride: the size of each is multiplied by its factor, 4, 2, 1 or 0.5.
 
     Upsampling is by transposed convolutions, with batch norm and GELU between two of them;
     downsampling is max pooling. As in BEiT's code for dense tasks
     (`semantic_segmentation/backbone/beit.py`).
     """
 
-    def __init__(self, channels: int, count: int):
+    def __init__(self, channels: int, factors: Sequence[float]):
         super().__init__()
-        finest = nn.Sequential(
-            nn.ConvTranspose2d(channels, channels, 2, 2),
-            nn.BatchNorm2d(channels),
-            nn.GELU(),
-            nn.ConvTranspose2d(channels, channels, 2, 2),
-        )
-        scales = [
-            finest,
-            nn.ConvTranspose2d(channels, channels, 2, 2),
-            nn.Identity(),
-            nn.MaxPool2d(2, 2, ceil_mode=True),
-        ]
-        self.scales = nn.ModuleList(scales[4 - count :])
+        self.scales = nn.ModuleList(rescale(channels, factor) for factor in factors)
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """(B, D, h, w) each -> (B, D, 4h, 4w), (B, D, 2h, 2w), (B, D, h, w), (B, D, h / 2, w / 2).
-
-        With fewer than four maps, the output has the last of these shapes.
-        """
+        """(B, D, h, w) each -> (B, D, factor * h, factor * w)."""
         return tuple(scale(x) for scale, x in zip(self.scales, maps, strict=True))
 
 
-def pyramid_for(spec: FeatureSpec) -> tuple[TokenPyramid | None, tuple[Level, ...]]:
+def rescale(channels: int, factor: float) -> nn.Module:
+    """Layers that multiply the size of a map by a factor of FACTORS."""
+    if factor == 0.5:
+        return nn.MaxPool2d(2, 2, ceil_mode=True)
+    if factor == 1:
+        return nn.Identity()
+    double = nn.ConvTranspose2d(channels, channels, 2, 2)
+    if factor == 2:
+        return double
+    return nn.Sequential(double, nn.BatchNorm2d(channels), nn.GELU(), nn.ConvTranspose2d(channels, channels, 2, 2))
+
+
+def pyramid_for(spec: FeatureSpec, factors: Sequence[float] | None = None) -> tuple[TokenPyramid | None, tuple[Level, ...]]:
     """Returns the pyramid for a head, and the levels that the head reads from it.
 
-    The pyramid is None if `spec` does not have two to four maps of equal stride.
+    `factors`: of the sizes of the maps; None for the last ones of FACTORS. The pyramid is None if
+    `spec` is not that of a token network, or if it does not have one map for each factor.
     """
     count = len(spec.levels)
-    if not 2 <= count <= 4 or len({level.stride for level in spec.levels}) > 1:
+    if factors is None:
+        factors = FACTORS[-count:]
+    if spec.patch_size is None or count < 2 or len(factors) != count:
         return None, spec.levels
-    channels, stride = spec.levels[0]
-    strides = [stride // 4, stride // 2, stride, stride * 2][4 - count :]
-    return TokenPyramid(channels, count), tuple(Level(channels, stride) for stride in strides)
+    levels = tuple(Level(level.channels, int(level.stride / factor)) for level, factor in zip(spec.levels, factors, strict=True))
+    return TokenPyramid(spec.levels[0].channels, factors), levels
 
 
 def best_level(spec: FeatureSpec) -> tuple[int, ...]:

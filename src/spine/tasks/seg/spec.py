@@ -14,6 +14,7 @@ SPEC = TaskSpec(
     needs=frozenset({"image", "mask"}),
     labels="mask_classes",
     pads_images=True,
+    auxiliary_losses=True,
     options={
         "resolution": Allowed(Literal["original", "input"], "original or input"),
         "inference": Allowed(Literal["whole", "slide"], "whole or slide"),

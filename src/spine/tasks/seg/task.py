@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from spine.errors import InputError
-from spine.interfaces import IGNORE_INDEX
+from spine.interfaces import IGNORE_INDEX, TrainingOutputs
 from spine.layers.conv import resize_map
 from spine.layers.image_sizes import pad_to_multiple
 from spine.models.sharding import is_sharded
@@ -91,9 +91,16 @@ class Segmentation(Task):
     # ---- training ----
 
     def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss () and logits (B, classes, H, W) at the size of the mask, in one pass."""
-        logits = resize_map(self.model(batch["image"]).float(), tuple(batch["mask"].shape[-2:]))
-        return self._loss(logits, batch), logits
+        """Loss () and logits (B, classes, H, W) at the size of the mask, in one pass. In training the losses of auxiliary outputs
+        are added, with their weights.
+        """
+        output, auxiliary = TrainingOutputs.of(self.model(batch["image"]))
+        size = batch["mask"].shape[-2:]
+        logits = resize_map(output.float(), size)
+        loss = self._loss(logits, batch)
+        for extra, weight in auxiliary:
+            loss = loss + weight * self._loss(resize_map(extra.float(), size), batch)
+        return loss, logits
 
     def _loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         mask = batch["mask"]
