@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MIN_COVERAGE = 0.95  # fraction of a backbone's parameters that a file must hold
 # Prefixes of the parts that a task may add to a published network; they do not count for the coverage.
-OPTIONAL_PARTS = ("head.", "backbone.pooling.", "backbone.norms.", "mask_pixel")
+OPTIONAL_PARTS = ("head.", "auxiliary_head.", "backbone.pooling.", "backbone.norms.", "mask_pixel")
 MAX_NAMES = 4  # names that a line of the report shows one by one; more of them are grouped
 MAX_ITEMS = 8  # names and groups of names that it shows
 
