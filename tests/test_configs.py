@@ -160,7 +160,8 @@ def test_yamls_have_the_defaults_of_the_signatures(group, choice):
     for key, default in signature(node["_target_"], path).items():
         if key in node and key != "lr" and (choice, key) not in differing and not isinstance(default, type):
             value = list(default) if isinstance(default, tuple) else default
-            assert node[key] == value or (group == "head" and node[key] is None), key  # null: the published value or the default
+            published = group in ("backbone", "head") and node[key] is None  # null: the published value or the default
+            assert node[key] == value or published, key
 
 
 @pytest.mark.parametrize("place", ["backbone", "head", "dataset"])
@@ -294,17 +295,21 @@ def test_head_options_of_published_classifiers_can_be_overridden(backbone, varia
         assert (NetworkConfig.from_config(config, 5).build().head.linear.bias is not None) == bias
 
 
-def test_published_head_options_are_arguments_of_the_heads():
+def test_options_of_published_systems_are_arguments_of_their_parts():
     import inspect
 
     import spine
-    from spine.components import backbone_module, head_class
+    from spine.components import backbone_builder, backbone_module, head_class
+    from spine.models.assembly import AUXILIARY_HEAD
 
     for backbone in spine.list_backbones():
-        for head, variants in getattr(backbone_module(backbone), "HEAD_OPTIONS", {}).items():
+        for head, variants in getattr(backbone_module(backbone), "SYSTEMS", {}).items():
             assert set(variants) <= set(spine.list_variants(backbone))
-            for options in variants.values():
-                assert options and set(options) <= set(inspect.signature(head_class(head).__init__).parameters)
+            for system in variants.values():
+                assert set(system.head) <= set(inspect.signature(head_class(head).__init__).parameters)
+                assert set(system.head) <= set(yaml_node("head", head))  # configurations of older versions are recognized by it
+                assert set(system.backbone) <= set(inspect.signature(backbone_builder(backbone)).parameters)
+                assert set(system.auxiliary_head or {}) <= set(AUXILIARY_HEAD) == set(yaml_node("auxiliary_head", "fcn"))
 
 
 @pytest.mark.parametrize(

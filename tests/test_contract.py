@@ -9,7 +9,7 @@ import torch
 import spine
 from spine.components import backbone_module, head_class, modules, task_spec
 from spine.errors import InputError
-from spine.interfaces import Features
+from spine.interfaces import Features, TrainingOutputs
 from spine.models.masked import MaskedModel
 
 TASKS = {name: task_spec(name) for name in modules("task")}
@@ -81,9 +81,14 @@ def test_layer_groups_contain_every_parameter_once(backbone, use):
 @pytest.mark.parametrize(("backbone", "task", "head"), FITTING)
 def test_every_parameter_gets_a_gradient(backbone, task, head):
     """Distributed training stops with an error at an unused parameter."""
-    net = spine.create_model(backbone, variant="micro", task=task, head=head, num_outputs=OUTPUTS[task], image_size=64)
+    options = {"channels": 32} if head in ("upernet", "lraspp", "aspp", "ocr") else {}
+    kind = {"task": task, "head": head, "num_outputs": OUTPUTS[task], "head_options": options}
+    net = spine.create_model(backbone, variant="micro", image_size=64, **kind)
     net.train()
     out = run(net, torch.randn(4, 3, 64, 64))
+    if isinstance(out, TrainingOutputs):
+        assert task == "seg" and all(extra.shape[:2] == (4, OUTPUTS[task]) and weight == 0.4 for extra, weight in out.auxiliary)
+        out = torch.cat([out.output.flatten(2), *(extra.flatten(2) for extra, _ in out.auxiliary)], dim=2)
     if head == "heatmap":
         assert out.shape == (4, OUTPUTS[task], 16, 16)
     elif task == "cls":

@@ -232,6 +232,13 @@ def test_segnext_has_the_published_size(variant, head_options, parameters, macs,
         assert count("segnext", (1024, 2048), **options) == (parameters, macs_cityscapes)
 
 
+def test_lraspp_has_the_published_size():
+    """torchvision's `lraspp_mobilenet_v3_large`, with the 21 classes of Pascal VOC."""
+    with torch.device("meta"):
+        net = spine.create_model("mobilenet_v3", variant="large_100", task="seg", head="lraspp", num_outputs=21)
+    assert sum(parameter.numel() for parameter in net.parameters()) == 3221538
+
+
 def test_every_variant_is_in_the_table():
     for backbone in spine.list_backbones():
         assert {"micro", *CLASSIFIERS[backbone]} == set(spine.list_variants(backbone))

@@ -60,6 +60,10 @@ class Features(NamedTuple):
     maps: tuple[Tensor, ...]
     cls_token: Tensor | None = None
 
+    def select(self, *numbers: int) -> Features:
+        """Returns the features with some of the maps, by their numbers in `maps`."""
+        return self._replace(maps=tuple(self.maps[number] for number in numbers))
+
 
 class TrainingOutputs(NamedTuple):
     """Output of a network that has auxiliary classifiers, in training mode.
@@ -69,7 +73,12 @@ class TrainingOutputs(NamedTuple):
     """
 
     output: Tensor
-    auxiliary: tuple[tuple[Tensor, float], ...]
+    auxiliary: tuple[tuple[Tensor, float], ...] = ()
+
+    @classmethod
+    def of(cls, output: Tensor | TrainingOutputs) -> TrainingOutputs:
+        """Returns the output of any network as TrainingOutputs."""
+        return output if isinstance(output, TrainingOutputs) else cls(output)
 
 
 class Tokens(NamedTuple):

@@ -44,6 +44,7 @@ class TaskSpec:
     masking: tuple[str, ...] = ("drop", "replace")  # of masked images; "drop" needs as many masked patches in every image
     reads_pixels: bool = False  # images are not normalized: pixels are in 0..1
     pads_images: bool = False  # pads images to a multiple of the patch size of token networks, with ignored pixels
+    auxiliary_losses: bool = False  # adds the losses of auxiliary outputs (`interfaces.TrainingOutputs`) in training
     takes_targets: bool = False  # its loss takes the probabilities of classes, `target` (B, classes), which mixup makes
     options: Schema = field(default_factory=dict)  # types and ranges of the constructor's options
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by name, in addition to finetune

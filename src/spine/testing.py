@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from spine.components import backbone_builder, backbone_module, head_class, modules, task_spec
-from spine.interfaces import Backbone, DataSet
+from spine.interfaces import Backbone, DataSet, TrainingOutputs
 from spine.models.assembly import NetworkConfig
 from spine.models.masked import MaskedModel
 
@@ -72,6 +72,8 @@ def check_network(backbone: str, head: str, task: str, variant: str = "micro") -
     options = {"variant": variant}
     net = NetworkConfig(backbone, head, spec, outputs, image_size=(64, 64), backbone_options=options).build().train()
     out = _run(net, torch.randn(4, 3, 64, 64))
+    if isinstance(out, TrainingOutputs):
+        out = torch.cat([out.output.flatten(), *(extra.flatten() for extra, _ in out.auxiliary)])
     assert out.isfinite().all(), f"{backbone} with {head}: the output is not finite"
     out.float().square().mean().backward()
     missing = [key for key, p in net.named_parameters() if p.requires_grad and p.grad is None]
@@ -152,5 +154,5 @@ def _patch_mask(net: MaskedModel, image: Tensor) -> Tensor:
     return torch.arange(net.grid[0] * net.grid[1]).expand(len(image), -1) % 4 > 0
 
 
-def _run(net: torch.nn.Module, image: Tensor) -> Tensor:
+def _run(net: torch.nn.Module, image: Tensor) -> Tensor | TrainingOutputs:
     return net(image, _patch_mask(net, image)) if isinstance(net, MaskedModel) else net(image)

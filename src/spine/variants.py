@@ -1,4 +1,4 @@
-"""Builders of backbones: functions that build a variant of a network by its name."""
+"""Builders of backbones: functions that build a variant of a network by its name; and published systems."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from torch import nn
@@ -14,6 +15,18 @@ from spine.errors import InputError
 
 Network = TypeVar("Network", bound=nn.Module)
 Hyperparameters = dict[str, Any]  # arguments of a constructor that a variant sets
+
+
+@dataclass(frozen=True)
+class System:
+    """What makes a backbone and a head a published network: options that apply if the user does not give others.
+
+    A backbone's module may have a table `SYSTEMS`: head -> variant -> System.
+    """
+
+    head: Hyperparameters = field(default_factory=dict)
+    backbone: Hyperparameters = field(default_factory=dict)  # of the builder
+    auxiliary_head: Hyperparameters | None = None  # None: the network has none
 
 
 def variant_builder(*networks: type[nn.Module]) -> Callable[[Callable[..., Network]], Callable[..., Network]]:

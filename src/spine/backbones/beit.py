@@ -27,7 +27,7 @@ from spine.layers.drop_path import DropPath, drop_path_rates
 from spine.layers.initialization import truncated_normal
 from spine.layers.positions import Grid, resize_relative_positions
 from spine.layers.transformer import MLP, PatchEmbed, attention_with_bias, patch_grid
-from spine.variants import Hyperparameters, variant_builder, with_patch_size
+from spine.variants import Hyperparameters, System, variant_builder, with_patch_size
 
 EPS = 1e-6  # of all norms (1e-12 in Hugging Face's files)
 
@@ -217,6 +217,13 @@ VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"embed_dim": 96, "depth": 6, "num_heads": 3, "patch_size": 16, "layer_scale": 1.0},
     "base_patch16": {"embed_dim": 768, "depth": 12, "num_heads": 12, "patch_size": 16, "layer_scale": 0.1},
     "large_patch16": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "patch_size": 16, "layer_scale": 1e-5},
+}
+
+# The authors' UPerNet has the width of the encoder, and an auxiliary head that reads the third map.
+SYSTEMS: dict[str, dict[str, System]] = {
+    "upernet": {
+        variant: System(head={"channels": row["embed_dim"]}, auxiliary_head={"level": 2}) for variant, row in VARIANTS.items()
+    }
 }
 
 

@@ -18,7 +18,7 @@ from spine.layers.checkpointing import run_block
 from spine.layers.conv import LayerNorm2d, PoolNorm
 from spine.layers.drop_path import DropPath, drop_path_rates
 from spine.layers.initialization import truncated_normal
-from spine.variants import Hyperparameters, variant_builder
+from spine.variants import Hyperparameters, System, variant_builder
 
 EPS = 1e-6  # of all norms
 
@@ -176,6 +176,11 @@ VARIANTS: dict[str, Hyperparameters] = {
     "isotropic_small": {"depth": 18, "dim": 384},
     "isotropic_base": {"depth": 18, "dim": 768},
     "isotropic_large": {"depth": 36, "dim": 1024, "layer_scale": 1e-6},
+}
+
+# The authors' UPerNet: the head's defaults, and an auxiliary head that reads the third map.
+SYSTEMS: dict[str, dict[str, System]] = {
+    "upernet": {variant: System(auxiliary_head={"level": 2}) for variant, row in VARIANTS.items() if "dims" in row}
 }
 
 

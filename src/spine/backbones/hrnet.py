@@ -25,7 +25,7 @@ from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_
 from spine.layers.checkpointing import run_block
 from spine.layers.conv import conv_norm, conv_norm_act, resize_map
 from spine.layers.initialization import kaiming_fan_out
-from spine.variants import Hyperparameters, variant_builder
+from spine.variants import Hyperparameters, System, variant_builder
 
 
 UPSAMPLING: dict[str, dict[str, Any]] = {  # arguments of resize_map
@@ -246,6 +246,14 @@ VARIANTS: dict[str, Hyperparameters] = {
     "w48": {"width": 48},
     "w64": {"width": 64},
 }  # fmt: skip
+
+# The authors' segmentation head is one 1x1 convolution of all maps before the classifier; `ocr` has its own defaults.
+SYSTEMS: dict[str, dict[str, System]] = {
+    "fcn": {
+        variant: System(head={"channels": 15 * row["width"], "num_convs": 0, "join_norm": True, "dropout": 0.0})
+        for variant, row in VARIANTS.items()
+    }
+}
 
 
 @variant_builder(HRNet)

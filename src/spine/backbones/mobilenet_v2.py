@@ -22,7 +22,7 @@ from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_
 from spine.layers.conv import GlobalAveragePool, conv_norm, conv_norm_act, round_channels, set_batch_norm
 from spine.layers.dilation import dilate
 from spine.layers.initialization import kaiming_fan_out
-from spine.variants import Hyperparameters, variant_builder
+from spine.variants import Hyperparameters, System, variant_builder
 
 # Paper table 2: expansion, channels, repeats, stride
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -126,6 +126,18 @@ VARIANTS: dict[str, Hyperparameters] = {
     "w120d": {"width": 1.2, "repeats": (1, 3, 5, 6, 5, 5, 1), "stem": 32, "wide": 1280},
     "w130": {"width": 1.3},
     "w140": {"width": 1.4},
+}
+
+# OpenMMLab's DeepLabv3+. The paper's own head (section 6.3) has neither dilated convolutions nor a decoder (see `heads.aspp`).
+SYSTEMS: dict[str, dict[str, System]] = {
+    "aspp": dict.fromkeys(
+        VARIANTS,
+        System(
+            head={"channels": 512, "bottleneck_kernel": 3},
+            backbone={"output_stride": 8, "dilate_first": True},
+            auxiliary_head={"level": 2},
+        ),
+    )
 }
 
 

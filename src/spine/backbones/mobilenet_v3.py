@@ -26,7 +26,7 @@ from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_
 from spine.layers.conv import conv_norm, conv_norm_act, round_channels, set_batch_norm
 from spine.layers.dilation import dilate
 from spine.layers.initialization import kaiming_fan_out, zero_bias
-from spine.variants import Hyperparameters, variant_builder
+from spine.variants import Hyperparameters, System, variant_builder
 
 # Paper tables 1 and 2: kernel, expansion, channels, squeeze-and-excitation, hard swish, stride
 Rows = tuple[tuple[int, float, int, bool, bool, int], ...]
@@ -255,6 +255,11 @@ VARIANTS: dict[str, Hyperparameters] = {
     "small_075": {"rows": SMALL, "embed_dim": 1024, "width": 0.75},
     "small_050": {"rows": SMALL, "embed_dim": 1024, "width": 0.5, "stem": 16},
     "small_minimal_100": {"rows": SMALL, "embed_dim": 1024, "minimal": True},
+}
+
+# torchvision's LR-ASPP; the paper's networks also have half of the channels in the last blocks.
+SYSTEMS: dict[str, dict[str, System]] = {
+    "lraspp": dict.fromkeys(VARIANTS, System(backbone={"output_stride": 16, "last_conv": True, "first_blocks": True}))
 }
 
 

@@ -19,7 +19,7 @@ from spine.layers.checkpointing import run_block
 from spine.layers.conv import GlobalAveragePool, LayerNorm2d
 from spine.layers.drop_path import DropPath, drop_path_rates
 from spine.layers.initialization import zero_bias
-from spine.variants import Hyperparameters, variant_builder
+from spine.variants import Hyperparameters, System, variant_builder
 
 
 def depthwise(dim: int, height: int, width: int) -> nn.Conv2d:
@@ -200,10 +200,10 @@ VARIANTS: dict[str, Hyperparameters] = {
     "large": {"depths": (3, 5, 27, 3), "dims": (64, 128, 320, 512)},
 }
 
-# Head options of the published networks: head -> variant -> options. Options that the user gives take precedence. The authors' code
-# has 64 bases by default, and their configurations of T and S set 16. OpenMMLab's networks B and L have 16; their layout sets it.
-HEAD_OPTIONS: dict[str, dict[str, Hyperparameters]] = {
-    "hamburger": {"base": {"channels": 512, "rank": 64}, "large": {"channels": 1024, "rank": 64}}
+# The decoders of SegNeXt-B and -L; T and S have the head's defaults. The authors' code has 64 bases by default, and their
+# configurations of T and S set 16. OpenMMLab's networks B and L have 16; their layout sets it.
+SYSTEMS: dict[str, dict[str, System]] = {
+    "hamburger": {"base": System(head={"channels": 512, "rank": 64}), "large": System(head={"channels": 1024, "rank": 64})}
 }
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layers.conv import GlobalAveragePool, conv_norm, conv_norm_act
 from spine.layers.initialization import shufflenet_init, shufflenet_stem_init
-from spine.variants import Hyperparameters, variant_builder
+from spine.variants import Hyperparameters, System, variant_builder
 
 DEPTHS = (4, 8, 4)  # units of stages 2, 3, 4
 
@@ -127,8 +127,8 @@ VARIANTS: dict[str, Hyperparameters] = {
     "x2_0_g8": _channels(8, 48, 768),
 }
 
-# Head options of the published networks: head -> variant -> options. Options that the user gives take precedence.
-HEAD_OPTIONS: dict[str, dict[str, Hyperparameters]] = {"linear": {variant: {"bias": False} for variant in VARIANTS}}
+# The classifier of the published networks has no bias.
+SYSTEMS: dict[str, dict[str, System]] = {"linear": {variant: System(head={"bias": False}) for variant in VARIANTS}}
 
 
 @variant_builder(ShuffleNetV1)

@@ -32,7 +32,7 @@ from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_
 from spine.layers.checkpointing import run_block
 from spine.layers.conv import GlobalAveragePool, conv_norm, conv_norm_act, set_batch_norm
 from spine.layers.initialization import shufflenet_init, shufflenet_stem_init
-from spine.variants import Hyperparameters, variant_builder
+from spine.variants import Hyperparameters, System, variant_builder
 
 
 def split_channels(x: Tensor) -> tuple[Tensor, ...]:
@@ -269,9 +269,9 @@ VARIANTS: dict[str, Hyperparameters] = {
     },
 }
 
-# Head options of the published networks: head -> variant -> options. Options that the user gives take precedence.
-HEAD_OPTIONS: dict[str, dict[str, Hyperparameters]] = {
-    "linear": {variant: {"bias": False} for variant in VARIANTS if variant != "large_164_se"}
+# The classifier of the published networks has no bias.
+SYSTEMS: dict[str, dict[str, System]] = {
+    "linear": {variant: System(head={"bias": False}) for variant in VARIANTS if variant != "large_164_se"}
 }
 
 

@@ -28,7 +28,7 @@ from spine.layers.checkpointing import run_block
 from spine.layers.drop_path import DropPath, drop_path_rates
 from spine.layers.initialization import truncated_normal
 from spine.layers.transformer import MLP, attention_with_bias
-from spine.variants import Hyperparameters, variant_builder
+from spine.variants import Hyperparameters, System, variant_builder
 
 # Maps with a side that is not longer than the window. shrink: the window shrinks to the shorter side and is not shifted (the authors'
 # classification code, Hugging Face); pad: such a side is padded and not shifted (torchvision); shift: it is padded and shifted
@@ -286,6 +286,9 @@ VARIANTS: dict[str, Hyperparameters] = {
     "base_window12": {**BASE, "window_size": 12},
     "large_window12": {**LARGE, "window_size": 12},
 }
+
+# The authors' UPerNet: the head's defaults, and an auxiliary head that reads the third map.
+SYSTEMS: dict[str, dict[str, System]] = {"upernet": dict.fromkeys(VARIANTS, System(auxiliary_head={"level": 2}))}
 
 
 @variant_builder(Swin)

@@ -25,7 +25,7 @@ from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_
 from spine.layers.conv import GlobalAveragePool
 from spine.layers.dilation import dilate
 from spine.layers.initialization import kaiming_fan_out
-from spine.variants import Hyperparameters, variant_builder
+from spine.variants import Hyperparameters, System, variant_builder
 
 
 class SeparableConv2d(nn.Module):
@@ -143,6 +143,9 @@ VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"stem": (16, 32), "entry": (48, 96, 192), "middle_blocks": 2, "exit_flow": (256, 320, 448)},
     "standard": {},
 }
+
+# DeepLabv3+: the head's defaults, at stride 16.
+SYSTEMS: dict[str, dict[str, System]] = {"aspp": dict.fromkeys(VARIANTS, System(backbone={"output_stride": 16}))}
 
 
 @variant_builder(Xception)

@@ -86,7 +86,9 @@ def load_pooled(config: Config, checkpoint: str | None) -> Model:
     spec = task_spec("cls")
     assert spec.default_head is not None
     network = NetworkConfig.from_config(config, 1)
-    network = replace(network, task=spec, head=spec.default_head, num_outputs=1, head_options={}, levels=None)
+    network = replace(
+        network, task=spec, head=spec.default_head, num_outputs=1, head_options={}, auxiliary_head=None, levels=None
+    )
     weights = checkpoint or config["backbone"]["weights"]
     resolved = resolve_weights(network, weights, None if checkpoint else config["backbone"].get("layout"))
     model = resolved.network.build()

@@ -169,5 +169,5 @@ def check_network_options(config: Config) -> None:
         if options.get("variant", "") is None:
             del options["variant"]  # the builder's own default
         check_arguments(target if place == "backbone" else target.__init__, options, place)
-        given = {key: value for key, value in options.items() if place != "head" or value is not None}  # null: the default
+        given = {key: value for key, value in options.items() if value is not None}  # null: the published value, or the default
         check_options(target, given, place)

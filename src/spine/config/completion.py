@@ -13,7 +13,14 @@ import torch
 from spine.checkpoints.input_settings import InputSettings, apply_changes, input_changes
 from spine.components import component_name
 from spine.errors import InputError
-from spine.models.assembly import NetworkConfig, network_of, resolve_head_options, task_of
+from spine.models.assembly import (
+    NetworkConfig,
+    network_of,
+    resolve_auxiliary_head,
+    resolve_backbone_options,
+    resolve_head_options,
+    task_of,
+)
 from spine.models.masked import MaskedModel
 from spine.models.pretrained import configured_weights, read_weights
 from spine.option_types import Config
@@ -25,7 +32,7 @@ log = logging.getLogger(__name__)
 def complete(config: Config, report: bool = True) -> Config:
     """Returns a copy of a plain configuration with its null values filled in.
 
-    These are image size, crop, mean, std, the variant, options of the head, and the size of images
+    These are image size, crop, mean, std, the variant, options of backbone and heads, and the size of images
     for a tokenizer. The values are those of the weight file and of the published network, otherwise
     defaults. With `report`, logs a
     warning for each image setting that differs from the one with which the weights were evaluated.
@@ -38,7 +45,12 @@ def complete(config: Config, report: bool = True) -> Config:
     if (weights := configured_weights(config, network)) is not None:
         network = weights.network
         config["backbone"].update(network.backbone_options)
+    config["backbone"].update(resolve_backbone_options(network))
     config["head"].update(resolve_head_options(network))
+    if network.levels is not None:  # a weight file may determine them
+        config["head"]["levels"] = list(network.levels)
+    if auxiliary := resolve_auxiliary_head(network):
+        config["auxiliary_head"] = auxiliary
     if network.task.reads_tokenizer:
         _complete_views(config, network)
     return config

@@ -140,7 +140,9 @@ def check_resume(path: str, config: Config, model: nn.Module) -> None:
     own = model.state_dict()
     mismatches = [key for key in (*tensors, *own) if key not in tensors or key not in own]
     mismatches += [
-        key for key, value in tensors.items() if not key.startswith("head.") and key in own and value.shape != own[key].shape
+        key
+        for key, value in tensors.items()
+        if not key.startswith(("head.", "auxiliary_head.")) and key in own and value.shape != own[key].shape
     ]
     if mismatches:
         variants = [(node.get("backbone") or node["task"]).get("variant") for node in (saved, config)]

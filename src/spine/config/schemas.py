@@ -63,7 +63,7 @@ TOP: Schema = {
 }
 SECTIONS = ("backbone", "head", "task", "dataset", "augment", "optimizer", "schedule", "trainer", "callbacks")
 NETWORK_SECTIONS = ("backbone", "head")  # absent if the task has a network of its own
-OPTIONAL_SECTIONS = ("logger", "sweep", "protocol")
+OPTIONAL_SECTIONS = ("logger", "sweep", "protocol", "auxiliary_head")
 
 TRAINER: Schema = {
     "accelerator": Allowed(Literal[ACCELERATORS], f"one of {', '.join(ACCELERATORS)}"),
@@ -287,6 +287,7 @@ OPTIONS: Mapping[str, Schema] = {
         "grad_checkpointing": SWITCH,
         "layer_scale": Allowed(AboveZero | None, "a number above 0, or null"),
         "norm_eps": Allowed(AboveZero, "a number above 0"),
+        "output_stride": Allowed(Literal[8, 16, 32, None], "8, 16, 32 or null: pixels between positions of the coarsest map"),
         "in_chans": Allowed(Literal[3], "3: data sets provide color images"),
     },
     "head": {
@@ -295,11 +296,27 @@ OPTIONS: Mapping[str, Schema] = {
         "rank": Allowed(Positive | None, "a whole number of bases, 1 or more, or null"),
         "dropout": Allowed(BelowOne | None, "a probability, 0 or more and below 1, or null"),
         "bias": OPTIONAL_SWITCH,
+        "num_convs": Allowed(Count | None, "a whole number of convolutions, 0 or more, or null"),
+        "join": OPTIONAL_SWITCH,
+        "join_norm": OPTIONAL_SWITCH,
+        "conv_bias": OPTIONAL_SWITCH,
+        "dilations": Allowed(list[Positive] | None, "a list of dilations, 1 or more each, such as [6,12,18], or null"),
+        "low_channels": Allowed(Positive | None, "a whole number of channels, 1 or more, or null"),
+        "bottleneck_kernel": Allowed(Literal[1, 3, None], "1, 3 or null"),
+        "key_channels": Allowed(Positive | None, "a whole number of channels, 1 or more, or null"),
+        "region_weight": Allowed(NotNegative | None, "a factor, 0 or more, or null"),
         "fusion": Allowed(Literal["early", "late", None], "early, late or null"),
         "decoder_dim": Allowed(Positive | None, "a whole number of channels, 1 or more, or null"),
         "decoder_depth": Allowed(Positive | None, "a whole number of blocks, 1 or more, or null"),
         "decoder_heads": Allowed(Positive | None, "a whole number of attention heads, 1 or more, or null"),
         "norm_eps": Allowed(AboveZero, "a number above 0"),
+    },
+    "auxiliary_head": {
+        "level": Allowed(int | None, "a feature level (0 is the finest, -1 the coarsest), or null"),
+        "weight": Allowed(NotNegative | None, "a factor of the loss, 0 or more, or null"),
+        "channels": Allowed(Positive | None, "a whole number of channels, 1 or more, or null"),
+        "num_convs": Allowed(Count | None, "a whole number of convolutions, 0 or more, or null"),
+        "dropout": Allowed(BelowOne | None, "a probability, 0 or more and below 1, or null"),
     },
     "dataset": {
         **LOADER,

@@ -53,6 +53,7 @@ def check_values(config: Config) -> None:
     check_schema(config.get("sweep") or {}, schemas.SWEEP, "sweep")
     _check_global_batch(config)
     _check_protocol(config)
+    check_keys(config.get("auxiliary_head") or {}, schemas.OPTIONS["auxiliary_head"], "auxiliary_head")
     for section, known in schemas.OPTIONS.items():
         check_schema({key: value for key, value in config.get(section, {}).items() if key in known}, known, section)
     spec = _task_spec(config["task"]["_target_"])

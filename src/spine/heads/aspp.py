@@ -5,7 +5,7 @@ result with a fine map. The coarse map should have stride 16 or 8: `backbone.out
 
 With one map (`head.levels=[-1]`) there is no decoder, as in DeepLabv3 (Chen et al., arXiv 1706.05587);
 without dilated convolutions too (`head.dilations=[]`) it is the head of MobileNetV2 (Sandler et al.,
-arXiv 1801.04381, section 6.3). OpenMMLab's DepthwiseSeparableASPPHead has `separable_bottleneck=True`.
+arXiv 1801.04381, section 6.3). OpenMMLab's DepthwiseSeparableASPPHead has `bottleneck_kernel=3`.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class ASPP(Head):
         channels: int = 256,
         dilations: tuple[int, ...] | None = None,
         low_channels: int = 48,
-        separable_bottleneck: bool = False,
+        bottleneck_kernel: int = 1,
         dropout: float = 0.1,
     ):
         """`dilations`: of the 3x3 convolutions; None for 6, 12 and 18 at stride 16, and in proportion at other strides.
 
-        `low_channels`: to which the fine map is projected. `separable_bottleneck`: a separable 3x3
-        convolution joins the branches instead of a 1x1.
+        `low_channels`: to which the fine map is projected. `bottleneck_kernel`: of the convolution
+        that joins the branches, 1 or 3.
         """
         super().__init__()
         if len(spec.levels) > 2:
@@ -61,7 +61,7 @@ class ASPP(Head):
         self.branches = nn.ModuleList([conv_norm_act(width, channels, 1)])
         self.branches.extend(separable_conv(width, channels, dilation) for dilation in dilations)
         joined = (len(self.branches) + 1) * channels
-        self.bottleneck = separable_conv(joined, channels) if separable_bottleneck else conv_norm_act(joined, channels, 1)
+        self.bottleneck = conv_norm_act(joined, channels, bottleneck_kernel)
         self.low: nn.Module | None = None
         if len(levels) == 2:
             self.low = conv_norm_act(levels[0].channels, low_channels, 1)

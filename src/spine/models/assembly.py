@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 
@@ -20,14 +22,17 @@ from spine.components import (
     task_spec,
 )
 from spine.errors import InputError, nearest
-from spine.interfaces import FeatureSpec, Head, NetworkDefinition
+from spine.interfaces import FeatureSpec, Head, NetworkDefinition, pick_levels
 from spine.models.masked import MaskedModel
-from spine.models.network import Model
+from spine.models.network import Auxiliary, Model
 from spine.option_types import Config, Options
 from spine.task_spec import INPUT_NAMES, TaskSpec
+from spine.variants import System
 
 NOT_OF_BUILDER = ("_target_", "weights", "layout")  # keys of `backbone` in a configuration that are not arguments of its builder
 NOT_OF_HEAD = ("_target_", "levels")
+# Options of an auxiliary head, an FCN: those of most networks of OpenMMLab. It reads the second coarsest map.
+AUXILIARY_HEAD: Options = {"level": -2, "weight": 0.4, "channels": 256, "num_convs": 1, "dropout": 0.1}
 
 
 def task_of(config: Config) -> TaskSpec:
@@ -55,7 +60,8 @@ class NetworkConfig(NetworkDefinition):
     `backbone`, `head`: names of modules. `num_outputs`: classes or keypoints; None if the task or the patch size decides.
     `image_size`: (height, width), for networks with position embeddings. `levels`: the feature maps that the head reads; None for
     the head's own choice. `backbone_options`: arguments of the backbone's builder, `variant` among them; `head_options`:
-    arguments of the head's constructor.
+    arguments of the head's constructor. `auxiliary_head`: changes of AUXILIARY_HEAD; a weight of 0 leaves it out; None for that of
+    the published network, if it has one. Options that are None or missing are those of the published network (`System`).
     """
 
     backbone: str
@@ -66,6 +72,7 @@ class NetworkConfig(NetworkDefinition):
     levels: tuple[int, ...] | None = None
     backbone_options: Options = field(default_factory=dict)
     head_options: Options = field(default_factory=dict)
+    auxiliary_head: Options | None = None
 
     @classmethod
     def from_config(cls, config: Config, num_outputs: int | None) -> NetworkConfig:
@@ -80,22 +87,33 @@ class NetworkConfig(NetworkDefinition):
             levels=tuple(levels) if levels is not None else None,
             backbone_options={key: value for key, value in backbone.items() if key not in NOT_OF_BUILDER},
             head_options={key: value for key, value in head.items() if key not in NOT_OF_HEAD},
+            auxiliary_head=config.get("auxiliary_head"),
         )
+        network = network._with_options_of_older_versions()
         height, width = config["image_size"]
         multiple = network.padding_multiple
         return replace(network, image_size=(height + -height % multiple, width + -width % multiple))
+
+    def _with_options_of_older_versions(self) -> NetworkConfig:
+        """A copy in which published options of the head that a configuration of an older version lacks have the head's defaults."""
+        own = defaults(head_class(self.head).__init__)
+        older = {key: own[key] for key in published_system(self).head if key not in self.head_options}
+        return replace(self, head_options={**self.head_options, **older})
 
     @classmethod
     def from_dict(cls, saved: Config) -> NetworkConfig:
         """The network of a dictionary that `to_dict` returned."""
         pair = {key: tuple(saved[key]) if saved[key] is not None else None for key in ("image_size", "levels")}
-        return cls(**{**saved, "task": task_spec(saved["task"]), **pair})
+        network = cls(**{**saved, "task": task_spec(saved["task"]), **pair})
+        older = "auxiliary_head" not in saved and saved["head_options"]
+        return network._with_options_of_older_versions() if older else network
 
     def to_dict(self) -> dict[str, object]:
         """The network as plain values, for checkpoints."""
         plain = {name: getattr(self, name) for name in ("backbone", "head", "num_outputs", "image_size", "levels")}
         options = {"backbone_options": dict(self.backbone_options), "head_options": dict(self.head_options)}
-        return {**plain, **options, "task": self.task.name}
+        auxiliary = None if self.auxiliary_head is None else dict(self.auxiliary_head)
+        return {**plain, **options, "auxiliary_head": auxiliary, "task": self.task.name}
 
     @property
     def in_chans(self) -> int:
@@ -124,8 +142,11 @@ class NetworkConfig(NetworkDefinition):
         return str(self.backbone_options.get("variant") or default_variant(self.backbone))
 
     def with_options(self, backbone_options: Options, head_options: Options) -> NetworkConfig:
-        """A copy with other options."""
-        return replace(self, backbone_options=dict(backbone_options), head_options=dict(head_options))
+        """A copy with other options. `levels` among those of the head are the levels that it reads, if none are given."""
+        options = dict(head_options)
+        found = cast(tuple[int, ...] | None, options.pop("levels", None))
+        levels = self.levels if self.levels is not None else found
+        return replace(self, backbone_options=dict(backbone_options), head_options=options, levels=levels)
 
     def build(self) -> Model | MaskedModel:
         """Builds the backbone for the input of the head, then the head from the backbone's FeatureSpec.
@@ -147,9 +168,7 @@ class NetworkConfig(NetworkDefinition):
             return Model(net, head_type(net.spec, self._known_outputs(), **head_options))
         offered = self.offered(options)
         if head_type.reads == "maps":
-            levels = self.levels if self.levels is not None else head_type.choose_levels(offered)
-            net = make(**options, use="maps", levels=levels)
-            return Model(net, head_type(net.spec, self._known_outputs(), **head_options))
+            return self._build_dense(head_type, head_options, options, offered)
         return self._build_masked(head_type, head_options, options, offered)
 
     def offered(self, options: Options | None = None) -> FeatureSpec:
@@ -157,6 +176,26 @@ class NetworkConfig(NetworkDefinition):
         options = self._checked_backbone_options() if options is None else options
         with torch.device("meta"):
             return backbone_builder(self.backbone)(**options, use="maps").spec
+
+    def _build_dense(self, head_type: type[Head], head_options: Options, options: Options, offered: FeatureSpec) -> Model:
+        """The backbone has the maps of the head and of the auxiliary head."""
+        make, outputs, count = backbone_builder(self.backbone), self._known_outputs(), len(offered.levels)
+        main = pick_levels(self.levels if self.levels is not None else head_type.choose_levels(offered), count)
+        auxiliary = resolve_auxiliary_head(self)
+        (extra,) = pick_levels((auxiliary.pop("level"),), count) if auxiliary else main[:1]  # type: ignore[arg-type]
+        levels = tuple(sorted({*main, extra}))
+        net = make(**options, use="maps", levels=levels)
+
+        def build(kind: type[Head], chosen: tuple[int, ...], arguments: Options) -> Head:
+            spec = replace(net.spec, levels=tuple(net.spec.levels[levels.index(level)] for level in chosen))
+            return kind(spec, outputs, **arguments)
+
+        head, second = build(head_type, main, head_options), None
+        if auxiliary:
+            weight = float(auxiliary.pop("weight"))  # type: ignore[arg-type]
+            module = build(head_class("fcn"), (extra,), {**auxiliary, "join": False})
+            second = Auxiliary(module, weight, levels.index(extra), tuple(map(levels.index, main)))
+        return Model(net, head, second, self.task.auxiliary_losses)
 
     def _build_masked(self, head_type: type[Head], head_options: Options, options: Options, offered: FeatureSpec) -> MaskedModel:
         make, in_chans = backbone_builder(self.backbone), self.in_chans
@@ -192,7 +231,7 @@ class NetworkConfig(NetworkDefinition):
                 f"Unknown variant '{self.variant}' of {self.backbone}.{nearest(self.variant, variants)} "
                 f"Choices: {', '.join(variants)}."
             )
-        options = {**self.backbone_options, "variant": self.variant}
+        options = {**resolve_backbone_options(self), "variant": self.variant}
         check_arguments(make, options, "backbone")
         if self.image_size is not None and "image_size" in inspect.signature(make).parameters:
             options["image_size"] = tuple(self.image_size)
@@ -204,13 +243,48 @@ class NetworkConfig(NetworkDefinition):
         return self.num_outputs
 
 
+def published_system(network: NetworkConfig) -> System:
+    """Options that the published network of this backbone, variant and head has. Empty if none is known."""
+    systems: dict[str, dict[str, System]] = getattr(backbone_module(network.backbone), "SYSTEMS", {})
+    return systems.get(network.head, {}).get(network.variant, System())
+
+
 def resolve_head_options(network: NetworkConfig) -> dict[str, object]:
     """The options of the head with every None replaced: by the published network's value, else by the head's default.
 
     Options that the published network sets and `network.head_options` does not mention are added.
     """
-    published = getattr(backbone_module(network.backbone), "HEAD_OPTIONS", {}).get(network.head, {}).get(network.variant, {})
-    own = defaults(head_class(network.head).__init__)
-    given = network.head_options
+    return _resolved(network.head_options, published_system(network).head, head_class(network.head).__init__)
+
+
+def resolve_backbone_options(network: NetworkConfig) -> dict[str, object]:
+    """The options of the backbone, resolved like those of the head."""
+    return _resolved(network.backbone_options, published_system(network).backbone, backbone_builder(network.backbone))
+
+
+def _resolved(given: Options, published: Options, function: Callable) -> dict[str, object]:
+    own = defaults(function)
     fallbacks = {key: own[key] for key, value in given.items() if value is None and key in own}
     return {**fallbacks, **published, **{key: value for key, value in given.items() if value is not None}}
+
+
+def resolve_auxiliary_head(network: NetworkConfig) -> dict[str, object]:
+    """The options of the auxiliary head, resolved like those of the head; empty if there is none.
+
+    Raises InputError for an unknown option, or if the task has no auxiliary losses.
+    """
+    given, published, task = network.auxiliary_head, published_system(network).auxiliary_head, network.task
+    if given is None and (published is None or not task.auxiliary_losses):
+        return {}
+    own = {key: value for key, value in (given or {}).items() if value is not None}
+    if unknown := [key for key in own if key not in AUXILIARY_HEAD]:
+        hint = nearest(unknown[0], list(AUXILIARY_HEAD))
+        raise InputError(f"Unknown key 'auxiliary_head.{unknown[0]}'.{hint} Choices: {', '.join(sorted(AUXILIARY_HEAD))}.")
+    options = {**AUXILIARY_HEAD, **(published or {}), **own}
+    if not options["weight"]:
+        return {}
+    if not task.auxiliary_losses:
+        raise InputError(
+            f"auxiliary_head adds the loss of a second segmentation, and task '{task.name}' has none. Leave it out, or use task=seg."
+        )
+    return options

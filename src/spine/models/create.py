@@ -26,6 +26,7 @@ def create_model(
     head: str | None = None,
     image_size: tuple[int, int] | int | None = None,
     head_options: Options | None = None,
+    auxiliary_head: Options | None = None,
     **options: object,
 ) -> Model | MaskedModel:
     """Creates a network for one task.
@@ -41,6 +42,8 @@ def create_model(
         tensors of the network or of the file are left over.
     layout: the name of the file's layout, such as timm_tf, if the file alone cannot tell.
     head: a module of `spine.heads`; default: the task's default head. head_options: arguments of its constructor.
+    auxiliary_head: options of a second head for training, such as {"level": 2, "weight": 0.4}; {"weight": 0} for none; default: that of
+        the published network, if it has one. In training mode the network then returns TrainingOutputs.
     image_size: (height, width) or one number, for networks with position embeddings; default: 224.
     options: other arguments of the backbone's builder, such as drop_path_rate or in_chans.
 
@@ -59,6 +62,7 @@ def create_model(
         image_size=size,
         backbone_options=options,
         head_options=dict(head_options or {}),
+        auxiliary_head=auxiliary_head,
     )
     if weights is None:
         return network.build()

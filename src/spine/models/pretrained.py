@@ -63,7 +63,7 @@ def read_weights(backbone: str, path: str | Path, options: Options, layout: str 
     else:
         row = row_of_file(Path(path), table)
     file = reader.read_weight_file(path, layouts_of(backbone), layout or (row.layout if row else None))
-    given = {key: value for key, value in options.items() if key != "variant" or value}
+    given = {key: value for key, value in options.items() if value is not None}
     return PretrainedFile(file, {**file.layout.options, **given}, (row or file).input_settings)
 
 
@@ -105,7 +105,7 @@ def _head_options_of(file: reader.WeightFile, head: str) -> dict[str, object]:
     if isinstance(node, dict) and str(node.get("_target_", "")).startswith(f"{head_class(head).__module__}."):
         kept = parameters - {"dropout"}  # belongs to the training, not to the network
         found |= {key: value for key, value in node.items() if key in kept and value is not None}
-    return found if set(found) <= parameters else {}  # the layout describes another head
+    return found if set(found) <= {*parameters, "levels"} else {}  # the layout describes another head
 
 
 def auxiliary_head_of(tensors: State) -> Options:

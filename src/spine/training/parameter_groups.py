@@ -59,7 +59,7 @@ def parameter_groups(
     `no_decay`: regular expressions; parameters with a match in their name, such as
     `backbone.blocks.0.norm1.weight`, get no weight decay. None: NO_WEIGHT_DECAY.
     `decay_norm_and_bias`: False gives vectors, biases and scales of channels no weight decay.
-    `head_lr_scale`: factor of the learning rate of the head. `lr_scales`: further factors by regular
+    `head_lr_scale`: factor of the learning rate of the heads. `lr_scales`: further factors by regular
     expression; if several match, their product.
 
     Raises InputError if a value is out of range, if an expression is not valid, or if one of
@@ -81,7 +81,7 @@ def parameter_groups(
     groups: dict[tuple[float, bool], ParameterGroup] = {}
     for name, parameter in parameters.items():
         scale = layer_decay ** depths.get(name, 0)
-        scale *= head_lr_scale if name.startswith("head.") else 1.0
+        scale *= head_lr_scale if name.startswith(("head.", "auxiliary_head.")) else 1.0
         for pattern, factor in scales.items():
             scale *= factor if pattern.search(name) else 1.0
         decayed = (decay_norm_and_bias or not _is_vector(parameter)) and not any(p.search(name) for p in undecayed)

@@ -9,4 +9,5 @@ SPEC = TaskSpec(
     needs=frozenset({"image", "mask"}),
     labels="mask_classes",
     pads_images=True,
+    auxiliary_losses=True,
 )

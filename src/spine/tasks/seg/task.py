@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from spine.interfaces import IGNORE_INDEX
+from spine.interfaces import IGNORE_INDEX, TrainingOutputs
 from spine.layers.conv import resize_map
 from spine.tasks.base import Batch, Task, TaskArguments, ToPixels
 from spine.tasks.samples import PREDICTION, TRUTH, SampleView, loss_of_each
@@ -34,9 +34,14 @@ class Segmentation(Task):
         self.confusion = MulticlassConfusionMatrix(count, ignore_index=IGNORE_INDEX, validate_args=False)
 
     def evaluate_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss () and logits (B, classes, H, W)."""
-        logits = resize_map(self.model(batch["image"]).float(), tuple(batch["mask"].shape[-2:]))
-        return self._loss(logits, batch), logits
+        """Loss () and logits (B, classes, H, W); in training, the losses of auxiliary outputs are added, with their weights."""
+        output, auxiliary = TrainingOutputs.of(self.model(batch["image"]))
+        size = batch["mask"].shape[-2:]
+        logits = resize_map(output.float(), size)
+        loss = self._loss(logits, batch)
+        for extra, weight in auxiliary:
+            loss = loss + weight * self._loss(resize_map(extra.float(), size), batch)
+        return loss, logits
 
     def _loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         mask = batch["mask"]
