@@ -5,6 +5,10 @@ exchanges features between all branches in each module.
 
 One difference from the authors' code: maps are upsampled to the size of the target map instead of
 by a factor, so any image size is accepted. For multiples of 32 both are equal.
+
+Maps are upsampled by repetition in the authors' classification and pose networks, and by a bilinear
+filter in their segmentation networks: `upsampling="bilinear"`, for ADE20K, COCO-Stuff and OCR with
+aligned corners, `upsampling="bilinear_aligned"`.
 """
 
 from __future__ import annotations
@@ -16,11 +20,19 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from spine.errors import InputError
 from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_use, pick_levels
 from spine.layers.checkpointing import run_block
 from spine.layers.conv import conv_norm, conv_norm_act, resize_map
 from spine.layers.initialization import kaiming_fan_out
 from spine.variants import Hyperparameters, System, variant_builder
+
+
+UPSAMPLING: dict[str, dict[str, Any]] = {  # arguments of resize_map
+    "nearest": {"mode": "nearest"},
+    "bilinear": {"mode": "bilinear"},
+    "bilinear_aligned": {"mode": "bilinear", "align_corners": True},
+}
 
 
 class BasicBlock(nn.Module):
@@ -70,9 +82,9 @@ class FuseLayer(nn.ModuleDict):
     It has one path for each of the other branches, by number.
     """
 
-    def __init__(self, channels: tuple[int, ...], target: int):
+    def __init__(self, channels: tuple[int, ...], target: int, upsampling: str):
         super().__init__({str(j): self._path(channels, j, target) for j in range(len(channels)) if j != target})
-        self.target = target
+        self.target, self.upsampling = target, UPSAMPLING[upsampling]
 
     @staticmethod
     def _path(channels: tuple[int, ...], source: int, target: int) -> nn.Sequential:
@@ -86,17 +98,17 @@ class FuseLayer(nn.ModuleDict):
     def forward(self, maps: list[Tensor]) -> Tensor:
         """One map (B, C_j, h_j, w_j) per branch -> (B, C, h, w) of the target branch."""
         size = maps[self.target].shape[-2:]
-        terms = [x if j == self.target else resize_map(self[str(j)](x), size, "nearest") for j, x in enumerate(maps)]
+        terms = [x if j == self.target else resize_map(self[str(j)](x), size, **self.upsampling) for j, x in enumerate(maps)]
         return functools.reduce(operator.add, terms)
 
 
 class HighResolutionModule(nn.Module):
     """Residual blocks per branch, then a fuse layer per target (exchange unit, paper section 3.1)."""
 
-    def __init__(self, channels: tuple[int, ...], blocks: int, targets: tuple[int, ...]):
+    def __init__(self, channels: tuple[int, ...], blocks: int, targets: tuple[int, ...], upsampling: str):
         super().__init__()
         self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels)
-        self.fuse_layers = nn.ModuleDict({str(i): FuseLayer(channels, i) for i in targets})
+        self.fuse_layers = nn.ModuleDict({str(i): FuseLayer(channels, i, upsampling) for i in targets})
         self.relu = nn.ReLU()
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
@@ -150,12 +162,15 @@ class HRNet(Backbone):
         levels: tuple[int, ...] | None = None,
         grad_checkpointing: bool = False,
         head_conv_bias: bool = True,
+        upsampling: str = "nearest",
         in_chans: int = 3,
     ):
         """`modules`: of stages 2, 3, 4; `blocks`: per branch; `stem_*`: of the stem and layer1."""
         super().__init__()
         check_use(use)
-        self.grad_checkpointing = grad_checkpointing
+        if upsampling not in UPSAMPLING:
+            raise InputError(f"backbone.upsampling is '{upsampling}'; choose {', '.join(UPSAMPLING)}.")
+        self.grad_checkpointing, self.upsampling = grad_checkpointing, upsampling
         channels = tuple(width * 2**i for i in range(4))
         self.levels = (0, 1, 2, 3) if use == "pooled" else pick_levels(levels, 4)
         self.conv1 = nn.Conv2d(in_chans, stem_channels, 3, 2, 1, bias=False)
@@ -187,14 +202,13 @@ class HRNet(Backbone):
         self.transition3 = nn.ModuleDict({"3": nn.Sequential(conv_norm_act(channels[2], channels[3], 3, 2))})
         self.stage4 = self._stage(channels, modules[2], blocks, self.levels)
 
-    @staticmethod
     def _stage(
-        channels: tuple[int, ...], modules: int, blocks: int, last_targets: tuple[int, ...] | None = None
+        self, channels: tuple[int, ...], modules: int, blocks: int, last_targets: tuple[int, ...] | None = None
     ) -> nn.Sequential:
         """`last_targets`: branches into which the last module fuses; None for all."""
         every = tuple(range(len(channels)))
         targets = [every] * (modules - 1) + [every if last_targets is None else last_targets]
-        return nn.Sequential(*(HighResolutionModule(channels, blocks, of_module) for of_module in targets))
+        return nn.Sequential(*(HighResolutionModule(channels, blocks, of_module, self.upsampling) for of_module in targets))
 
     def forward(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> maps (B, C_i, ~H / stride_i, ~W / stride_i) of the chosen levels."""
@@ -247,6 +261,7 @@ def hrnet(variant: str = "w32", **options: Any) -> HRNet:
     """Builds an HRNet by the name of its variant.
 
     head_conv_bias: whether the convolutions of the classification branch have biases before its
-    norms: True in the authors' code, False in OpenMMLab's.
+    norms: True in the authors' code, False in OpenMMLab's. upsampling: nearest, bilinear or
+    bilinear_aligned, of the maps of coarser branches.
     """
     return HRNet(**VARIANTS[variant], **options)

@@ -26,7 +26,7 @@ from spine.variants import Hyperparameters, System, variant_builder
 
 # Paper table 2: expansion, channels, repeats, stride
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-LAST_BLOCKS = (3, 6, 13, 17)  # the last entries of `features` with strides 4, 8, 16, 32
+LAST_STAGES = (1, 2, 4, 6)  # of the strides 4, 8, 16, 32
 
 
 class InvertedResidual(nn.Module):
@@ -56,6 +56,9 @@ class MobileNetV2(Backbone):
     def __init__(
         self,
         width: float,
+        repeats: tuple[int, ...] = tuple(row[2] for row in STAGES),
+        stem: int | None = None,
+        wide: int | None = None,
         *,
         norm_eps: float = 1e-5,
         tf_padding: bool = False,
@@ -65,15 +68,19 @@ class MobileNetV2(Backbone):
         dilate_first: bool = False,
         in_chans: int = 3,
     ):
-        """`width`: factor of all channels."""
+        """`width`: factor of all channels. `repeats`: blocks of each stage.
+
+        `stem`, `wide`: channels of the first and of the last convolution, if `width` does not scale them.
+        """
         super().__init__()
         check_use(use)
         self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
-        self.last_blocks = [LAST_BLOCKS[i] for i in self.levels]
-        channels = round_channels(32 * width)
+        # entries of `features`, of which the stem is the first
+        self.last_blocks = [sum(repeats[: LAST_STAGES[i] + 1]) for i in self.levels]
+        channels = stem or round_channels(32 * width)
         layers: list[nn.Module] = [conv_norm_act(in_chans, channels, 3, 2, act=nn.ReLU6, same=tf_padding)]
         widths = [channels]
-        rows = [(row, repeat == 0) for row in STAGES for repeat in range(row[2])]
+        rows = [(row, i == 0) for row, count in zip(STAGES, repeats, strict=True) for i in range(count)]
         steps = dilate([row[3] if first else 1 for row, first in rows], output_stride, inclusive=dilate_first)
         for ((expansion, base, _, _), first), (stride, dilation) in zip(rows, steps, strict=True):
             out = round_channels(base * width)
@@ -85,7 +92,7 @@ class MobileNetV2(Backbone):
         embed_dim = widths[self.last_blocks[-1]]
         self.pooling: nn.Module = nn.Identity()
         if use == "pooled":
-            embed_dim = round_channels(1280 * max(width, 1.0))  # at least 1280
+            embed_dim = wide or round_channels(1280 * max(width, 1.0))  # at least 1280
             self.pooling = GlobalAveragePool()
             self.pooling.add_module("conv", conv_norm_act(channels, embed_dim, 1, act=nn.ReLU6))
         strides = [min(4 * 2**i, output_stride) for i in self.levels]
@@ -108,13 +115,15 @@ class MobileNetV2(Backbone):
         return [*((f"features.{i}.",) for i in range(len(self.features))), ("pooling.",)]
 
 
-# Paper table 4 and the authors' table of widths; micro is ours.
+# Paper table 4 and the authors' table of widths; w110d and w120d are timm's deeper networks; micro is ours.
 VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"width": 0.25},
     "w035": {"width": 0.35},
     "w050": {"width": 0.5},
     "w075": {"width": 0.75},
     "w100": {"width": 1.0},
+    "w110d": {"width": 1.1, "repeats": (1, 3, 4, 5, 4, 4, 1), "stem": 32, "wide": 1280},
+    "w120d": {"width": 1.2, "repeats": (1, 3, 5, 6, 5, 5, 1), "stem": 32, "wide": 1280},
     "w130": {"width": 1.3},
     "w140": {"width": 1.4},
 }

@@ -65,19 +65,29 @@ SMALL: Rows = (
 class SqueezeExcite(nn.Module):
     """Squeeze-and-excitation with a hard sigmoid gate (Hu et al., arXiv 1709.01507)."""
 
-    def __init__(self, channels: int, act: type[nn.Module] = nn.Identity):
-        """`act`: an activation after the scaling."""
+    def __init__(
+        self,
+        channels: int,
+        act: type[nn.Module] = nn.Identity,
+        *,
+        squeezed: int | None = None,
+        inner_act: type[nn.Module] = nn.ReLU,
+    ):
+        """`act`: an activation after the scaling. `inner_act`: between the two layers.
+
+        `squeezed`: the channels between the two layers; None for a quarter, as a multiple of 8.
+        """
         super().__init__()
-        squeezed = round_channels(channels / 4)  # a quarter of the expanded channels
+        squeezed = squeezed or round_channels(channels / 4)
         self.fc1 = nn.Conv2d(channels, squeezed, 1)
-        self.relu = nn.ReLU(inplace=True)
+        self.inner_act = inner_act(inplace=True)
         self.fc2 = nn.Conv2d(squeezed, channels, 1)
         self.gate = nn.Hardsigmoid()
         self.act = act(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
-        return self.act(x * self.gate(self.fc2(self.relu(self.fc1(x.mean((2, 3), keepdim=True))))))
+        return self.act(x * self.gate(self.fc2(self.inner_act(self.fc1(x.mean((2, 3), keepdim=True))))))
 
 
 class InvertedResidual(nn.Module):
@@ -98,18 +108,20 @@ class InvertedResidual(nn.Module):
         act: type[nn.Module],
         squeeze_before_act: bool,
         tf_padding: bool,
+        rw: bool,
     ):
         super().__init__()
         self.hidden, self.out_channels = hidden, out_channels
-        self.residual = stride == 1 and in_channels == out_channels
-        self.block = nn.Sequential()
         expands = hidden != in_channels
+        self.residual = stride == 1 and in_channels == out_channels and (expands or not rw)
+        self.block = nn.Sequential()
         early, late = (nn.Identity, act) if squeeze and squeeze_before_act and expands else (act, nn.Identity)
         if expands:
             self.block.append(conv_norm_act(in_channels, hidden, 1, act=act))
         self.block.append(conv_norm_act(hidden, hidden, kernel, stride, hidden, early, dilation=dilation, same=tf_padding))
         if squeeze:
-            self.block.append(SqueezeExcite(hidden, late))
+            of_rw: dict[str, Any] = {"squeezed": round(hidden / 4), "inner_act": act} if rw else {}
+            self.block.append(SqueezeExcite(hidden, late, **of_rw))
         self.block.append(conv_norm(hidden, out_channels, 1))  # linear: no activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,17 +130,17 @@ class InvertedResidual(nn.Module):
 
 
 def inverted_residuals(
-    rows: Rows, channels: int, width: float, minimal: bool, squeeze_before_act: bool, tf_padding: bool, output_stride: int
+    rows: Rows, channels: int, width: float, output_stride: int, *, minimal: bool, rw: bool, **conventions: bool
 ) -> list[InvertedResidual]:
-    """The blocks of a table, after a stem of `channels`."""
+    """The blocks of a table, after a stem of `channels`. `conventions`: arguments of InvertedResidual."""
     blocks = []
     steps = dilate([row[-1] for row in rows], output_stride, inclusive=True)
     for (kernel, expansion, base, squeeze, swish, _), (stride, dilation) in zip(rows, steps, strict=True):
         hidden, out = round_channels(channels * expansion), round_channels(base * width)
         act = nn.Hardswish if swish and not minimal else nn.ReLU
         kernel, squeeze = (3, False) if minimal else (kernel, squeeze)
-        block = InvertedResidual(channels, hidden, out, kernel, stride, dilation, squeeze, act, squeeze_before_act, tf_padding)
-        blocks.append(block)
+        shape = (channels, hidden, out, kernel, stride, dilation)
+        blocks.append(InvertedResidual(*shape, squeeze, act, rw=rw, **conventions))
         channels = out
     return blocks
 
@@ -136,10 +148,10 @@ def inverted_residuals(
 class HiddenLayerPool(nn.Module):
     """1x1 convolution, global average, then the widest layer, which has a bias and no norm."""
 
-    def __init__(self, in_channels: int, wide: int, embed_dim: int, act: type[nn.Module]):
+    def __init__(self, in_channels: int, wide: int, embed_dim: int, act: type[nn.Module], bias: bool):
         super().__init__()
         self.conv = conv_norm_act(in_channels, wide, 1, act=act)
-        self.hidden = nn.Linear(wide, embed_dim)
+        self.hidden = nn.Linear(wide, embed_dim, bias)
         self.act = act(inplace=True)
 
     def forward(self, features: Features) -> Tensor:
@@ -161,6 +173,7 @@ class MobileNetV3(Backbone):
         width: float = 1.0,
         stem: int | None = None,
         minimal: bool = False,
+        rw: bool = False,
         norm_momentum: float = 0.01,
         *,
         norm_eps: float = 1e-3,
@@ -175,7 +188,9 @@ class MobileNetV3(Backbone):
     ):
         """`minimal`: 3x3 kernels and ReLU only, no squeeze-and-excitation.
 
-        `stem`: channels of the stem, if `width` does not scale it.
+        `stem`: channels of the stem, if `width` does not scale it. `rw`: timm's mobilenetv3_rw: other
+        channels and activations in squeeze-and-excitation, no residual connection in the first block,
+        no bias in the hidden layer.
         """
         super().__init__()
         check_use(use)
@@ -183,7 +198,8 @@ class MobileNetV3(Backbone):
         act: type[nn.Module] = nn.ReLU if minimal else nn.Hardswish
         stem = stem or round_channels(16 * width)
         first = conv_norm_act(in_chans, stem, 3, 2, act=act, same=tf_padding)
-        blocks = inverted_residuals(rows, stem, width, minimal, squeeze_before_act, tf_padding, output_stride)
+        conventions = {"squeeze_before_act": squeeze_before_act, "tf_padding": tf_padding}
+        blocks = inverted_residuals(rows, stem, width, output_stride, minimal=minimal, rw=rw, **conventions)
         strided = [i for i, row in enumerate(rows, start=1) if row[-1] == 2]
         # the layers of the maps with strides 4, 8, 16, 32: the last ones of each stride, or the first ones
         ends = [*(strided[:3] if first_blocks else (i - 1 for i in strided[1:])), len(rows)]
@@ -193,7 +209,7 @@ class MobileNetV3(Backbone):
         wide, self.last_conv = blocks[-1].hidden, last_conv and use == "maps" and self.levels[-1] == 3
         self.pooling: nn.Module = nn.Identity()
         if use == "pooled":
-            self.pooling = HiddenLayerPool(widths[-1], wide, embed_dim, act)
+            self.pooling = HiddenLayerPool(widths[-1], wide, embed_dim, act, bias=not rw)
         elif self.last_conv:  # under the name of the convolution in pooling, for weight files
             self.pooling = nn.ModuleDict({"conv": conv_norm_act(widths[-1], wide, 1, act=act)})
             widths[-1] = wide
@@ -228,12 +244,13 @@ class MobileNetV3(Backbone):
         return [*((f"features.{i}.",) for i in range(len(self.features))), ("pooling.",)]
 
 
-# Paper tables 1 to 3 and the authors' table of minimalistic models; small_050 is timm's; micro is ours, for short trainings.
+# Paper tables 1 to 3 and the authors' table of minimalistic models; small_050 and large_rw are timm's; micro is ours, for short trainings.
 VARIANTS: dict[str, Hyperparameters] = {
     "micro": {"rows": SMALL, "embed_dim": 256, "width": 0.5, "norm_momentum": 0.1},
     "large_100": {"rows": LARGE, "embed_dim": 1280},
     "large_075": {"rows": LARGE, "embed_dim": 1280, "width": 0.75},
     "large_minimal_100": {"rows": LARGE, "embed_dim": 1280, "minimal": True},
+    "large_rw": {"rows": LARGE, "embed_dim": 1280, "rw": True},
     "small_100": {"rows": SMALL, "embed_dim": 1024},
     "small_075": {"rows": SMALL, "embed_dim": 1024, "width": 0.75},
     "small_050": {"rows": SMALL, "embed_dim": 1024, "width": 0.5, "stem": 16},

@@ -27,10 +27,13 @@ HeadOptions = Options | Callable[[State], Options]  # a function determines them
 
 
 class TensorConversion(NamedTuple):
-    """Converts the tensors of a publisher to spine's form, and back."""
+    """Converts the tensors of a publisher to spine's form, and back.
 
-    to_spine: Callable[..., Tensor]  # takes one tensor for each source name of the rule
-    to_publisher: Callable[[Tensor], tuple[Tensor, ...]]
+    A function that gives several tensors returns a tuple.
+    """
+
+    to_spine: Callable[..., Tensor | tuple[Tensor, ...]]  # takes one tensor for each source name of the rule
+    to_publisher: Callable[..., tuple[Tensor, ...]]  # takes one tensor for each target name
 
 
 # Publisher: separate layers for query, key and value; spine: one layer.
@@ -42,7 +45,7 @@ LINEAR_TO_CONV = TensorConversion(lambda x: x[..., None, None], lambda x: (x.fla
 
 
 class Rule(NamedTuple):
-    """Maps one or more tensor names of a publisher to one tensor name of spine.
+    """Maps one or more tensor names of a publisher to one or more tensor names of spine.
 
     `*` matches one component of a name (between dots) or a part of one. `**` is allowed at the end and
     matches the rest of the name. The text that the wildcards match is filled into the wildcards of the
@@ -50,13 +53,29 @@ class Rule(NamedTuple):
     """
 
     source: str | tuple[str, ...]  # more than one name if `conversion` combines several tensors
-    target: str | None  # None: the tensor is ignored, because spine does not store it (such as index tables)
+    # None: the tensor is ignored, because spine does not store it (such as index tables); more than one name if `conversion`
+    # splits the tensor
+    target: str | tuple[str, ...] | None
     conversion: TensorConversion | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
         """The source names as a tuple."""
         return (self.source,) if isinstance(self.source, str) else self.source
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The target names as a tuple. Empty if the tensor is ignored."""
+        return (self.target,) if isinstance(self.target, str) else self.target or ()
+
+    def convert(self, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+        """Converts tensors of the sources to tensors of the targets."""
+        found = self.conversion.to_spine(*tensors) if self.conversion else tensors[0]
+        return found if isinstance(found, tuple) else (found,)
+
+    def convert_back(self, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+        """Converts tensors of the targets to tensors of the sources."""
+        return self.conversion.to_publisher(*tensors) if self.conversion else (tensors[0],)
 
 
 @dataclass(frozen=True)
@@ -93,39 +112,33 @@ class Layout:
                 unmatched.append(name)
                 continue
             rule, wildcards = match
-            if rule.target is None or _fill(rule.target, wildcards) in converted:
+            targets = [_fill(target, wildcards) for target in rule.targets]
+            if not targets or targets[0] in converted:
                 continue
             sources = [_fill(source, wildcards) for source in rule.sources]
             if missing := [source for source in sources if source not in state]:
                 unmatched.append(f"{name} (without {', '.join(missing)})")
                 continue
-            tensors = [state[source] for source in sources]
-            converted[_fill(rule.target, wildcards)] = rule.conversion.to_spine(*tensors) if rule.conversion else tensors[0]
+            converted |= zip(targets, rule.convert([state[source] for source in sources]), strict=True)
         return converted, unmatched
 
     def to_publisher(self, state: State) -> State:
         """Converts spine's state dict to the publisher's names. Raises InputError if no rule matches a tensor."""
         converted: State = {}
-        for name, tensor in state.items():
-            for rule in self.rules:
-                wildcards = _match(rule.target, name) if rule.target else None
-                if wildcards is not None:
-                    tensors = rule.conversion.to_publisher(tensor) if rule.conversion else (tensor,)
-                    sources = [_fill(source, wildcards) for source in rule.sources]
-                    converted |= dict(zip(sources, tensors, strict=True))
-                    break
-            else:
+        for name in state:
+            match = _first_match(((rule, rule.targets) for rule in self.rules), name)
+            targets = [_fill(target, match[1]) for target in match[0].targets] if match else []
+            if match is None or any(target not in state for target in targets):
                 raise InputError(f"The layout of {self.publisher} has no tensor for '{name}'.")
+            rule, wildcards = match
+            sources = [_fill(source, wildcards) for source in rule.sources]
+            if sources[0] not in converted:
+                converted |= zip(sources, rule.convert_back([state[target] for target in targets]), strict=True)
         return converted
 
     def _find_rule(self, name: str) -> tuple[Rule, tuple[str, ...]] | None:
         """The first rule that matches a publisher's tensor name, and the text of its wildcards."""
-        for rule in self.rules:
-            for source in rule.sources:
-                wildcards = _match(source, name)
-                if wildcards is not None:
-                    return rule, wildcards
-        return None
+        return _first_match(((rule, rule.sources) for rule in self.rules), name)
 
 
 def with_input_settings(settings: InputSettings, layouts: Iterable[Layout]) -> tuple[Layout, ...]:
@@ -150,6 +163,16 @@ SPINE_LAYOUT = Layout(
     ),
     head_options=classifier_bias,
 )
+
+
+def _first_match(rules: Iterable[tuple[Rule, tuple[str, ...]]], name: str) -> tuple[Rule, tuple[str, ...]] | None:
+    """The first rule with a pattern that matches `name`, and the text of its wildcards. `rules`: with the patterns to try."""
+    for rule, patterns in rules:
+        for pattern in patterns:
+            wildcards = _match(pattern, name)
+            if wildcards is not None:
+                return rule, wildcards
+    return None
 
 
 @functools.cache

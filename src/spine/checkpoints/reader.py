@@ -23,6 +23,7 @@ from spine.errors import InputError, nearest
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state", "module")
 # Prefixes that are removed if all names have them.
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.", "opt.target.", "params.")
+LOSS = "loss."  # prefix of the weights of classes in a loss, which the authors of HRNet store beside the network
 SUFFIXES = "pth, pt, bin, ckpt, safetensors or npz"
 MIN_MATCH_FRACTION = 0.5  # fraction of the names that a layout must match
 
@@ -86,7 +87,7 @@ def read(path: str | Path) -> State:
 
 def _read_weight_file(path: str | Path, layouts: Iterable[Layout], publisher: str | None) -> WeightFile:
     tensors, config = _read(Path(path))
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(BATCH_COUNTER)}
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(BATCH_COUNTER) and not name.startswith(LOSS)}
     layout, names = _detect_layout(path, list(tensors), (*layouts, SPINE_LAYOUT), publisher)
     converted, unmatched = layout.to_spine({name: tensors[original] for name, original in names.items()})
     return WeightFile(str(path), layout, converted, unmatched, frozenset(tensors), config)

@@ -41,14 +41,16 @@ class FCN(Head):
         join: bool = True,
         join_norm: bool = False,
         conv_bias: bool = True,
+        align_corners: bool = False,
         dropout: float = 0.1,
     ):
         """`num_convs`: 3x3 convolutions. `join`: False for a single map, which is not projected first.
 
         `join_norm`: batch norm and ReLU after the join. `conv_bias`: whether the join has a bias (in
-        OpenMMLab's networks it has none if a norm follows).
+        OpenMMLab's networks it has none if a norm follows). `align_corners`: of the upsampling.
         """
         super().__init__()
+        self.align_corners = align_corners
         if not join and len(spec.levels) > 1:
             raise InputError(
                 f"head.join is false, but the head reads {len(spec.levels)} maps. Choose one, such as head.levels=[2]."
@@ -69,6 +71,7 @@ class FCN(Head):
         maps = features.maps if self.pyramid is None else self.pyramid(features.maps)
         x, size = maps[0], maps[0].shape[-2:]
         if self.join:
-            parts = (resize_map(conv(part), size) for conv, part in zip(self.join, maps, strict=True))
+            projected = (conv(part) for conv, part in zip(self.join, maps, strict=True))
+            parts = (resize_map(part, size, align_corners=self.align_corners) for part in projected)
             x = self.join_norm(functools.reduce(operator.add, parts))
         return self.classifier(self.drop(self.convs(x)))

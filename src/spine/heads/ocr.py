@@ -35,15 +35,18 @@ class OCR(Head):
         channels: int = 512,
         key_channels: int = 256,
         conv_bias: bool = True,
+        align_corners: bool = False,
         region_weight: float = 0.4,
         dropout: float = 0.05,
     ):
         """`channels`: of the features of pixels; `key_channels`: of queries, keys and values.
 
         `conv_bias`: whether the first convolutions have biases before their norms: True in the
-        authors' code, False in OpenMMLab's. `region_weight`: of the loss of the coarse segmentation.
+        authors' code, False in OpenMMLab's. `align_corners`: of the upsampling, True in the authors'
+        code. `region_weight`: of the loss of the coarse segmentation.
         """
         super().__init__()
+        self.align_corners = align_corners
         self.key_channels, self.region_weight = key_channels, region_weight
         self.pyramid, levels = pyramid_for(spec)
         joined = sum(level.channels for level in levels)
@@ -63,7 +66,7 @@ class OCR(Head):
         """Features -> logits (B, classes, h, w) at the stride of the finest map; in training mode also those of the regions."""
         maps = features.maps if self.pyramid is None else self.pyramid(features.maps)
         size = maps[0].shape[-2:]
-        x = torch.cat([resize_map(each, size) for each in maps], dim=1)
+        x = torch.cat([resize_map(each, size, align_corners=self.align_corners) for each in maps], dim=1)
         regions, pixels = self.regions(x), self.pixels(x)
         shares = regions.flatten(2).softmax(2)  # (B, classes, N): of each pixel in the region of a class
         objects = (pixels.flatten(2) @ shares.transpose(1, 2))[..., None]  # (B, C, classes, 1)

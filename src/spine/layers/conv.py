@@ -123,11 +123,11 @@ class PoolNorm(nn.Module):
         return self.norm(features.maps[-1].mean((2, 3)))
 
 
-def resize_map(x: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
-    """Resizes maps (B, C, h, w) to `size` (height, width), without align_corners.
+def resize_map(x: Tensor, size: Sequence[int], mode: str = "bilinear", align_corners: bool = False) -> Tensor:
+    """Resizes maps (B, C, h, w) to `size` (height, width).
 
-    Returns `x` if it has that size.
+    Returns `x` if it has that size. `align_corners`: of the bilinear filter.
     """
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    return F.interpolate(x, tuple(size), mode=mode, align_corners=False if mode == "bilinear" else None)
+    return F.interpolate(x, tuple(size), mode=mode, align_corners=align_corners if mode == "bilinear" else None)

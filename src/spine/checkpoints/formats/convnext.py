@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from spine.checkpoints.formats._segmentation import HUGGING_FACE as HUGGING_FACE_NAMES
+from spine.checkpoints.formats._segmentation import upernet, upernet_options
 from spine.checkpoints.input_settings import IMAGENET, IMAGENET_BICUBIC
 from spine.checkpoints.mapping import Layout, Rule, TensorConversion, with_input_settings
 
 LAYER_SCALE = TensorConversion(lambda x: x.flatten(), lambda x: (x[:, None, None],))  # torchvision: (C, 1, 1)
 
-# The authors' files have these names under `model`. Those of dense tasks have one norm for each level.
+# The authors' files have these names under `model`. Backbones for dense tasks have one norm for each level.
 OFFICIAL = Layout(
     "official",
     (
@@ -20,6 +22,19 @@ OFFICIAL = Layout(
         Rule("head.*", "head.linear.*"),
     ),
     wrapper="model",
+    input_settings=IMAGENET_BICUBIC,
+)
+OFFICIAL_DENSE = Layout(  # with UPerNet
+    "official",
+    (
+        Rule("backbone.downsample_layers.**", "backbone.downsample_layers.**"),
+        Rule("backbone.stages.**", "backbone.stages.**"),
+        Rule("backbone.norm*.*", "backbone.norms.*.*"),
+        *upernet(),
+    ),
+    head_options=upernet_options,
+    required=("decode_head.bottleneck.conv.weight",),
+    wrapper="state_dict",
     input_settings=IMAGENET_BICUBIC,
 )
 TIMM = Layout(
@@ -59,32 +74,61 @@ TORCHVISION = Layout(
         Rule("classifier.2.*", "head.linear.*"),
     ),
 )
+
+
+def hugging_face_encoder(prefix: str) -> tuple[Rule, ...]:
+    """Rules for the encoder at Hugging Face, without its last norms."""
+    return (
+        Rule(f"{prefix}.embeddings.patch_embeddings.*", "backbone.downsample_layers.0.0.*"),
+        Rule(f"{prefix}.embeddings.layernorm.*", "backbone.downsample_layers.0.1.*"),
+        Rule(f"{prefix}.encoder.stages.*.downsampling_layer.**", "backbone.downsample_layers.*.**"),
+        Rule(f"{prefix}.encoder.stages.*.layers.*.layernorm.*", "backbone.stages.*.*.norm.*"),
+        Rule(f"{prefix}.encoder.stages.*.layers.*.layer_scale_parameter", "backbone.stages.*.*.gamma"),
+        Rule(f"{prefix}.encoder.stages.*.layers.*.**", "backbone.stages.*.*.**"),
+    )
+
+
 HUGGING_FACE = Layout(
     "hf",
     (
-        Rule("convnext.embeddings.patch_embeddings.*", "backbone.downsample_layers.0.0.*"),
-        Rule("convnext.embeddings.layernorm.*", "backbone.downsample_layers.0.1.*"),
-        Rule("convnext.encoder.stages.*.downsampling_layer.**", "backbone.downsample_layers.*.**"),
-        Rule("convnext.encoder.stages.*.layers.*.layernorm.*", "backbone.stages.*.*.norm.*"),
-        Rule("convnext.encoder.stages.*.layers.*.layer_scale_parameter", "backbone.stages.*.*.gamma"),
-        Rule("convnext.encoder.stages.*.layers.*.**", "backbone.stages.*.*.**"),
+        *hugging_face_encoder("convnext"),
         Rule("convnext.layernorm.*", "backbone.pooling.norm.*"),
         Rule("classifier.*", "head.linear.*"),
     ),
     options={"pool_norm_eps": 1e-12},
 )
+HUGGING_FACE_DENSE = Layout(  # UperNetForSemanticSegmentation
+    "hf",
+    (
+        *hugging_face_encoder("backbone"),
+        *(Rule(f"backbone.hidden_states_norms.stage{i + 1}.*", f"backbone.norms.{i}.*") for i in range(4)),
+        *upernet(HUGGING_FACE_NAMES, classifier="classifier"),
+    ),
+    head_options=upernet_options,
+    required=("backbone.hidden_states_norms.stage1.weight",),
+)
+OPENMMLAB_ENCODER = (
+    Rule("backbone.downsample_layers.**", "backbone.downsample_layers.**"),
+    Rule("backbone.stages.*.*.depthwise_conv.*", "backbone.stages.*.*.dwconv.*"),
+    Rule("backbone.stages.*.*.pointwise_conv1.*", "backbone.stages.*.*.pwconv1.*"),
+    Rule("backbone.stages.*.*.pointwise_conv2.*", "backbone.stages.*.*.pwconv2.*"),
+    Rule("backbone.stages.*.*.norm.*", "backbone.stages.*.*.norm.*"),
+    Rule("backbone.stages.*.*.gamma", "backbone.stages.*.*.gamma"),
+)
 OPENMMLAB = Layout(
     "openmmlab",
-    (
-        Rule("backbone.downsample_layers.**", "backbone.downsample_layers.**"),
-        Rule("backbone.stages.*.*.depthwise_conv.*", "backbone.stages.*.*.dwconv.*"),
-        Rule("backbone.stages.*.*.pointwise_conv1.*", "backbone.stages.*.*.pwconv1.*"),
-        Rule("backbone.stages.*.*.pointwise_conv2.*", "backbone.stages.*.*.pwconv2.*"),
-        Rule("backbone.stages.*.*.norm.*", "backbone.stages.*.*.norm.*"),
-        Rule("backbone.stages.*.*.gamma", "backbone.stages.*.*.gamma"),
-        Rule("backbone.norm3.*", "backbone.pooling.norm.*"),
-        Rule("head.fc.*", "head.linear.*"),
-    ),
+    (*OPENMMLAB_ENCODER, Rule("backbone.norm3.*", "backbone.pooling.norm.*"), Rule("head.fc.*", "head.linear.*")),
+    forbidden=("backbone.norm2.weight",),
+)
+OPENMMLAB_DENSE = Layout(  # with UPerNet
+    "openmmlab",
+    (*OPENMMLAB_ENCODER, Rule("backbone.norm*.*", "backbone.norms.*.*"), *upernet()),
+    head_options=upernet_options,
+    required=("backbone.norm2.weight",),
+    wrapper="state_dict",
 )
 
-LAYOUTS = with_input_settings(IMAGENET, (OFFICIAL, TIMM, TORCHVISION, HUGGING_FACE, OPENMMLAB))
+LAYOUTS = with_input_settings(
+    IMAGENET,
+    (OFFICIAL, OFFICIAL_DENSE, TIMM, TORCHVISION, HUGGING_FACE, HUGGING_FACE_DENSE, OPENMMLAB, OPENMMLAB_DENSE),
+)

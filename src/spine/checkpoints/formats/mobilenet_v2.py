@@ -5,13 +5,18 @@ The authors published TensorFlow checkpoints, which Hugging Face has converted.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from spine.checkpoints.formats._common import conv_norm, numbered_blocks
+from spine.checkpoints.formats._segmentation import OPENMMLAB_ASPP
 from spine.checkpoints.input_settings import HALF, IMAGENET
 from spine.checkpoints.mapping import Layout, Rule, with_input_settings
 
 DEPTHS = (1, 2, 3, 4, 3, 3, 1)  # blocks of each stage; the block of the first stage has no expansion
 # Stage, index in the stage and index in `backbone.features` of the blocks with expansion.
 BLOCKS = [block for block in numbered_blocks(DEPTHS, start=1) if block[0] > 0]
+# timm's deeper networks, mobilenetv2_110d and mobilenetv2_120d
+DEPTHS_110D, DEPTHS_120D = (1, 3, 4, 5, 4, 4, 1), (1, 3, 5, 6, 5, 5, 1)
 
 Layers = tuple[str, tuple[str, str]]  # a convolution and its norm: their prefix and their names
 
@@ -51,18 +56,28 @@ def timm_block(stage: int, i: int, index: int) -> tuple[Rule, ...]:
     return block(index, (source, ("conv_pw", "bn1")), (source, ("conv_dw", "bn2")), (source, ("conv_pwl", "bn3")))
 
 
-TIMM = Layout(
-    "timm",
-    (
-        Rule("conv_stem.*", "backbone.features.0.0.*"),
-        Rule("bn1.*", "backbone.features.0.1.*"),
-        *first_block(("blocks.0.0", ("conv_dw", "bn1")), ("blocks.0.0", ("conv_pw", "bn2"))),
-        *(rule for stage, i, index in BLOCKS for rule in timm_block(stage, i, index)),
-        Rule("conv_head.*", "backbone.pooling.conv.0.*"),
-        Rule("bn2.*", "backbone.pooling.conv.1.*"),
-        Rule("classifier.*", "head.linear.*"),
-    ),
-)
+def timm(depths: tuple[int, ...]) -> Layout:
+    """A layout of timm. `depths`: blocks of each stage."""
+    blocks = [block for block in numbered_blocks(depths, start=1) if block[0] > 0]
+    distinctive = ("blocks.1.2.conv_pw.weight", "blocks.2.4.conv_pw.weight")  # in deeper networks only
+    present = [name for name, stage, i in zip(distinctive, (1, 2), (2, 4), strict=True) if i < depths[stage]]
+    return Layout(
+        "timm",
+        (
+            Rule("conv_stem.*", "backbone.features.0.0.*"),
+            Rule("bn1.*", "backbone.features.0.1.*"),
+            *first_block(("blocks.0.0", ("conv_dw", "bn1")), ("blocks.0.0", ("conv_pw", "bn2"))),
+            *(rule for stage, i, index in blocks for rule in timm_block(stage, i, index)),
+            Rule("conv_head.*", "backbone.pooling.conv.0.*"),
+            Rule("bn2.*", "backbone.pooling.conv.1.*"),
+            Rule("classifier.*", "head.linear.*"),
+        ),
+        required=tuple(present),
+        forbidden=tuple(name for name in distinctive if name not in present),
+    )
+
+
+TIMM = tuple(timm(depths) for depths in (DEPTHS, DEPTHS_110D, DEPTHS_120D))
 
 
 def hf_layers(name: str) -> Layers:
@@ -86,6 +101,22 @@ HUGGING_FACE = Layout(  # the authors' weights with 1001 classes; the first clas
     options={"norm_eps": 1e-3, "tf_padding": True},
     input_settings=HALF,
 )
+HF_HEAD = {"conv_pool": "image_pool", "conv_aspp": "branches.0", "conv_projection": "bottleneck"}
+HUGGING_FACE_SEGMENTER = replace(  # MobileNetV2ForSemanticSegmentation: the paper's head, at the output stride of its files
+    HUGGING_FACE,
+    rules=(
+        *(
+            rule
+            for source, target in HF_HEAD.items()
+            for rule in conv_norm(f"segmentation_head.{source}", f"head.{target}", names=("convolution", "normalization"))
+        ),
+        Rule("segmentation_head.classifier.convolution.*", "head.classifier.*"),
+        *HUGGING_FACE.rules,
+    ),
+    options={**HUGGING_FACE.options, "output_stride": 16},
+    head_options={"levels": (-1,), "dilations": (), "channels": 256, "bottleneck_kernel": 1},
+    required=("segmentation_head.conv_pool.convolution.weight",),
+)
 
 
 def openmmlab_layers(name: str) -> Layers:
@@ -108,6 +139,13 @@ OPENMMLAB = Layout(
     ),
     wrapper="state_dict",
 )
+OPENMMLAB_SEGMENTER = replace(  # DeepLabv3+
+    OPENMMLAB,
+    rules=(*OPENMMLAB_ASPP, *OPENMMLAB.rules),
+    options={"output_stride": 8, "dilate_first": True},
+    head_options={"channels": 512, "bottleneck_kernel": 3},
+    required=("decode_head.c1_bottleneck.conv.weight",),
+)
 D_LI14 = Layout(
     "d_li14",
     (
@@ -119,4 +157,6 @@ D_LI14 = Layout(
     ),
 )
 
-LAYOUTS = with_input_settings(IMAGENET, (TORCHVISION, TIMM, HUGGING_FACE, OPENMMLAB, D_LI14))
+LAYOUTS = with_input_settings(
+    IMAGENET, (TORCHVISION, *TIMM, HUGGING_FACE, HUGGING_FACE_SEGMENTER, OPENMMLAB, OPENMMLAB_SEGMENTER, D_LI14)
+)

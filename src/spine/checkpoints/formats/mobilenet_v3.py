@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from spine.checkpoints.formats._common import conv_norm, numbered_blocks
-from spine.checkpoints.input_settings import HALF, IMAGENET
+from spine.checkpoints.input_settings import HALF, IMAGENET, IMAGENET_BICUBIC
 from spine.checkpoints.mapping import (
     CONV_TO_LINEAR,
     LINEAR_TO_CONV,
@@ -168,8 +168,24 @@ def d_li14(architecture: Architecture) -> Layout:
 
 ONLY_IN_LARGE = ("features.13.block.0.0.weight",)  # torchvision
 TORCHVISION = (torchvision(16, required=ONLY_IN_LARGE), torchvision(12, forbidden=ONLY_IN_LARGE))
+# torchvision's lraspp_mobilenet_v3_large
+TORCHVISION_SEGMENTER = Layout(
+    "torchvision",
+    (
+        Rule("backbone.16.*.*", "backbone.pooling.conv.*.*"),
+        Rule("backbone.**", "backbone.features.**"),
+        *conv_norm("classifier.cbr", "head.conv", names=("0", "1")),
+        Rule("classifier.scale.1.*", "head.scale.*"),
+        *(Rule(f"classifier.{part}_classifier.*", f"head.{part}_classifier.*") for part in ("low", "high")),
+    ),
+    options={"output_stride": 16, "last_conv": True, "first_blocks": True},
+    required=("classifier.cbr.0.weight",),
+)
+# mobilenetv3_rw has TensorFlow's epsilon, and no bias in the layer after the pooling.
+TIMM_RW = replace(timm("timm", LARGE, {}), forbidden=("conv_head.bias",), input_settings=IMAGENET_BICUBIC)
+TIMM_RW = replace(TIMM_RW, required=(*TIMM_RW.required, "conv_head.weight"))
 # The mean of timm's files differs: ImageNet's, 0 or 0.5.
-TIMM = tuple(timm("timm", architecture, {"norm_eps": 1e-5}) for architecture in (LARGE, SMALL))
+TIMM = (TIMM_RW, *(timm("timm", architecture, {"norm_eps": 1e-5}) for architecture in (LARGE, SMALL)))
 # timm's `tf_` files have the same names and TensorFlow's weights, so their layout must be given. Only they include the
 # minimalistic networks.
 TIMM_TF = tuple(
@@ -178,7 +194,7 @@ TIMM_TF = tuple(
 OTHERS = (openmmlab(LARGE), openmmlab(SMALL), d_li14(LARGE), d_li14(SMALL))
 
 LAYOUTS = (
-    *with_input_settings(IMAGENET, TORCHVISION),
+    *with_input_settings(IMAGENET, (*TORCHVISION, TORCHVISION_SEGMENTER)),
     *TIMM,
     *with_input_settings(replace(HALF, interpolation="bilinear"), TIMM_TF),
     *with_input_settings(IMAGENET, OTHERS),

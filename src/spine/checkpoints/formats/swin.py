@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spine.checkpoints.formats._common import NAMES_IN_MEMORY, BlockNames, hugging_face_block, names_in_files
+from spine.checkpoints.formats._segmentation import HUGGING_FACE, upernet, upernet_options
 from spine.checkpoints.input_settings import IMAGENET_BICUBIC
 from spine.checkpoints.mapping import Layout, Rule, TensorConversion, with_input_settings
 
@@ -11,7 +12,6 @@ MERGED_PATCHES = TensorConversion(
     lambda x: x.unflatten(-1, (-1, 2, 2)).transpose(-3, -1).flatten(-3),
     lambda x: (x.unflatten(-1, (2, 2, -1)).transpose(-3, -1).flatten(-3),),
 )
-DENSE_HEADS = (Rule("decode_head.**", None), Rule("auxiliary_head.**", None))  # UPerNet, which spine does not have
 
 # The authors' files have these names under `model`.
 OFFICIAL = Layout(
@@ -27,7 +27,7 @@ OFFICIAL = Layout(
     ),
     wrapper="model",
 )
-OFFICIAL_DENSE = Layout(  # one norm for each level
+OFFICIAL_DENSE = Layout(  # one norm for each level, and UPerNet
     "official",
     (
         Rule("backbone.patch_embed.**", "backbone.patch_embed.**"),
@@ -35,9 +35,10 @@ OFFICIAL_DENSE = Layout(  # one norm for each level
         Rule("backbone.layers.*.blocks.**", "backbone.layers.*.blocks.**"),
         *(Rule(f"backbone.layers.{i}.downsample.**", f"backbone.layers.{i}.downsample.**") for i in range(3)),
         Rule("backbone.norm*.*", "backbone.norms.*.*"),
-        *DENSE_HEADS,
+        *upernet(),
     ),
     options={"small_maps": "shift"},
+    head_options=upernet_options,
     required=("backbone.norm2.weight",),
     wrapper="state_dict",
 )
@@ -70,26 +71,41 @@ TORCHVISION = Layout(
 )
 
 
-def hugging_face(bias_table: str, names: BlockNames) -> Layout:
-    """The layout of Hugging Face. `bias_table`: name of the relative position bias table of a block."""
-    source, target = "swin.encoder.layers.*.blocks.*", "backbone.layers.*.blocks.*"
-    return Layout(
-        "hf",
-        (
-            Rule("swin.embeddings.patch_embeddings.projection.*", "backbone.patch_embed.proj.*"),
-            Rule("swin.embeddings.norm.*", "backbone.patch_embed.norm.*"),
-            Rule(f"{source}.{bias_table.replace('bias_table', 'index')}", None),
-            Rule(f"{source}.{bias_table}", f"{target}.attn.relative_position_bias_table"),
-            *hugging_face_block(source, target, names),
-            Rule("swin.encoder.layers.*.downsample.**", "backbone.layers.*.downsample.**"),
-            Rule("swin.layernorm.*", "backbone.pooling.norm.*"),
-            Rule("classifier.*", "head.linear.*"),
-        ),
+def hugging_face_encoder(prefix: str, bias_table: str, names: BlockNames) -> tuple[Rule, ...]:
+    """Rules for the encoder at Hugging Face. `bias_table`: name of the relative position bias table of a block."""
+    source, target = f"{prefix}encoder.layers.*.blocks.*", "backbone.layers.*.blocks.*"
+    return (
+        Rule(f"{prefix}embeddings.patch_embeddings.projection.*", "backbone.patch_embed.proj.*"),
+        Rule(f"{prefix}embeddings.norm.*", "backbone.patch_embed.norm.*"),
+        Rule(f"{source}.{bias_table.replace('bias_table', 'index')}", None),
+        Rule(f"{source}.{bias_table}", f"{target}.attn.relative_position_bias_table"),
+        *hugging_face_block(source, target, names),
+        Rule(f"{prefix}encoder.layers.*.downsample.**", "backbone.layers.*.downsample.**"),
     )
 
 
-HF_FILES = hugging_face("attention.self.relative_position_bias_table", names_in_files("attention.self"))
-HF_MEMORY = hugging_face("attention.relative_position_bias.relative_position_bias_table", NAMES_IN_MEMORY)
+def hugging_face(bias_table: str, names: BlockNames) -> Layout:
+    """The layout of Hugging Face's classifiers."""
+    rules = (Rule("swin.layernorm.*", "backbone.pooling.norm.*"), Rule("classifier.*", "head.linear.*"))
+    return Layout("hf", (*hugging_face_encoder("swin.", bias_table, names), *rules))
+
+
+def hugging_face_dense(prefix: str, bias_table: str, names: BlockNames) -> Layout:
+    """The layout of Hugging Face's UperNetForSemanticSegmentation."""
+    norms = (Rule(f"backbone.hidden_states_norms.stage{i + 1}.*", f"backbone.norms.{i}.*") for i in range(4))
+    return Layout(
+        "hf",
+        (*hugging_face_encoder(prefix, bias_table, names), *norms, *upernet(HUGGING_FACE, classifier="classifier")),
+        options={"small_maps": "shift"},
+        head_options=upernet_options,
+        required=("backbone.hidden_states_norms.stage1.weight",),
+    )
+
+
+IN_FILES = ("attention.self.relative_position_bias_table", names_in_files("attention.self"))
+IN_MEMORY = ("attention.relative_position_bias.relative_position_bias_table", NAMES_IN_MEMORY)
+HF_FILES, HF_MEMORY = hugging_face(*IN_FILES), hugging_face(*IN_MEMORY)
+HF_DENSE_FILES, HF_DENSE_MEMORY = hugging_face_dense("backbone.", *IN_FILES), hugging_face_dense("backbone.swin.", *IN_MEMORY)
 OPENMMLAB_ENCODER = (
     Rule("backbone.patch_embed.projection.*", "backbone.patch_embed.proj.*"),
     Rule("backbone.patch_embed.norm.*", "backbone.patch_embed.norm.*"),
@@ -112,13 +128,25 @@ OPENMMLAB = Layout(
 )
 OPENMMLAB_DENSE = Layout(
     "openmmlab",
-    (*OPENMMLAB_ENCODER, Rule("backbone.norm*.*", "backbone.norms.*.*"), *DENSE_HEADS),
+    (*OPENMMLAB_ENCODER, Rule("backbone.norm*.*", "backbone.norms.*.*"), *upernet()),
     options={"small_maps": "shift"},
+    head_options=upernet_options,
     required=("backbone.norm2.weight",),
     wrapper="state_dict",
 )
 
 LAYOUTS = with_input_settings(
     IMAGENET_BICUBIC,
-    (OFFICIAL, OFFICIAL_DENSE, TIMM, TORCHVISION, HF_FILES, HF_MEMORY, OPENMMLAB, OPENMMLAB_DENSE),
+    (
+        OFFICIAL,
+        OFFICIAL_DENSE,
+        TIMM,
+        TORCHVISION,
+        HF_FILES,
+        HF_MEMORY,
+        HF_DENSE_FILES,
+        HF_DENSE_MEMORY,
+        OPENMMLAB,
+        OPENMMLAB_DENSE,
+    ),
 )

@@ -16,6 +16,8 @@ def timm(file: str, top1: float) -> PublishedWeights:
 
 WEIGHTS = {
     "w050": {"imagenet1k": timm("050-3d30d450", 65.95)},
+    "w110d": {"imagenet1k": timm("110d_ra-77090ade", 75.052)},
+    "w120d": {"imagenet1k": timm("120d_ra-5987e2ed", 77.294)},
     "w100": {
         # torchvision's default
         "imagenet1k": hash_in_name(f"{PYTORCH}7ebf99e0.pth", "BSD-3-Clause", "ImageNet-1k top-1 72.154", crop_pct=224 / 232),

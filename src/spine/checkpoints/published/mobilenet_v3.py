@@ -66,6 +66,7 @@ WEIGHTS = {
     },
     "large_075": {"imagenet1k": timm_tf("large_075-150ee8b0", 73.44)},
     "large_minimal_100": {"imagenet1k": timm_tf("large_minimal_100-8596ae28", 72.27)},
+    "large_rw": {"imagenet1k": timm("mobilenetv3_100-35495452", 75.634)},
     "small_100": {
         "imagenet1k": torchvision("small-047dcff4", 67.668),
         "timm": timm("mobilenetv3_small_100_lamb-266a294c", 67.66),
