@@ -220,7 +220,10 @@ LOADER: Schema = {  # keys of every data set, even if its format does not use th
     "channels": Allowed(Literal["rgb", "bgr", None], "rgb, bgr or null"),
 }
 TASK: Schema = {  # keys of every task, in addition to the options of its TaskSpec
-    "loss": Allowed(Config | None, "a loss with its _target_, or null for the loss of the task's paper"),
+    "loss": Allowed(
+        Config | Annotated[list[Config], Field(min_length=1)] | None,
+        "a loss with its _target_, a list of losses with a weight each, or null for the loss of the task's paper",
+    ),
 }
 LOADER_KEYS = tuple(key for key in LOADER if key != "root")  # keys of `dataset` that are not arguments of its format
 CALLBACKS: Schema = {
