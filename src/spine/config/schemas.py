@@ -65,6 +65,9 @@ SECTIONS = ("backbone", "head", "task", "dataset", "augment", "optimizer", "sche
 NETWORK_SECTIONS = ("backbone", "head")  # absent if the task has a network of its own
 OPTIONAL_SECTIONS = ("logger", "sweep", "protocol")
 
+VALIDATION_STEPS: Schema = {  # of `trainer`, in addition to the arguments of Lightning's Trainer
+    "val_every_n_steps": Allowed(Positive | None, "a whole number of optimizer steps, 1 or more, or null"),
+}
 TRAINER: Schema = {
     "accelerator": Allowed(Literal[ACCELERATORS], f"one of {', '.join(ACCELERATORS)}"),
     "strategy": Allowed(Literal[STRATEGIES], f"one of Lightning's strategies: {', '.join(STRATEGIES)}"),
@@ -80,7 +83,7 @@ TRAINER: Schema = {
     "fast_dev_run": Allowed(bool | Count, "true, false or a number of batches"),
     "max_epochs": Allowed(Positive | Literal[-1] | None, "a whole number of epochs, 1 or more"),
     "min_epochs": Allowed(Count | None, "a whole number of epochs, or null"),
-    "max_steps": Allowed(Positive | Literal[-1], "a whole number of steps, 1 or more, or -1 for no limit"),
+    "max_steps": Allowed(Positive | Literal[-1] | None, "a whole number of optimizer steps, 1 or more, or null for no limit"),
     "min_steps": Allowed(Count | None, "a whole number of steps, or null"),
     "max_time": Allowed(
         Duration | dict[Literal["weeks", "days", "hours", "minutes", "seconds"], Count] | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 
@@ -16,4 +17,5 @@ class WeightedLoss(nn.Module):
 
     def forward(self, *arguments: Tensor) -> Tensor:
         """Returns the loss ()."""
-        return sum(weight * loss(*arguments) for loss, weight in zip(self.losses, self.weights, strict=True))
+        parts = [weight * loss(*arguments) for loss, weight in zip(self.losses, self.weights, strict=True)]
+        return torch.stack(parts).sum()
