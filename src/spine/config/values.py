@@ -48,6 +48,7 @@ def check_values(config: Config) -> None:
     check_schema(config["trainer"], {**schemas.TRAINER, **schemas.VALIDATION_STEPS}, "trainer")
     _check_end(config["trainer"])
     _check_validation_steps(config["trainer"])
+    _check_pruner(config)
     check_schema(config["callbacks"], schemas.CALLBACKS, "callbacks")
     for key, options in schemas.CALLBACK_OPTIONS.items():
         check_schema(config["callbacks"].get(key) or {}, options, f"callbacks.{key}")
@@ -116,6 +117,13 @@ def _check_validation_steps(trainer: Config) -> None:
             f"{format_value(trainer['accumulate_grad_batches'])}: an epoch may then end with an incomplete step. "
             f"Set dataset.global_batch_size instead of trainer.accumulate_grad_batches."
         )
+
+
+def _check_pruner(config: Config) -> None:
+    """Raises InputError if the trials of a study are pruned by epochs and have no number of epochs."""
+    pruner = (config.get("sweep") or {}).get("pruner")
+    if pruner is not None and config["trainer"].get("max_epochs") in (None, -1):
+        raise InputError(f"sweep.pruner is {pruner}, which counts epochs: set trainer.max_epochs, or sweep.pruner=null.")
 
 
 def _check_global_batch(config: Config) -> None:

@@ -158,7 +158,9 @@ def _standard_callbacks(
     if config["trainer"]["limit_val_batches"] != 0:
         callbacks.append(BestCheckpoint(checkpoints, task.monitor, task.mode))
         if (keep := saving.get("keep_best", 1)) > 1:
-            callbacks.append(TopCheckpoints(checkpoints, task.monitor, task.mode, keep))
+            callbacks.append(
+                TopCheckpoints(checkpoints, task.monitor, task.mode, keep, config["trainer"].get("val_every_n_steps") is not None)
+            )
     callbacks.append(last)  # after BestCheckpoint, because last.ckpt stores the best metric so far
     return callbacks
 
