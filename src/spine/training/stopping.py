@@ -111,6 +111,8 @@ class StopOnSignal(pl.Callback):
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
             counts = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
             progress.update(total=counts, current=dict(counts), is_last_batch=False)
+            if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:  # Lightning counts the step twice on resume
+                checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
     def _any_received(self, trainer: pl.Trainer) -> bool:
         """Returns whether any process received a signal. All processes then take that of the first one for their own."""
