@@ -207,7 +207,8 @@ def test_the_run_id_depends_on_the_configuration():
     assert base == folder("task=seg")
     assert base.startswith("logs/train/runs/convnext-micro_seg_shapes_")
     others = [
-        folder("task=seg", other) for other in ("seed=1", "optimizer.lr=0.1", "+trainer.max_steps=7", "dataset.batch_size=4")
+        folder("task=seg", other)
+        for other in ("seed=1", "optimizer.lr=0.1", "trainer.val_every_n_steps=7", "dataset.batch_size=4")
     ]
     assert len({base, folder("task=cls"), *others}) == 6
 
@@ -237,7 +238,7 @@ def test_the_run_id_depends_on_the_samples_of_a_step_and_not_on_their_division()
 
 NEUTRAL = (
     "logger=tensorboard", "tags=[a]", "ckpt_path=a.ckpt", "restart=true", "dataset.num_workers=5", "trainer.max_time=00:01:00:00",
-    "trainer.log_every_n_steps=1", "trainer.max_epochs=7", "callbacks.keep_best=2", "sweep.retries=1",
+    "trainer.log_every_n_steps=1", "trainer.max_epochs=7", "trainer.max_steps=7", "callbacks.keep_best=2", "sweep.retries=1",
     "callbacks.figure_every_n_epochs=3", "optimized_metric=val/mIoU",
 )  # fmt: skip
 

@@ -213,6 +213,7 @@ def test_schemas_match_lightning():
     arguments = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
     assert not set(schemas.TRAINER) & set(schemas.TRAINER_FIXED)
     assert set(schemas.TRAINER) | set(schemas.TRAINER_FIXED) == arguments
+    assert not set(schemas.VALIDATION_STEPS) & arguments  # spine's own key
     precisions = {value for literal in get_args(_PRECISION_INPUT) for value in get_args(literal)}
     left_out = {"transformer-engine", "transformer-engine-float16"}  # they need a package that spine does not require
     assert set(schemas.PRECISIONS) == precisions - left_out | {"auto"}

@@ -289,6 +289,7 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
         "epochs": trainer.current_epoch,
         "max_epochs": trainer.max_epochs if run.task.trains else 0,  # 0: more epochs would change nothing
         "steps": trainer.global_step,
+        "max_steps": trainer.max_steps,
         "stopped_by_max_time": None if reached_end else run.config["trainer"]["max_time"],
         "costs": run_costs(run.task, folder.path / "metrics.csv", trainer.strategy.root_device),
     }
@@ -337,8 +338,9 @@ def _report_stop(stop: RunStopped, trainer: pl.Trainer, folder: RunFolder) -> st
         }
         folder.write_json(folder.stopped, report)
     saved = f"The state is in {folder.last}." if folder.last.is_file() else "No checkpoint was written yet."
-    trained = trainer.max_epochs is not None and 0 < trainer.max_epochs < epoch
-    where = "during the final evaluation" if trained else f"in epoch {epoch} of {trainer.max_epochs}"
+    epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+    trained = (epochs is not None and epochs < epoch) or 0 < trainer.max_steps <= step
+    where = "during the final evaluation" if trained else f"in epoch {epoch}" + (f" of {epochs}" if epochs else "")
     return f"{stop.message} {where}, after step {step}. {saved} Resume with:\n    {command}"
 
 

@@ -14,7 +14,7 @@ from spine.config.places import COMPOSITES, NAME, PLACES, Place, check_children,
 from spine.config.schemas import PARTS, Config
 from spine.config.values import check_options, check_schema
 from spine.errors import InputError, nearest
-from spine.option_types import SWITCH, Allowed, Fraction, Positive, Schema
+from spine.option_types import SWITCH, Allowed, Fraction, NotNegative, Positive, Schema
 
 COMPOSITE_OPTIONS: Schema = {  # albumentations checks the values of its other transforms itself
     "p": Allowed(Fraction, "a probability, 0 to 1"),
@@ -118,12 +118,29 @@ def instantiate(path: str, node: Config, *arguments: object, **more: object) -> 
 
 
 def _built_children(path: str, own: Config) -> Config:
-    if isinstance(own.get("loss"), dict):
-        return {"loss": instantiate(f"{path}.loss", own["loss"])}
+    loss = own.get("loss")
+    if isinstance(loss, dict):
+        return {"loss": instantiate(f"{path}.loss", loss)}
+    if isinstance(loss, list):
+        return {"loss": _weighted_loss(f"{path}.loss", loss)}
     children = own.get("transforms")
     if isinstance(children, list) and path.startswith("augment"):
         return {"transforms": [instantiate(f"{path}.transforms[{i}]", child) for i, child in enumerate(children)]}
     return {}
+
+
+def _weighted_loss(path: str, nodes: list[Config]) -> Any:
+    """The sum of several losses. The key `weight` of a node is the factor of its loss."""
+    from spine.tasks.weighted_loss import WeightedLoss  # imports torch
+
+    weights = [node.get("weight", 1.0) for node in nodes]
+    for i, weight in enumerate(weights):
+        check_schema({"weight": weight}, {"weight": Allowed(NotNegative, "a factor, 0 or more")}, f"{path}[{i}]")
+    losses = [
+        instantiate(f"{path}[{i}]", {key: value for key, value in node.items() if key != "weight"})
+        for i, node in enumerate(nodes)
+    ]
+    return WeightedLoss(losses, weights)
 
 
 def _first_finding(error: Exception) -> str:

@@ -89,7 +89,9 @@ def _callback(target: str) -> bool:
 
 
 def _loss(target: str) -> bool:
-    return _in_folder("losses", target)
+    module, _, name = target.rpartition(".")
+    in_task = module in {f"{task}.losses" for task in components.modules("task").values()}
+    return (in_task and re.fullmatch(NAME, name) is not None) or _in_folder("losses", target)
 
 
 def _of_schema(place: str, what: str) -> Place:
@@ -105,7 +107,11 @@ PLACES = {
     ),
     "task": Place("a task, such as spine.tasks.cls.task.Classification", _task, "spine.tasks.base.Task"),
     "protocol": Place("the class of a protocol of the task", _protocol, "spine.tasks.base.Task"),
-    "task.loss": Place("a loss in the folder `losses` of a plug-in", _loss, "torch.nn.Module"),
+    "task.loss": Place(
+        "a loss of the task, such as spine.tasks.seg.losses.Lovasz, or one in the folder `losses` of a plug-in",
+        _loss,
+        "torch.nn.Module",
+    ),
     "optimizer": _of_schema("optimizer", "an optimizer"),
     "schedule": _of_schema("schedule", "a schedule"),
     "logger": _of_schema("logger", "a logger"),
@@ -128,6 +134,7 @@ PLACES = {
 }
 PATHS = {  # where a `_target_` may be
     r"backbone|head|dataset|task|protocol|optimizer|schedule|task\.loss|augment\.batch": None,
+    r"task\.loss\[\d+\]": "task.loss",
     rf"logger\.{NAME}": "logger",
     r"augment\.(train|eval)\[\d+\](\.transforms\[\d+\])*": "augment",
     rf"callbacks\.more\.{NAME}": "callbacks.more",

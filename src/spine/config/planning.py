@@ -104,14 +104,14 @@ def count_steps(trainer: Config, samples: int, size: int) -> tuple[int, int]:
     `size`: samples of a step. The last, incomplete step of an epoch is left out. Raises InputError if an epoch has no
     step, or if the training has no end.
     """
-    epochs, max_steps = trainer.get("max_epochs"), trainer.get("max_steps", -1)
+    epochs, max_steps = trainer.get("max_epochs"), trainer.get("max_steps")
     steps_per_epoch, limit = samples // size, trainer.get("limit_train_batches", 1.0)
     if steps_per_epoch == 0:
         raise InputError(f"samples is {samples}, fewer than an optimizer step has: {size}. Give more, or a smaller batch.")
     steps_per_epoch = min(limit, steps_per_epoch) if isinstance(limit, int) else int(limit * steps_per_epoch)
-    if epochs in (None, -1) and max_steps == -1:
+    if epochs in (None, -1) and max_steps in (None, -1):
         raise InputError("The training has no end: set trainer.max_epochs or trainer.max_steps.")
-    ends = [max_steps] if max_steps != -1 else []
+    ends = [max_steps] if max_steps not in (None, -1) else []
     if epochs not in (None, -1):
         ends.append(epochs * steps_per_epoch)
     return steps_per_epoch, min(ends)

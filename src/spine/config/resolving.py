@@ -33,6 +33,7 @@ NEUTRAL = (
     "optimized_metric",
     "dataset.num_workers",
     "trainer.max_epochs",  # a finished run continues if it gets more epochs
+    "trainer.max_steps",  # the same for steps
     "trainer.max_time",  # a run that it ended within an epoch continues there if it gets more time
     "trainer.log_every_n_steps",
     "trainer.profiler",
@@ -163,5 +164,11 @@ def _is_neutral(key: str) -> bool:
     return any(key == path or key.startswith(f"{path}.") for path in NEUTRAL)
 
 
+def unless_steps(epochs: int, *, _parent_: DictConfig) -> int | None:
+    """Returns the default number of epochs, or None if the trainer has a number of steps."""
+    return epochs if _parent_.get("max_steps") in (None, -1) else None
+
+
 OmegaConf.register_new_resolver("run_id", run_id, replace=True)
+OmegaConf.register_new_resolver("unless_steps", unless_steps, replace=True)
 OmegaConf.register_new_resolver("sweep_id", sweep_id, replace=True)

@@ -41,7 +41,13 @@ def finished_results(config: Config, folder: RunFolder) -> dict[str, float] | No
         return None
     if results.get("stopped_by_max_time") not in (None, config["trainer"]["max_time"]):
         return None  # a different max_time ended the run, so that it may continue
-    if _gets_more_epochs(config, results):
+    if _gets_more_steps(config, results) or _gets_more_epochs(config, results):
+        if _gets_more_steps(config, results):
+            log.info(
+                "This run was finished after %d steps and continues to %d, with the learning rates of a schedule of that many steps.",
+                results["steps"], config["trainer"]["max_steps"],
+            )  # fmt: skip
+            return None
         log.info(
             "This run was finished after %d epochs and continues to %d. The learning rate schedule now has %d epochs: the "
             "learning rate continues with the value that this schedule has after epoch %d.",
@@ -53,6 +59,12 @@ def finished_results(config: Config, folder: RunFolder) -> dict[str, float] | No
         print_results(folder.path, results["monitor"], values, results["seconds"], results.get("evaluation", ""))
         log.info("This run is finished; nothing was done. restart=true trains it again and keeps this folder under another name.")
     return values
+
+
+def _gets_more_steps(config: Config, results: TrainingResults) -> bool:
+    """Returns whether trainer.max_steps ended the run and is higher now."""
+    before, now = results.get("max_steps", -1), config["trainer"].get("max_steps") or -1
+    return now > before > 0 and results["steps"] >= before
 
 
 def _gets_more_epochs(config: Config, results: TrainingResults) -> bool:

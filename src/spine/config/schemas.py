@@ -66,6 +66,9 @@ SECTIONS = ("backbone", "head", "task", "dataset", "augment", "optimizer", "sche
 NETWORK_SECTIONS = ("backbone", "head")  # absent if the task has a network of its own
 OPTIONAL_SECTIONS = ("logger", "sweep", "protocol", "auxiliary_head")
 
+VALIDATION_STEPS: Schema = {  # of `trainer`, in addition to the arguments of Lightning's Trainer
+    "val_every_n_steps": Allowed(Positive | None, "a whole number of optimizer steps, 1 or more, or null"),
+}
 TRAINER: Schema = {
     "accelerator": Allowed(Literal[ACCELERATORS], f"one of {', '.join(ACCELERATORS)}"),
     "strategy": Allowed(Literal[STRATEGIES], f"one of Lightning's strategies: {', '.join(STRATEGIES)}"),
@@ -81,7 +84,7 @@ TRAINER: Schema = {
     "fast_dev_run": Allowed(bool | Count, "true, false or a number of batches"),
     "max_epochs": Allowed(Positive | Literal[-1] | None, "a whole number of epochs, 1 or more"),
     "min_epochs": Allowed(Count | None, "a whole number of epochs, or null"),
-    "max_steps": Allowed(Positive | Literal[-1], "a whole number of steps, 1 or more, or -1 for no limit"),
+    "max_steps": Allowed(Positive | Literal[-1] | None, "a whole number of optimizer steps, 1 or more, or null for no limit"),
     "min_steps": Allowed(Count | None, "a whole number of steps, or null"),
     "max_time": Allowed(
         Duration | dict[Literal["weeks", "days", "hours", "minutes", "seconds"], Count] | None,
@@ -221,7 +224,10 @@ LOADER: Schema = {  # keys of every data set, even if its format does not use th
     "channels": Allowed(Literal["rgb", "bgr", None], "rgb, bgr or null"),
 }
 TASK: Schema = {  # keys of every task, in addition to the options of its TaskSpec
-    "loss": Allowed(Config | None, "a loss with its _target_, or null for the loss of the task's paper"),
+    "loss": Allowed(
+        Config | Annotated[list[Config], Field(min_length=1)] | None,
+        "a loss with its _target_, a list of losses with a weight each, or null for the loss of the task's paper",
+    ),
 }
 LOADER_KEYS = tuple(key for key in LOADER if key != "root")  # keys of `dataset` that are not arguments of its format
 CALLBACKS: Schema = {

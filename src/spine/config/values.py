@@ -45,8 +45,10 @@ def check_values(config: Config) -> None:
     for key, reason in schemas.TRAINER_FIXED.items():
         if key in config["trainer"]:
             raise InputError(f"trainer.{key} cannot be set: {reason}.")
-    check_schema(config["trainer"], schemas.TRAINER, "trainer")
+    check_schema(config["trainer"], {**schemas.TRAINER, **schemas.VALIDATION_STEPS}, "trainer")
     _check_end(config["trainer"])
+    _check_validation_steps(config["trainer"])
+    _check_pruner(config)
     check_schema(config["callbacks"], schemas.CALLBACKS, "callbacks")
     for key, options in schemas.CALLBACK_OPTIONS.items():
         check_schema(config["callbacks"].get(key) or {}, options, f"callbacks.{key}")
@@ -92,12 +94,37 @@ def _parts_with_schemas(config: Config) -> Iterator[tuple[str, Config]]:
 
 def _check_end(trainer: Config) -> None:
     """Raises InputError if training has no end. Schedules need the total number of steps."""
-    epochs, steps = trainer.get("max_epochs", 1), trainer.get("max_steps", -1)
-    if epochs in (None, -1) and steps == -1:
+    epochs, steps = trainer.get("max_epochs", 1), trainer.get("max_steps")
+    if epochs in (None, -1) and steps in (None, -1):
         raise InputError(
             f"trainer.max_epochs is {format_value(epochs)}, which has no end, but the schedule needs one: set a whole number of "
-            f"epochs, 1 or more, or also set +trainer.max_steps."
+            f"epochs, 1 or more, or set trainer.max_steps."
         )
+
+
+def _check_validation_steps(trainer: Config) -> None:
+    """Raises InputError if the interval of validations is given twice, or if it cannot be counted in optimizer steps."""
+    every = trainer.get("val_every_n_steps")
+    if every is None:
+        return
+    if trainer.get("val_check_interval") is not None or trainer.get("check_val_every_n_epoch") not in (None, 1):
+        raise InputError(
+            f"trainer.val_every_n_steps is {every}, and trainer.val_check_interval or trainer.check_val_every_n_epoch is also given. "
+            f"Give one of them."
+        )
+    if trainer.get("accumulate_grad_batches", 1) != 1:
+        raise InputError(
+            f"trainer.val_every_n_steps is {every} and trainer.accumulate_grad_batches is "
+            f"{format_value(trainer['accumulate_grad_batches'])}: an epoch may then end with an incomplete step. "
+            f"Set dataset.global_batch_size instead of trainer.accumulate_grad_batches."
+        )
+
+
+def _check_pruner(config: Config) -> None:
+    """Raises InputError if the trials of a study are pruned by epochs and have no number of epochs."""
+    pruner = (config.get("sweep") or {}).get("pruner")
+    if pruner is not None and config["trainer"].get("max_epochs") in (None, -1):
+        raise InputError(f"sweep.pruner is {pruner}, which counts epochs: set trainer.max_epochs, or sweep.pruner=null.")
 
 
 def _check_global_batch(config: Config) -> None:

@@ -44,10 +44,13 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class TopCheckpoints(BestCheckpoint):
-    """Keeps the `keep` best checkpoints as top-<epoch>.ckpt, in addition to best.ckpt."""
+    """Keeps the `keep` best checkpoints as top-<epoch>.ckpt, in addition to best.ckpt.
 
-    def __init__(self, folder: Path, monitor: str, mode: str, keep: int):
-        super().__init__(folder, monitor, mode, filename="top-{epoch:03d}", keep=keep)
+    `by_step`: names them after the step instead, for several validations in an epoch.
+    """
+
+    def __init__(self, folder: Path, monitor: str, mode: str, keep: int, by_step: bool = False):
+        super().__init__(folder, monitor, mode, filename="top-{step:06d}" if by_step else "top-{epoch:03d}", keep=keep)
 
 
 class LastCheckpoint(Checkpoint):

@@ -149,13 +149,22 @@ class RunProgress(pl.Callback):
             total = trainer.num_training_batches
             self.bar.update(self.bar.task_ids[0], completed=total, total=total, status="validating")
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Prints one line with the results of a validation within an epoch."""
+        assert isinstance(pl_module, Task)
+        within = trainer.state.fn == "fit" and trainer.check_val_every_n_epoch is None and not trainer.sanity_checking
+        if within and trainer.is_global_zero:
+            found = {key: trainer.callback_metrics.get(key) for key in ("val/loss", pl_module.monitor)}
+            metrics = "  ".join(f"{key} {float(value):.4f}" for key, value in found.items() if value is not None)
+            log.info("step %d  %s", trainer.global_step, metrics)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prints one line with the results of the epoch."""
         assert isinstance(pl_module, Task)
         values: dict[str, Tensor | None] = {"train/loss": pl_module.train_loss.compute()}  # on every process: it gathers
         if not trainer.is_global_zero:
             return
-        if trainer.fit_loop.epoch_loop._should_check_val_epoch():
+        if trainer.check_val_every_n_epoch is not None and trainer.fit_loop.epoch_loop._should_check_val_epoch():
             values |= {key: trainer.callback_metrics.get(key) for key in ("val/loss", pl_module.monitor)}
         metrics = "  ".join(f"{key} {float(value):.4f}" for key, value in values.items() if value is not None)
         now = time.perf_counter()
@@ -180,18 +189,21 @@ class RunProgress(pl.Callback):
 
         It follows from the average speed of this process, including validation.
         """
-        if not trainer.max_epochs or trainer.max_epochs < 0:
-            return ""
         done = self._batches_done(trainer) - self.first_batch
-        left = trainer.max_epochs * trainer.num_training_batches - self._batches_done(trainer)
-        if trainer.max_steps and trainer.max_steps > 0:
-            steps_left = trainer.max_steps - trainer.global_step
-            left = min(left, steps_left * trainer.accumulate_grad_batches)
+        limits = []
+        if trainer.max_epochs and trainer.max_epochs > 0:
+            limits.append(trainer.max_epochs * trainer.num_training_batches - self._batches_done(trainer))
+        if trainer.max_steps > 0:
+            limits.append((trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches)
+        if not limits:
+            return ""
+        left = min(limits)
         seconds = int((now - self.start) / max(1, done) * max(0, left))
         hours, minutes = divmod(seconds // 60, 60)
         return f"  {hours}:{minutes:02}:{seconds % 60:02} left"
 
 
 def _epoch(trainer: pl.Trainer) -> str:
-    epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
-    return f"epoch {trainer.current_epoch + 1}/{epochs}"
+    if trainer.max_epochs and trainer.max_epochs > 0:
+        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+    return f"step {trainer.global_step}/{trainer.max_steps}  epoch {trainer.current_epoch + 1}"

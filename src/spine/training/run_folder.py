@@ -52,6 +52,7 @@ class TrainingResults(TypedDict):
     epochs: int
     max_epochs: int | None  # the limit that the run had
     steps: int
+    max_steps: NotRequired[int]  # the limit that the run had, or -1; older files lack it
     stopped_by_max_time: str | dict[str, int] | None  # trainer.max_time if it ended the run
     costs: RunCosts
 

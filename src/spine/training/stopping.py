@@ -103,14 +103,16 @@ class StopOnSignal(pl.Callback):
         self.random_state.before_validation = None
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: CheckpointContent) -> None:
-        """Marks an interrupted validation as not begun.
+        """Marks an interrupted validation, or one that follows the step, as not begun.
 
         Lightning then runs the whole validation on resume.
         """
-        if self.random_state.before_validation is not None:
+        if self.random_state.before_validation is not None or _validation_follows(trainer):
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
             counts = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
             progress.update(total=counts, current=dict(counts), is_last_batch=False)
+            if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:  # Lightning counts the step twice on resume
+                checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
     def _any_received(self, trainer: pl.Trainer) -> bool:
         """Returns whether any process received a signal. All processes then take that of the first one for their own."""
@@ -128,3 +130,13 @@ class StopOnSignal(pl.Callback):
         assert self.received is not None
         self.last.save(trainer)
         raise RunStopped(self.received)
+
+
+def _validation_follows(trainer: pl.Trainer) -> bool:
+    """Returns whether a batch was just trained after which a validation runs. Lightning would leave it out on resume."""
+    loop, interval = trainer.fit_loop.epoch_loop, trainer.val_check_batch
+    counts = loop.batch_progress.current
+    if not trainer.enable_validation or not isinstance(interval, int) or counts.completed == counts.processed:
+        return False
+    index = loop.total_batch_idx if trainer.check_val_every_n_epoch is None else loop.batch_idx
+    return (index + 1) % interval == 0

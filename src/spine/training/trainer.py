@@ -65,7 +65,8 @@ def make_trainer(
     existing metrics.csv that are kept, if a run is resumed. Raises InputError if the trainer does
     not take a key of `config["trainer"]`.
     """
-    check_arguments(pl.Trainer.__init__, config["trainer"], "trainer")
+    options = _lightning_options(config["trainer"])
+    check_arguments(pl.Trainer.__init__, options, "trainer")
     metrics = MetricsFile(folder / "metrics.csv", kept_rows)
     for logger in loggers:
         logger.log_hyperparams(config)
@@ -83,8 +84,23 @@ def make_trainer(
         plugins=[AtomicCheckpointIO(), *_environment()],
         enable_model_summary=False,
         use_distributed_sampler=False,
-        **{**config["trainer"], "strategy": _strategy(config["trainer"])},
+        **{**options, "strategy": _strategy(options)},
     )
+
+
+def _lightning_options(trainer: Config) -> Config:
+    """Returns the arguments of Lightning's Trainer. Validations after optimizer steps are counted in batches there.
+
+    `GlobalBatch` multiplies them by the number of batches of a step.
+    """
+    options = {key: value for key, value in trainer.items() if key != "val_every_n_steps"}
+    if options.get("max_steps") is None:
+        options["max_steps"] = -1
+    if (every := trainer.get("val_every_n_steps")) is not None:
+        limit = options["max_steps"]
+        options["val_check_interval"] = min(every, limit) if limit > 0 else every
+        options["check_val_every_n_epoch"] = None
+    return options
 
 
 def _environment() -> list[SLURMEnvironment]:
@@ -142,7 +158,9 @@ def _standard_callbacks(
     if config["trainer"]["limit_val_batches"] != 0:
         callbacks.append(BestCheckpoint(checkpoints, task.monitor, task.mode))
         if (keep := saving.get("keep_best", 1)) > 1:
-            callbacks.append(TopCheckpoints(checkpoints, task.monitor, task.mode, keep))
+            callbacks.append(
+                TopCheckpoints(checkpoints, task.monitor, task.mode, keep, config["trainer"].get("val_every_n_steps") is not None)
+            )
     callbacks.append(last)  # after BestCheckpoint, because last.ckpt stores the best metric so far
     return callbacks
 
