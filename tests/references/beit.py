@@ -7,7 +7,7 @@ import torch
 from recording import CLASSES, Case, checkout
 from torch import nn
 
-from references import _openmmlab
+from references import _openmmlab, _segmentation
 from references._transformers import Written
 
 HYPERPARAMETERS = {"embed_dim": 96, "depth": 6, "num_heads": 3, "qkv_bias": True, "init_values": 1.0, "use_abs_pos_emb": False}
@@ -42,6 +42,43 @@ def hugging_face(masked=False):
     return network(config)
 
 
+def authors_dense():
+    """With replacements for the packages of registries and loading, and batch norm for one process."""
+    names = ("mmcv_custom", "mmseg", "mmseg.utils", "mmseg.models", "mmseg.models.builder")
+    with _segmentation.silent_packages(names):
+        module = checkout("unilm", "beit/semantic_segmentation/backbone/beit.py", "beit_dense")
+    net = module.BEiT((64, 64), use_rel_pos_bias=True, out_indices=[1, 2, 3, 5], **HYPERPARAMETERS)
+    net.fpn1[1] = nn.BatchNorm2d(96)
+    return net
+
+
+def hugging_face_upernet():
+    """With the maps of the authors: transformers counts blocks from 2 here, the first entry is the patch embedding."""
+    import transformers
+
+    config = transformers.BeitConfig(
+        hidden_size=96, num_hidden_layers=6, num_attention_heads=3, intermediate_size=384, layer_scale_init_value=1.0,
+        drop_path_rate=0.0, image_size=64, num_labels=CLASSES, use_mask_token=False, use_relative_position_bias=True,
+        auxiliary_channels=32, out_indices=[1, 2, 3, 4],
+    )  # fmt: skip
+    net = transformers.BeitForSemanticSegmentation(config)
+    net.config._out_indices = [3, 4, 5, 7]
+    return net
+
+
+def hugging_face_maps(net, image):
+    net = getattr(net, "net", net)
+    states = net.beit(image, output_hidden_states=True).hidden_states
+    size = [side // 16 for side in image.shape[-2:]]
+    maps = [states[i - 1][:, 1:].transpose(1, 2).unflatten(2, size) for i in net.config.out_indices]
+    return net, net.fpn(maps)
+
+
+def hugging_face_loss(net, image):
+    net, maps = hugging_face_maps(net, image)
+    return _segmentation.loss(net.decode_head(maps), net.auxiliary_head(maps))
+
+
 ARCH = {"embed_dims": 96, "num_layers": 6, "num_heads": 3, "feedforward_channels": 384}
 
 
@@ -57,6 +94,15 @@ def mmpretrain_masked():
     loss = {"type": "CrossEntropyLoss"}
     net.head = models.build_head({"type": "BEiTV1Head", "embed_dims": 96, "num_embed": CLASSES, "loss": loss})
     return net
+
+
+def mmseg_upernet():
+    mmseg = _openmmlab.mmseg()
+    backbone = mmseg.backbones.BEiT(
+        (64, 64), 16, embed_dims=96, num_layers=6, num_heads=3, out_indices=(1, 2, 3, 5), init_values=1.0, qv_bias=True
+    )
+    neck = mmseg.necks.Feature2Pyramid(96, rescales=[4, 2, 1, 0.5], norm_cfg={"type": "BN"})
+    return _segmentation.upernet(backbone, [96] * 4, width=96, neck=neck)
 
 
 def patch_mask(image):
@@ -90,6 +136,9 @@ def hugging_face_logits(net, image):
 
 FINE_TUNED, PRE_TRAINED = (f"microsoft/unilm beit, modeling_{name}.py" for name in ("finetune", "pretrain"))
 CLASSIFIER, MASKED = "transformers BeitForImageClassification", "transformers BeitForMaskedImageModeling"
+SEGMENTATION = "transformers BeitForSemanticSegmentation with the authors' maps,"
+HUGGING_FACE = {"theirs": lambda net, image: net(image).logits, "their_loss": hugging_face_loss}
+DENSE = {"sizes": ((64, 64),), "train_size": (64, 64), "options": {"image_size": 64}}
 CASES = [
     case("official", FINE_TUNED, lambda: authors((224, 224))),
     case("official-160x192", FINE_TUNED, lambda: authors((160, 192)), (160, 192)),
@@ -106,6 +155,20 @@ CASES = [
     masked("hf-masked", f"{MASKED}, as in files", lambda: Written(hugging_face(masked=True)), hugging_face_logits),
     masked("hf-memory-masked", f"{MASKED}, as in memory", lambda: hugging_face(masked=True), hugging_face_logits),
     case("openmmlab", "mmpretrain BEiTViT", lambda: mmpretrain((224, 224)), theirs=_openmmlab.logits),
+    *(
+        _segmentation.whole(f"beit-{name}-upernet", source, build, "upernet", **DENSE, **more)
+        for name, source, build, more in (
+            (
+                "official",
+                "microsoft/unilm beit/semantic_segmentation, mmsegmentation UPerHead and FCNHead",
+                lambda: _segmentation.upernet(authors_dense(), [96] * 4, width=96),
+                {},
+            ),
+            ("hf", f"{SEGMENTATION} as in files", lambda: Written(hugging_face_upernet()), HUGGING_FACE),
+            ("hf-memory", f"{SEGMENTATION} as in memory", hugging_face_upernet, HUGGING_FACE),
+            ("openmmlab", "mmsegmentation BEiT, Feature2Pyramid, UPerHead and FCNHead", mmseg_upernet, {}),
+        )
+    ),
     masked(
         "openmmlab-masked",
         "mmpretrain BEiTPretrainViT",

@@ -1,9 +1,14 @@
 """HRNet of the authors (classification and pose), timm and mmpretrain, and of mmpose, assembled from its parts."""
 
+import sys
+import types
+from unittest import mock
+
+import numpy as np
 from recording import CLASSES, Case, checkout
 from torch import nn
 
-from references import _openmmlab
+from references import _openmmlab, _segmentation
 
 
 def stages(width, modules, blocks, stem_blocks, stem_width, key=str.upper):
@@ -77,6 +82,70 @@ class MMPose(nn.Module):
         return getattr(self, self.part)["final_layer"](self.backbone(image)[0])
 
 
+def authors_dense(file, align_corners):
+    """Their module for batch norm of several processes is replaced by PyTorch's."""
+    helper = types.ModuleType("hrnet_segmentation.bn_helper")
+    helper.BatchNorm2d = helper.BatchNorm2d_class = nn.BatchNorm2d
+    helper.relu_inplace = True
+    package = types.ModuleType("hrnet_segmentation")
+    package.__path__ = []
+    sys.modules.update({package.__name__: package, helper.__name__: helper})
+    module = checkout("HRNet-Semantic-Segmentation", f"lib/models/{file}.py", f"{package.__name__}.{file}")
+    ocr = Config(MID_CHANNELS=64, KEY_CHANNELS=32)
+    model = Config(EXTRA=Config(stages(**SMALL), FINAL_CONV_KERNEL=1), ALIGN_CORNERS=align_corners, OCR=ocr)
+    with mock.patch.object(np, "int", int, create=True):  # removed from numpy
+        net = module.HighResolutionNet(Config(MODEL=model, DATASET=Config(NUM_CLASSES=CLASSES)))
+    for part in net.modules():
+        if isinstance(part, nn.Dropout2d):
+            part.p = 0.0
+    return net
+
+
+def mmseg(*heads):
+    """A network with one decode head, or with two in a cascade."""
+    net = nn.Module()
+    net.backbone = _openmmlab.mmseg().backbones.HRNet(extra=stages(**SMALL, key=str.lower), norm_cfg={"type": "BN"})
+    net.decode_head = heads[0] if len(heads) == 1 else nn.ModuleList(heads)
+    return net
+
+
+def mmseg_fcn():
+    options = {"input_transform": "resize_concat", "in_index": (0, 1, 2, 3), "kernel_size": 1, "num_convs": 1}
+    return _segmentation.head("FCNHead", [16, 32, 64, 128], channels=240, concat_input=False, **options)
+
+
+def mmseg_ocr():
+    options = {"input_transform": "resize_concat", "in_index": (0, 1, 2, 3), "channels": 64, "ocr_channels": 32}
+    return mmseg(mmseg_fcn(), _segmentation.head("OCRHead", [16, 32, 64, 128], **options))
+
+
+def cascade(net, image):
+    maps = net.backbone(image)
+    first = net.decode_head[0](maps)
+    return net.decode_head[1](maps, first), first
+
+
+def official_loss(net, image):
+    outputs = net(image)
+    regions, output = outputs if isinstance(outputs, list) else (None, outputs)
+    return _segmentation.loss(output, *([] if regions is None else [regions]))
+
+
+def segmenter(name, source, build, head, align_corners=False, **more):
+    options = {"channels": 64, "key_channels": 32, "dropout": 0.0} if head == "ocr" else {"dropout": 0.0}
+    layout = {"layout": "official_aligned"} if align_corners else {}
+    return _segmentation.whole(
+        f"hrnet-{name}", source, build, head, "w18_small_v1", auxiliary=False, head_options=options, **layout, **more
+    )
+
+
+SEGMENTATION = "HRNet/HRNet-Semantic-Segmentation seg_hrnet"
+AUTHORS = {"theirs": lambda net, image: net(image), "their_loss": official_loss}
+AUTHORS_OCR = {"theirs": lambda net, image: net(image)[1], "their_loss": official_loss}
+MMSEG_OCR = {
+    "theirs": lambda net, image: cascade(net, image)[0],
+    "their_loss": lambda net, image: _segmentation.loss(*cascade(net, image)),
+}
 POSE = {"options": {"task": "pose"}, "sizes": ((128, 96), (96, 160)), "train_size": (64, 96)}
 CASES = [
     Case("hrnet-official", "HRNet/HRNet-Image-Classification cls_hrnet.py", authors, "w18_small_v1"),
@@ -88,4 +157,16 @@ CASES = [
     Case("hrnet-openmmlab", "mmpretrain HRNet", mmpretrain, "w18_small_v1", theirs=_openmmlab.logits),
     Case("hrnet-openmmlab-pose", "mmpose 1's names of its networks", lambda: MMPose("head"), "w18_small_v1", **POSE),
     Case("hrnet-openmmlab-pose_0", "mmpose 0's names of its networks", lambda: MMPose("keypoint_head"), "w18_small_v1", **POSE),
+    segmenter("official-fcn", f"{SEGMENTATION}.py", lambda: authors_dense("seg_hrnet", False), "fcn", **AUTHORS),
+    segmenter(
+        "official-fcn-aligned",
+        f"{SEGMENTATION}.py, with aligned corners",
+        lambda: authors_dense("seg_hrnet", True),
+        "fcn",
+        align_corners=True,
+        **AUTHORS,
+    ),
+    segmenter("official-ocr", f"{SEGMENTATION}_ocr.py", lambda: authors_dense("seg_hrnet_ocr", True), "ocr", **AUTHORS_OCR),
+    segmenter("openmmlab-fcn", "mmsegmentation HRNet and FCNHead", lambda: mmseg(mmseg_fcn()), "fcn"),
+    segmenter("openmmlab-ocr", "mmsegmentation HRNet, FCNHead and OCRHead", mmseg_ocr, "ocr", **MMSEG_OCR),
 ]

@@ -6,6 +6,7 @@ from recording import CLASSES, Case, checkout
 from torch import nn
 
 from references import _openmmlab as openmmlab
+from references import _segmentation
 
 
 def torchvision(size):
@@ -13,6 +14,16 @@ def torchvision(size):
     from torchvision import models
 
     return getattr(models, f"mobilenet_v3_{size}")(num_classes=CLASSES, dropout=0.0)
+
+
+def torchvision_segmenter():
+    from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+    return lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=CLASSES)
+
+
+def torchvision_logits(net, image):
+    return net.classifier(net.backbone(image))
 
 
 def timm(name):
@@ -48,7 +59,7 @@ def d_li14(size):
 
 
 SIZES = ((128, 128), (75, 101))
-TIMM = {"timm-small": "small_050", "timm-large": "large_075", "timm_tf-small": "small_075", "timm_tf-large": "large_075"}
+TIMM = {"timm-rw": "rw", "timm-small": "small_050", "timm-large": "large_075", "timm_tf-small": "small_075", "timm_tf-large": "large_075"}
 MINIMAL = {
     "timm_tf-small_minimal": "small_minimal_100",
     "timm_tf-large_minimal": "large_minimal_100",
@@ -71,7 +82,7 @@ CASES = [
             f"mobilenet_v3-{name}",
             f"timm {'tf_' * ('tf' in name)}mobilenetv3_{variant}",
             partial(timm, f"{'tf_' * ('tf' in name)}mobilenetv3_{variant}"),
-            variant,
+            {"rw": "large_rw"}.get(variant, variant),
             layout="timm_tf" if "tf" in name and name not in MINIMAL else None,
             sizes=SIZES,
         )
@@ -97,5 +108,18 @@ CASES = [
             sizes=SIZES,
         )
         for size in ("small", "large")
+    ),
+    _segmentation.whole(
+        "mobilenet_v3-torchvision-lraspp",
+        "torchvision lraspp_mobilenet_v3_large",
+        torchvision_segmenter,
+        "lraspp",
+        "large_100",
+        theirs=torchvision_logits,
+        their_loss=lambda net, image: _segmentation.loss(torchvision_logits(net, image)),
+        auxiliary=False,
+        head_options={},
+        sizes=((129, 193),),
+        train_size=(97, 129),
     ),
 ]

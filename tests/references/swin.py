@@ -1,12 +1,10 @@
 """Swin of the authors, timm, torchvision, transformers and mmpretrain; for dense tasks of the authors and mmsegmentation."""
 
-import types
-
 import torch
 from recording import CLASSES, Case, checkout
 from torch import nn
 
-from references import _openmmlab
+from references import _openmmlab, _segmentation
 from references._transformers import Written
 from spine.backbones.swin import VARIANTS
 
@@ -27,10 +25,9 @@ def as_part(backbone):
 
 def authors_dense():
     """With replacements for the packages of registries and loading."""
-    register = types.SimpleNamespace(register_module=lambda: lambda cls: cls)
     folder = "mmseg.models.backbones"
     names = ("mmcv_custom", "mmseg", "mmseg.utils", "mmseg.models", "mmseg.models.builder", folder)
-    with _openmmlab.replaced_packages(names, BACKBONES=register, load_checkpoint=None, get_root_logger=None):
+    with _segmentation.silent_packages(names):
         file = f"{folder.replace('.', '/')}/swin_transformer.py"
         module = checkout("Swin-Transformer-Semantic-Segmentation", file, f"{folder}.swin_transformer")
     return as_part(module.SwinTransformer(drop_path_rate=0.0, **MICRO))
@@ -69,6 +66,17 @@ def mmseg():
     options = {key: value for key, value in MICRO.items() if key != "embed_dim"}
     network = _openmmlab.mmseg().backbones.SwinTransformer
     return as_part(network(embed_dims=MICRO["embed_dim"], **options, drop_path_rate=0.0))
+
+
+CHANNELS = [16, 32, 64, 128]
+
+
+def hugging_face_upernet():
+    from transformers import SwinConfig
+
+    options = {key: list(value) if isinstance(value, tuple) else value for key, value in MICRO.items()}
+    stages = ["stage1", "stage2", "stage3", "stage4"]
+    return _segmentation.hugging_face_upernet(SwinConfig(**options, drop_path_rate=0.0, out_features=stages))
 
 
 def tokens(maps):
@@ -126,4 +134,31 @@ CASES = [
     Case("swin-hf-memory", "transformers SwinForImageClassification, as in memory", hugging_face, "micro", **LARGE),
     Case("swin-openmmlab", "mmpretrain SwinTransformer", mmpretrain, "micro", **LARGE, theirs=_openmmlab.logits),
     dense("openmmlab-dense", "mmsegmentation SwinTransformer", mmseg),
+    _segmentation.whole(
+        "swin-official-upernet",
+        "SwinTransformer/Swin-Transformer-Semantic-Segmentation swin_transformer.py, mmsegmentation UPerHead and FCNHead",
+        lambda: _segmentation.upernet(authors_dense().backbone, CHANNELS),
+        "upernet",
+    ),
+    _segmentation.whole(
+        "swin-openmmlab-upernet",
+        "mmsegmentation SwinTransformer and UPerHead, without an auxiliary head",
+        lambda: _segmentation.upernet(mmseg().backbone, CHANNELS, auxiliary=False),
+        "upernet",
+        auxiliary=False,
+    ),
+    *(
+        _segmentation.whole(
+            f"swin-hf-upernet{suffix}",
+            f"transformers UperNetForSemanticSegmentation, as in {place}",
+            build,
+            "upernet",
+            theirs=_segmentation.hugging_face_logits,
+            their_loss=_segmentation.hugging_face_loss,
+        )
+        for suffix, place, build in (
+            ("", "files", lambda: Written(hugging_face_upernet())),
+            ("-memory", "memory", hugging_face_upernet),
+        )
+    ),
 ]

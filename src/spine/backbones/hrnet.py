@@ -250,9 +250,13 @@ VARIANTS: dict[str, Hyperparameters] = {
 # The authors' segmentation head is one 1x1 convolution of all maps before the classifier; `ocr` has its own defaults.
 SYSTEMS: dict[str, dict[str, System]] = {
     "fcn": {
-        variant: System(head={"channels": 15 * row["width"], "num_convs": 0, "join_norm": True, "dropout": 0.0})
+        variant: System(
+            head={"channels": 15 * row["width"], "num_convs": 0, "join_norm": True, "dropout": 0.0},
+            backbone={"upsampling": "bilinear"},
+        )
         for variant, row in VARIANTS.items()
-    }
+    },
+    "ocr": dict.fromkeys(VARIANTS, System(head={"align_corners": True}, backbone={"upsampling": "bilinear_aligned"})),
 }
 
 

@@ -39,7 +39,7 @@ def export(cfg: DictConfig) -> None:
     from spine.checkpoints import writer  # imports torch
     from spine.checkpoints.formats import layouts_of
     from spine.checkpoints.mapping import SPINE_LAYOUT
-    from spine.models.assembly import NetworkConfig, network_of
+    from spine.models.assembly import NetworkConfig, network_of, resolve_backbone_options
 
     network = network_of(config, config["num_outputs"])
     model = network.build()
@@ -50,7 +50,7 @@ def export(cfg: DictConfig) -> None:
         log.info("%s: %s", out, network.summary)
         return
     standard = defaults(backbone_builder(network.backbone))
-    options = {**standard, **network.backbone_options}
+    options = {**standard, **resolve_backbone_options(network)}
     layouts = (*layouts_of(network.backbone), SPINE_LAYOUT)
     layout = writer.layout_for(model.state_dict(), layouts, publisher, options, standard)
     backbone = {"backbone": network.backbone, "variant": network.variant}

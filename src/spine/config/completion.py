@@ -51,6 +51,8 @@ def complete(config: Config, report: bool = True) -> Config:
         config["head"]["levels"] = list(network.levels)
     if auxiliary := resolve_auxiliary_head(network):
         config["auxiliary_head"] = auxiliary
+    elif network.auxiliary_head is not None:  # left out, or the weight file has none
+        config["auxiliary_head"] = dict(network.auxiliary_head)
     if network.task.reads_tokenizer:
         _complete_views(config, network)
     return config

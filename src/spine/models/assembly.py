@@ -100,10 +100,19 @@ class NetworkConfig(NetworkDefinition):
         return replace(network, image_size=(height + -height % multiple, width + -width % multiple))
 
     def _with_options_of_older_versions(self) -> NetworkConfig:
-        """A copy in which published options of the head that a configuration of an older version lacks have the head's defaults."""
+        """A copy in which published options that a configuration of an older version lacks have their defaults.
+
+        It is of an older version if it lacks such an option of the head.
+        """
+        published = published_system(self)
         own = defaults(head_class(self.head).__init__)
-        older = {key: own[key] for key in published_system(self).head if key not in self.head_options}
-        return replace(self, head_options={**self.head_options, **older})
+        head = {key: own[key] for key in published.head if key not in self.head_options}
+        if not head:
+            return self
+        of_builder = defaults(backbone_builder(self.backbone))
+        backbone = {key: of_builder[key] for key in published.backbone}
+        options = {"head_options": {**self.head_options, **head}, "backbone_options": {**backbone, **self.backbone_options}}
+        return replace(self, **options)
 
     @classmethod
     def from_dict(cls, saved: Config) -> NetworkConfig:

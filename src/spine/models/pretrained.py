@@ -14,7 +14,6 @@ from spine.checkpoints.adaptation import PATCH_KERNEL
 from spine.checkpoints.download import fetch
 from spine.checkpoints.formats import layouts_of
 from spine.checkpoints.input_settings import InputSettings
-from spine.checkpoints.mapping import State
 from spine.checkpoints.published import weight_table_of
 from spine.checkpoints.weight_table import published, row_of_file
 from spine.components import backbone_module, default_variant, head_class
@@ -74,13 +73,8 @@ def resolve_weights(network: NetworkConfig, path: str | Path, layout: str | None
     """
     pretrained = read_weights(network.backbone, path, network.backbone_options, layout)
     given = {key: value for key, value in network.head_options.items() if value is not None}
-    found = _head_options_of(pretrained.file, network.head)
-    levels = found.pop("levels", None)
-    network = network.with_options(pretrained.options, {**found, **given})
-    if network.levels is None and isinstance(levels, tuple):
-        network = replace(network, levels=levels)
-    if network.auxiliary_head is None and "head.classifier.weight" in pretrained.file.tensors:
-        network = replace(network, auxiliary_head=auxiliary_head_of(pretrained.file.tensors))
+    network = network.with_options(pretrained.options, {**_head_options_of(pretrained.file, network.head), **given})
+    network = replace(network, auxiliary_head=_auxiliary_head_of(pretrained.file, network.auxiliary_head))
     if "variant" not in network.backbone_options:
         variant, _ = find_variant(network, pretrained.file)
         network = replace(network, backbone_options={**network.backbone_options, "variant": variant})
@@ -98,7 +92,7 @@ def configured_weights(config: Config, network: NetworkDefinition) -> ResolvedWe
 
 def _head_options_of(file: reader.WeightFile, head: str) -> dict[str, object]:
     """Options of the head that a file determines: conventions of its layout, or the options that our own checkpoint was built with."""
-    parameters = {*inspect.signature(head_class(head).__init__).parameters, "levels"}
+    parameters = set(inspect.signature(head_class(head).__init__).parameters)
     conventions = file.layout.head_options
     found = dict(conventions(file.tensors) if callable(conventions) else conventions)
     node = file.config.get("head")
@@ -108,13 +102,18 @@ def _head_options_of(file: reader.WeightFile, head: str) -> dict[str, object]:
     return found if set(found) <= {*parameters, "levels"} else {}  # the layout describes another head
 
 
-def auxiliary_head_of(tensors: State) -> Options:
-    """Options of the auxiliary head, an FCN, of a file of a whole segmentation network. Its weight is 0 if the file has none."""
-    classifier = tensors.get("auxiliary_head.classifier.weight")
+def _auxiliary_head_of(file: reader.WeightFile, given: Options | None) -> Options | None:
+    """Options of the auxiliary head, an FCN, of a file of a whole segmentation network.
+
+    `given`: options of the caller, which win. If there are none and the file has a head but no auxiliary
+    head, its weight is 0. Returns `given` for all other files.
+    """
+    classifier = file.tensors.get("auxiliary_head.classifier.weight")
     if classifier is None:
-        return {"weight": 0.0}
-    layers = {name.split(".")[2] for name in tensors if name.startswith("auxiliary_head.convs.")}
-    return {"channels": classifier.shape[1], "num_convs": len(layers)}
+        return {"weight": 0.0} if given is None and "head.classifier.weight" in file.tensors else given
+    layers = {name.split(".")[2] for name in file.tensors if name.startswith("auxiliary_head.convs.")}
+    own = {key: value for key, value in (given or {}).items() if value is not None}
+    return {"channels": classifier.shape[1], "num_convs": len(layers), **own}
 
 
 def find_variant(network: NetworkConfig, file: reader.WeightFile) -> tuple[str, float]:

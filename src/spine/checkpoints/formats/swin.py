@@ -95,7 +95,12 @@ def hugging_face_dense(prefix: str, bias_table: str, names: BlockNames) -> Layou
     norms = (Rule(f"backbone.hidden_states_norms.stage{i + 1}.*", f"backbone.norms.{i}.*") for i in range(4))
     return Layout(
         "hf",
-        (*hugging_face_encoder(prefix, bias_table, names), *norms, *upernet(HUGGING_FACE, classifier="classifier")),
+        (
+            *hugging_face_encoder(prefix, bias_table, names),
+            Rule("backbone.swin.layernorm.*", None),  # not used
+            *norms,
+            *upernet(HUGGING_FACE, classifier="classifier"),
+        ),
         options={"small_maps": "shift"},
         head_options=upernet_options,
         required=("backbone.hidden_states_norms.stage1.weight",),
