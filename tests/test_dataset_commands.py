@@ -99,7 +99,9 @@ def test_a_task_without_masks_does_not_read_them(tmp_path):
     assert "mask" not in sample
 
 
-@pytest.mark.parametrize(("augment", "refused"), [("none", None), ("seg", None), ("cls", "RandomResizedCrop"), ("mae", "HorizontalFlip")])
+@pytest.mark.parametrize(
+    ("augment", "refused"), [("none", None), ("seg", None), ("cls", "RandomResizedCrop"), ("mae", "HorizontalFlip")]
+)
 def test_pose_accepts_steps_that_move_keypoints(augment, refused):
     command = f"task=pose augment={augment} dataset=shapes"
     if refused:
