@@ -34,7 +34,7 @@ def labeled_pixels(logits, mask):
 def assert_equal(loss, expected, logits):
     """The values are equal, and so are the gradients."""
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
-    found, wanted = torch.autograd.grad(loss, logits)[0], torch.autograd.grad(expected, logits)[0]
+    found, wanted = (torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (loss, expected))
     assert torch.allclose(found, wanted, rtol=1e-10, atol=1e-14)
 
 
