@@ -34,6 +34,7 @@ def uninterrupted(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_recipe_resumes_exactly_inside_an_epoch(tmp_path, uninterrupted, monkeypatch):
     at_call(monkeypatch, Classification, 11)
     saving = ("callbacks.checkpoint_every_steps=1",)

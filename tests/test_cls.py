@@ -36,7 +36,7 @@ def state_bytes(task):
     return sum(x.numel() * x.element_size() for metric in metrics for x in metric.metric_state.values())
 
 
-@pytest.mark.parametrize("count", [7, 1000, 21841])
+@pytest.mark.parametrize("count", [7, 1000, pytest.param(21841, marks=pytest.mark.slow)])
 def test_top1_and_top5_are_exact_and_metrics_stay_small(count):
     task = task_of(count)
     hits1 = hits5 = 0

@@ -27,7 +27,13 @@ class Calls(TorchFunctionMode):
 
 @pytest.mark.parametrize(
     ("backbone", "task"),
-    [("vit", "cls"), ("vit", "mae"), ("mae", "mae"), ("beit", "beit"), ("hrnet", "cls"), ("mobilenet_v3", "cls")],
+    [
+        ("mae", "mae"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in (("vit", "cls"), ("vit", "mae"), ("beit", "beit"), ("hrnet", "cls"), ("mobilenet_v3", "cls"))
+        ),
+    ],
 )
 def test_every_layer_is_in_a_compiled_graph(backbone, task):
     torch._dynamo.reset()

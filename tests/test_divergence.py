@@ -143,6 +143,7 @@ def whole_and_resumed(folder, state, config):
     return folders
 
 
+@pytest.mark.slow
 def test_skipping_is_resumed_with_its_counts_and_files(tmp_path, change_losses):
     change_losses["factors"] = {3: float("nan"), 8: float("inf")}  # the checkpoint is of step 6
     whole, killed = whole_and_resumed(tmp_path, change_losses, composed("task=cls", *SMALL, SKIP))

@@ -168,6 +168,7 @@ def test_interpolations_of_a_checkpoint_may_refer_to_keys_only(photos, value):
         strip_untrusted({**config, "task_name": value})
 
 
+@pytest.mark.slow
 def test_old_checkpoints_without_class_names_are_evaluated(tmp_path):
     train.train_run(composed("task=cls", "backbone=mobilenet_v2", *SHAPES, *FAST), RunFolder(tmp_path))
     path = tmp_path / "checkpoints" / "last.ckpt"

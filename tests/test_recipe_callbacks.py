@@ -61,7 +61,8 @@ def test_a_part_is_frozen_for_the_whole_training(tmp_path, weights_of_steps):
     assert len(end["optimizer_states"][0]["state"]) == 2  # weight and bias of the head
 
 
-@pytest.mark.parametrize("call", [7, *(pytest.param(call, marks=pytest.mark.slow) for call in (3, 10))])
+@pytest.mark.slow
+@pytest.mark.parametrize("call", [3, 7, 10])
 def test_a_run_with_frozen_parts_resumes_exactly(tmp_path, monkeypatch, call):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     run(whole, FREEZE, "trainer.max_epochs=2")
@@ -123,6 +124,7 @@ def test_a_small_improvement_does_not_count(tmp_path, falling_accuracy):
     assert run(tmp_path, "callbacks.early_stopping={patience:2,min_delta:0.01}", *SIX_EPOCHS)["epochs"] == 3
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_count_and_does_not_outlive_its_end(tmp_path, falling_accuracy, monkeypatch):
     falling_accuracy(0.5, 0.4, 0.3, 0.9, 0.9, 0.9)
     monkeypatch.setattr(train, "_write_results", lambda *args: (_ for _ in ()).throw(RuntimeError("the machine is gone")))
@@ -191,6 +193,7 @@ def test_the_learning_rate_for_a_batch_size_is_reported(tmp_path, caplog):
     assert last(tmp_path)["optimizer_states"][0]["param_groups"][0]["initial_lr"] == pytest.approx(0.0008)
 
 
+@pytest.mark.slow
 def test_clipping_limits_the_gradients_of_a_global_batch(tmp_path, monkeypatch):
     """By norm and by value, after the micro-batches of the step are accumulated."""
     norms = []

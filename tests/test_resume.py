@@ -137,6 +137,7 @@ def test_a_step_with_accumulated_gradients_is_finished_before_a_stop(tmp_path, m
             assert last(folder)["global_step"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_stopped_by_max_steps_is_resumed_in_the_same_epoch(tmp_path):
     constant = ("schedule=constant",)
     whole, part, longer = (tmp_path / name for name in ("whole", "part", "longer"))
@@ -202,6 +203,7 @@ def test_a_finished_run_is_not_changed(tmp_path, caplog):
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_finished_run_continues_with_more_epochs(tmp_path, caplog):
     """With a constant learning rate it equals a run that was longer from the start, its best checkpoint and curves included."""
     caplog.set_level("INFO")

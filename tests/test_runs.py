@@ -48,7 +48,10 @@ TRAINED: dict[str, dict[tuple[str, str], str]] = {}  # cells that passed, with t
     ("task", "head"),
     [(t, h) if h == TASKS[t].default_head else pytest.param(t, h, marks=pytest.mark.slow) for t, h in COLUMNS],
 )
-@pytest.mark.parametrize("backbone", spine.list_backbones())
+@pytest.mark.parametrize(
+    "backbone",
+    [n if n in ("hrnet", "vit") else pytest.param(n, marks=pytest.mark.slow) for n in spine.list_backbones()],
+)
 def test_every_combination_trains_a_step_and_evaluates(tmp_path, caplog, backbone, task, head):
     caplog.set_level("INFO")
     small = ("head.channels=32",) if head in SMALL_HEADS else ()

@@ -22,7 +22,10 @@ def names(folder):
 
 @pytest.mark.parametrize(
     ("setting", "step"),
-    [("callbacks.checkpoint_every_minutes=1.0e-9", 7), ("callbacks.checkpoint_every_steps=4", 4)],
+    [
+        pytest.param("callbacks.checkpoint_every_minutes=1.0e-9", 7, marks=pytest.mark.slow),
+        ("callbacks.checkpoint_every_steps=4", 4),
+    ],
 )
 def test_a_run_saves_within_an_epoch_and_resumes_there(tmp_path, uninterrupted, monkeypatch, setting, step):  # noqa: F811
     """Call 10 is step 8: an epoch has 6 steps of training and 2 of validation."""

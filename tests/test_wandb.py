@@ -129,6 +129,7 @@ def test_loggers_and_figures_do_not_change_the_training(trained, tmp_path):
     assert one["random_states"][0]["numpy"] == two["random_states"][0]["numpy"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_holds_every_row_once_and_keeps_its_id(tmp_path, crash_in_second_epoch):
     configuration = composed(*SMALL, "logger=wandb", "callbacks.checkpoint_every_steps=3")
     with pytest.raises(RuntimeError, match="machine is gone"):
