@@ -289,6 +289,7 @@ def test_values_of_sixteen_bits_are_mapped(tmp_path):
         ({"palette": [[0, 0, 0]]}, "dataset.palette has 1 colors for 2 classes"),
         ({"palette": [[0, 0, 0], [0, 0, 256]]}, r"dataset.palette has the color \[0, 0, 256\]; .* 0 to 255"),
         ({"color_map": {"ground": [0, 0, 0]}}, "dataset.color_map has no color for the class road"),
+        ({"color_map": {"ground": [0, 0, 0], "road": []}}, "dataset.color_map has no color for the class road"),
         ({"color_map": {"ground": [0, 0, 0], "road": [9, 9, 9], "car": [1, 1, 1]}}, "has the key 'car', which is no class"),
         ({"color_map": {"ground": [0, 0, 0], "road": [[9, 9, 9], [0, 0, 0]]}}, r"gives the color \[0, 0, 0\] to two classes"),
         ({"color_map": "palette"}, "reads the colors of dataset.palette, and that is not set"),

@@ -103,7 +103,8 @@ def exif_orientation(path: str | Path) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about broken EXIF data, which is then none
         try:
-            return int(Image.open(path).getexif().get(EXIF_ORIENTATION, 1))
+            with Image.open(path) as image:
+                return int(image.getexif().get(EXIF_ORIENTATION, 1))
         except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError):
             return 1
 

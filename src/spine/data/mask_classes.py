@@ -143,7 +143,7 @@ def _class_index(value: int, given: int | str | None, names: Sequence[str]) -> i
     """Returns the index of the class, given by index or name, to which `label_map` maps a stored value."""
     if given is None:
         return IGNORE_INDEX
-    index = list(names).index(given) if given in names else given
+    index = list(names).index(given) if isinstance(given, str) and given in names else given
     if isinstance(index, str) or not 0 <= index < len(names):
         raise InputError(
             f"dataset.label_map maps {value} to {given}; there are {len(names)} classes, 0 to {len(names) - 1} "
@@ -175,7 +175,7 @@ def color_table(color_map: ColorMap, names: Sequence[str]) -> tuple[np.ndarray, 
     Raises InputError for a name that is no class, a class without a color, a color out of range, or
     one that two classes have.
     """
-    if missing := [name for name in names if name not in color_map]:
+    if missing := [name for name in names if not color_map.get(name)]:
         raise InputError(f"dataset.color_map has no color for the class {format_names(missing)}.")
     classes: dict[int, int] = {}
     for name, given in color_map.items():
@@ -197,7 +197,7 @@ def _palette(palette: Sequence[Color] | None, color_map: ColorMap | Literal["pal
     """Returns the color of each class for figures, by default the first one in the color map. Empty if there are none."""
     if palette is None:
         given = {} if color_map is None or color_map == "palette" else color_map
-        return tuple(_checked(_colors(given[name])[0], "color_map") for name in names if name in given)
+        return tuple(_checked(_colors(given[name])[0], "color_map") for name in names if given.get(name))
     if len(palette) != len(names):
         raise InputError(
             f"dataset.palette has {len(palette)} colors for {len(names)} classes; it has one for each, in their order."
@@ -207,7 +207,7 @@ def _palette(palette: Sequence[Color] | None, color_map: ColorMap | Literal["pal
 
 def _colors(given: Color | list[Color]) -> list[Color]:
     """Returns the colors of a class, which are given as one color or as a list."""
-    return [given] if given and isinstance(given[0], int) else list(given)  # type: ignore[list-item, arg-type]
+    return [given] if given and isinstance(given[0], int) else list(given)
 
 
 def _checked(color: Sequence[int], key: str) -> Color:

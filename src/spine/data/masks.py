@@ -25,10 +25,7 @@ def read_mask(path: str | Path) -> np.ndarray:
     indices = _read_indices(data) if header is None or _stores_indices(header) else None
     if indices is not None:
         return indices
-    mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
-    if mask is None:
-        raise InputError(undecodable_message(path, data, "a mask"))
-    mask = _to_one_channel(path, mask)
+    mask = _to_one_channel(path, _decode(path, data, cv2.IMREAD_UNCHANGED))
     if header is not None and header.color_type == png.GRAY and header.bit_depth < 8:
         mask = mask // (255 // (2**header.bit_depth - 1))  # OpenCV scales the values 0..2^bits-1 to 0..255
     if mask.dtype not in (np.uint8, np.uint16):
@@ -43,12 +40,10 @@ def read_mask_colors(path: str | Path) -> np.ndarray:
     Raises InputError for a JPEG, for transparent pixels, and for a file that cannot be decoded.
     """
     data = _read_lossless(path)
-    colors = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
-    if colors is None:
-        raise InputError(undecodable_message(path, data, "a mask"))
+    colors = _decode(path, data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     header = png.read_png_header(data)
     if header is None or png.has_transparency(data, header):
-        _check_opaque(path, cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
+        _check_opaque(path, _decode(path, data, cv2.IMREAD_UNCHANGED))
     return colors
 
 
@@ -71,6 +66,14 @@ def _read_lossless(path: str | Path) -> np.ndarray:
     if data[:2].tobytes() == b"\xff\xd8":
         raise InputError(jpeg_message(path))
     return data
+
+
+def _decode(path: str | Path, data: np.ndarray, flags: int) -> np.ndarray:
+    """Returns the pixels that OpenCV decodes. Raises InputError if it cannot."""
+    pixels = cv2.imdecode(data, flags) if len(data) else None
+    if pixels is None:
+        raise InputError(undecodable_message(path, data, "a mask"))
+    return pixels
 
 
 def _stores_indices(header: png.PngHeader) -> bool:

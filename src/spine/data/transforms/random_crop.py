@@ -50,7 +50,7 @@ class RandomCrop(CropRegion):
         """Whether a region has two classes or more, and none has a share of `cat_max_ratio` of the labeled pixels."""
         top, left, height, width = region
         counts = np.bincount(mask[top : top + height, left : left + width].ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
-        return np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio
+        return bool(np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio)
 
 
 class Pad(GeometricTransform):
