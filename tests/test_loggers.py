@@ -16,7 +16,7 @@ from spine.reporting.curves import curves
 from spine.reporting.figures import confusion, image_rows, palette
 from spine.tasks.cls.plots import classification
 from spine.tasks.pose.plots import keypoints
-from spine.tasks.seg.plots import segmentation
+from spine.tasks.seg.plots import class_bars, segmentation
 from spine.training.figures import render
 from spine.training.ranked_samples import RankedSamples
 from spine.training.run_folder import RunFolder
@@ -35,6 +35,7 @@ def test_figures_accept_any_number_of_images(count):
     points = np.random.default_rng(2).uniform(0, 19, (count, 4, 3))
     figures = [
         segmentation(images, masks, masks, ("a", "b", "c")),
+        class_bars(np.diag([5, 0, 0]) + np.eye(3, k=1, dtype=int), ("a", "b", "c")),
         classification(images, [0] * count, [1] * count, ("a", "b")),
         keypoints(images, points, points, np.random.rand(count, 5, 7), ((0, 1),)),
         image_rows({"one": images, "two": images}),
@@ -117,11 +118,22 @@ def test_worst_samples_do_not_depend_on_the_batches_and_copies_count_once():
     assert found[0] == found[1] == found[2] == [(3, 3.0), (1, 1.0), (6, 6.0), (2, 2.0)]
 
 
+def test_the_best_samples_have_the_lowest_losses():
+    best = RankedSamples(3, lowest=True)
+    for start, losses in ((0, [0.1, 5.0]), (2, [float("nan"), 0.1]), (4, [0.05])):
+        best.update(*evaluated(losses, start))
+    assert [(sample.loss, sample.index) for sample in best.gather(1)] == [
+        (pytest.approx(0.05), 4),
+        (pytest.approx(0.1), 0),
+        (pytest.approx(0.1), 3),
+    ]
+
+
 def test_worst_samples_of_all_processes_are_gathered(monkeypatch):
     parts = [RankedSamples(2), RankedSamples(2)]
     for part, (losses, first) in zip(parts, [([3.0, 1.0], 0), ([2.0, 0.5], 2)], strict=True):
         part.update(*evaluated(losses, first))
-    other = [sample.rank for sample in parts[1].samples]
+    other = [parts[1].rank(sample) for sample in parts[1].samples]
 
     def gather(found, own):
         found[0] = own

@@ -19,7 +19,7 @@ from spine.data.sampler import Draw, EvaluationBatches
 from spine.data.transforms import CenterCrop, ResizeToScale
 from spine.errors import InputError
 from spine.interfaces import DataSet, Labels
-from spine.tasks.seg.metrics import segmentation_scores
+from spine.tasks.seg.metrics import scores_of_classes, segmentation_scores
 from spine.training.run_folder import RunFolder
 
 SIZES = [(60, 90), (40, 40), (75, 50), (60, 90), (40, 40)]
@@ -95,7 +95,9 @@ def test_scores_are_counts_of_the_pixels_of_the_original_images(photos, options)
         predictions = [mask for batch in run.data.loader("val") for mask in run.task.eval().predict_batch(batch)["mask"].numpy()]
     assert all((mask[h:] == 255).all() and (mask[:, w:] == 255).all() for mask, (h, w) in zip(predictions, SIZES, strict=True))
     counted = confusion_of(predictions, [samples.data.load(i)["mask"] for i in range(5)])
-    expected = segmentation_scores(torch.from_numpy(counted), CLASSES)
+    expected = segmentation_scores(torch.from_numpy(counted))
+    for name, iou in zip(CLASSES, scores_of_classes(torch.from_numpy(counted))["IoU"].tolist(), strict=True):
+        expected[f"IoU/{name}"] = iou
     assert {name: values[1][f"val/{name}"] for name in expected} == pytest.approx(expected, rel=1e-6, nan_ok=True)
     for size in (3, 5):
         assert values[size] == pytest.approx(values[1], rel=1e-5, nan_ok=True)
@@ -223,7 +225,7 @@ def test_two_processes_with_images_of_different_sizes_score_as_one(photos, tmp_p
     """Sliding inference runs the network a different number of times on each process."""
     options = (
         *SMALL, f"dataset.root={photos}", KEEP_ASPECT, "dataset.global_batch_size=4", "dataset.batch_size=2", "trainer.max_epochs=1",
-        "task.inference=slide", "task.crop_size=[32,32]", "task.flip_test=true",
+        "task.inference=slide", "task.crop_size=[32,32]", "task.flip_test=true", "head=parsenet", "optimizer=sgd", "schedule=constant",
     )  # fmt: skip
     for name, how in (("one", devices(1)), ("two", devices(2, strategy))):
         run("train.py", tmp_path / name, *options, *how)

@@ -22,19 +22,17 @@ def scores_of_classes(confusion: Tensor) -> dict[str, Tensor]:
     }
 
 
-def segmentation_scores(confusion: Tensor, classes: tuple[str, ...]) -> dict[str, float]:
-    """Computes mIoU, mAcc, aAcc, mDice and the IoU of each class, in 0..1.
+def segmentation_scores(confusion: Tensor) -> dict[str, float]:
+    """Computes mIoU, mAcc, aAcc and mDice, in 0..1.
 
     `confusion`: (classes, classes), ground truth in rows. The means leave out absent classes, as in
     mmsegmentation (see `scores_of_classes`).
     """
-    each = scores_of_classes(confusion)
-    total = confusion.double()
+    each, total = scores_of_classes(confusion), confusion.double()
     scores = {
         "mIoU": each["IoU"].nanmean(),
         "mAcc": each["accuracy"].nanmean(),
         "aAcc": total.diagonal().sum() / total.sum(),
         "mDice": each["Dice"].nanmean(),
     }
-    scores |= {f"IoU/{name}": value for name, value in zip(classes, each["IoU"], strict=True)}
     return {name: float(value) for name, value in scores.items()}

@@ -98,9 +98,10 @@ def class_bars(confusion: np.ndarray, classes: tuple[str, ...], colors_of_data: 
     axis.barh(range(len(classes)), np.nan_to_num(iou[order]), color=colors[order], edgecolor="0.6", linewidth=0.5)
     for place, index in enumerate(order):
         value = "absent" if np.isnan(iou[index]) else f"{iou[index]:.3f}"
-        axis.text(np.nan_to_num(iou[index]) + 0.01, place, f"{value}  ({shares[index]:.1%})", va="center", fontsize=7)
+        label = axis.text(np.nan_to_num(iou[index]) + 0.01, place, f"{value}  ({shares[index]:.1%})", va="center", fontsize=7)
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
     mean = np.nanmean(iou) if np.isfinite(iou).any() else np.nan
-    axis.axvline(np.nan_to_num(mean), color="0.2", linestyle="--", linewidth=1)
+    axis.axvline(np.nan_to_num(mean), color="0.2", linestyle="--", linewidth=1, zorder=1.5)
     axis.set_title(f"mIoU {mean:.3f} (dashed); share of the labeled pixels in parentheses", fontsize=9)
     axis.set(xlim=(0, 1.18), xlabel="IoU", ylim=(len(classes) - 0.5, -0.5))
     axis.set_yticks(range(len(classes)), [classes[i] for i in order], fontsize=8)

@@ -189,9 +189,11 @@ class Segmentation(Task):
 
     def compute_metrics(self) -> dict[str, float]:
         """mIoU, mAcc, aAcc, mDice and the IoU of each class, in 0..1; outside of training the mean boundary IoU, mBoundaryIoU."""
-        values = segmentation_scores(self.confusion.compute(), self.labels.mask_classes)
+        values = segmentation_scores(self.confusion.compute())
         if self.measures_all:
-            values = {"mBoundaryIoU": float(boundary_iou(self.boundaries.compute()).nanmean()), **values}
+            values["mBoundaryIoU"] = float(boundary_iou(self.boundaries.compute()).nanmean())
+        iou = scores_of_classes(self.confusion.compute())["IoU"].tolist()
+        values |= {f"IoU/{name}": value for name, value in zip(self.labels.mask_classes, iou, strict=True)}
         self.confusion.reset()
         self.boundaries.reset()
         return values
