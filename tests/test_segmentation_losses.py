@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from spine.config.instantiate import instantiate
 from spine.errors import InputError
+from spine.layers.weighted_loss import WeightedLoss
 from spine.tasks.seg.losses import CrossEntropy, Dice, Focal, Lovasz, OhemCrossEntropy
-from spine.tasks.weighted_loss import WeightedLoss
 
 CLASSES, IGNORED = 5, 255
 LOSSES = [

@@ -131,7 +131,7 @@ def _built_children(path: str, own: Config) -> Config:
 
 def _weighted_loss(path: str, nodes: list[Config]) -> Any:
     """The sum of several losses. The key `weight` of a node is the factor of its loss."""
-    from spine.tasks.weighted_loss import WeightedLoss  # imports torch
+    from spine.layers.weighted_loss import WeightedLoss  # imports torch
 
     weights = [node.get("weight", 1.0) for node in nodes]
     for i, weight in enumerate(weights):

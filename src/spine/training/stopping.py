@@ -136,7 +136,7 @@ def _validation_follows(trainer: pl.Trainer) -> bool:
     """Returns whether a batch was just trained after which a validation runs. Lightning would leave it out on resume."""
     loop, interval = trainer.fit_loop.epoch_loop, trainer.val_check_batch
     counts = loop.batch_progress.current
-    if not trainer.enable_validation or not isinstance(interval, int) or counts.completed == counts.processed:
+    if not trainer.enable_validation or not isinstance(interval, int) or counts.completed == counts.processed:  # type: ignore[attr-defined]
         return False
     index = loop.total_batch_idx if trainer.check_val_every_n_epoch is None else loop.batch_idx
     return (index + 1) % interval == 0
