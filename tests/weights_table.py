@@ -68,7 +68,9 @@ def differences(case) -> tuple[int, str, str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "file.pth")
         torch.save(draw({key: tuple(shape) for key, shape in expected["keys"].items()}), path)
-        net = spine.create_model(case.backbone, **{"num_outputs": CLASSES, "weights": path, "layout": case.layout, **case.options})
+        net = spine.create_model(
+            case.backbone, **{"num_outputs": CLASSES, "weights": path, "layout": case.layout, **case.options}
+        )
     found = measure(net, case, case.ours, dict, case.our_loss)
     outputs, step = [], []
     for size, values in expected["outputs"].items():

@@ -27,7 +27,6 @@ from spine.layers.conv import conv_norm, conv_norm_act, resize_map
 from spine.layers.initialization import kaiming_fan_out
 from spine.variants import Hyperparameters, System, variant_builder
 
-
 UPSAMPLING: dict[str, dict[str, Any]] = {  # arguments of resize_map
     "nearest": {"mode": "nearest"},
     "bilinear": {"mode": "bilinear"},

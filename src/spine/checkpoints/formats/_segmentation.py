@@ -94,6 +94,11 @@ def fcn_options(state: State) -> Options:
     return {"channels": len(first), "num_convs": 0, "join_norm": True, "conv_bias": "head.join.0.bias" in state}
 
 
+def aspp_options(state: State) -> Options:
+    """Options of OpenMMLab's DepthwiseSeparableASPPHead."""
+    return {**upernet_options(state), "bottleneck_kernel": 3} if "head.classifier.weight" in state else {}
+
+
 def upernet_options(state: State) -> Options:
     """Options of UPerNet: the number of its channels."""
     classifier = state.get("head.classifier.weight")
