@@ -84,6 +84,7 @@ def test_a_batch_is_made_again_after_the_tokenizer_was_moved(finished):
     assert all(torch.equal(batch[key], value) for key, value in expected.items())
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_equals_an_uninterrupted_one_although_its_tokenizer_was_moved(tmp_path, monkeypatch):
     options = ("backbone.drop_path_rate=0.1", "trainer.max_epochs=3", "callbacks.checkpoint_every_steps=1")
     folders = [tmp_path / "whole", tmp_path / "parts"]

@@ -6,7 +6,7 @@ from test_configs import composed
 
 import spine
 from spine.components import task_spec
-from spine.config import checks
+from spine.config import checks, messages
 from spine.errors import InputError
 from spine.interfaces import Labels, TrainingOutputs
 from spine.layers.dilation import dilate
@@ -160,3 +160,13 @@ def test_aspp_without_decoder_reads_one_map():
     with torch.device("meta"):
         plain = network("mobilenet_v2", "aspp", levels=(-1,), auxiliary_head={"weight": 0}).build()
     assert plain.head.low is None and len(plain.backbone.spec.levels) == 1
+
+
+def test_batch_of_one_image_gets_a_clear_message_if_batch_norm_cannot_use_it():
+    net = spine.create_model(
+        "mobilenet_v2", variant="micro", task="seg", head="aspp", num_outputs=5, head_options={"channels": 32}
+    )
+    with pytest.raises(ValueError) as error:
+        net.train()(torch.randn(1, 3, 64, 64))
+    assert str(messages.user_message(error.value)).endswith("Set dataset.batch_size=2 or more.")
+    assert net.eval()(torch.randn(1, 3, 64, 64)).shape == (1, 5, 16, 16)

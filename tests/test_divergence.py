@@ -65,7 +65,7 @@ def test_the_batch_that_stopped_a_run_is_made_again(tmp_path, poison, task):
     assert all(torch.equal(value, seen[-1][key]) for key, value in batch.items())
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_skipped_step_changes_neither_weights_nor_state(tmp_path, poison, monkeypatch, accumulate):
     seen = poison(3)
     states = []
@@ -170,6 +170,7 @@ def test_a_level_reports_spikes_and_neither_noise_nor_the_fall_at_the_start():
     assert not LossLevel(None, count=1000, mean=1.0).is_spike(1e9)
 
 
+@pytest.mark.slow
 def test_a_spike_is_reported_once_and_survives_a_resume(tmp_path, change_losses, monkeypatch, caplog):
     monkeypatch.setattr(LossLevel, "MIN_COUNT", 4)
     change_losses["factors"] = {8: 50.0}

@@ -83,7 +83,7 @@ def test_the_weights_of_the_optimizer_do_not_depend_on_the_average(uninterrupted
 # an epoch has 6 steps of training and 2 of validation: in call 9, step 1 of epoch 2; in calls 7 and 15, a validation
 @pytest.mark.parametrize(
     ("number", "call"),
-    [(signal.SIGTERM, 9), (signal.SIGTERM, 15), pytest.param(signal.SIGINT, 8, marks=pytest.mark.slow)],
+    [(signal.SIGTERM, 15), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((signal.SIGTERM, 9), (signal.SIGINT, 8)))],
 )
 def test_a_resumed_run_has_the_same_average(tmp_path, uninterrupted, monkeypatch, number, call):
     at_call(monkeypatch, Classification, call, lambda task: os.kill(os.getpid(), number))

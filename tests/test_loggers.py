@@ -77,7 +77,10 @@ def columns(folder):
     return found
 
 
-@pytest.mark.parametrize("checkpoints", ["callbacks.checkpoint_every_steps=3", "callbacks.checkpoint_every_steps=null"])
+@pytest.mark.parametrize(
+    "checkpoints",
+    ["callbacks.checkpoint_every_steps=3", pytest.param("callbacks.checkpoint_every_steps=null", marks=pytest.mark.slow)],
+)
 def test_tensorboard_holds_every_row_and_picture_of_a_resumed_run_once(tmp_path, crash_in_second_epoch, checkpoints):
     config = composed(*SMALL, checkpoints)
     with pytest.raises(RuntimeError, match="machine is gone"):

@@ -40,7 +40,7 @@ def calls(tmp_path):
     return log.read_text().splitlines() if log.is_file() else []
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGUSR1, pytest.param(signal.SIGUSR2, marks=pytest.mark.slow)])
 def test_a_signal_of_slurm_saves_the_run_and_it_continues(tmp_path, uninterrupted, monkeypatch, number):  # noqa: F811
     at_call(monkeypatch, Classification, 9, lambda task: os.kill(os.getpid(), number))
     with pytest.raises(RunStopped) as stop:

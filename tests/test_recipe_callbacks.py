@@ -61,7 +61,7 @@ def test_a_part_is_frozen_for_the_whole_training(tmp_path, weights_of_steps):
     assert len(end["optimizer_states"][0]["state"]) == 2  # weight and bias of the head
 
 
-@pytest.mark.parametrize("call", [3, 7, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("call", [7, *(pytest.param(call, marks=pytest.mark.slow) for call in (3, 10))])
 def test_a_run_with_frozen_parts_resumes_exactly(tmp_path, monkeypatch, call):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     run(whole, FREEZE, "trainer.max_epochs=2")

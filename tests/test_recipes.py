@@ -46,6 +46,7 @@ def record(name):
     return json.loads((RECORDS / f"{name}.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_plan_of_every_experiment_is_built(name):
     plan = planned(name)

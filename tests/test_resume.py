@@ -99,7 +99,8 @@ def test_a_signal_saves_after_the_step_and_the_run_is_resumed_there(tmp_path, un
     assert not (tmp_path / "stopped.json").exists()
 
 
-@pytest.mark.parametrize("call", [9, pytest.param(14, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("call", [9, 14])
 def test_a_run_with_two_workers_is_resumed_in_the_same_epoch(tmp_path, uninterrupted, monkeypatch, call):
     at_call(monkeypatch, Classification, call, lambda task: os.kill(os.getpid(), signal.SIGTERM))
     workers = config("dataset.num_workers=2")

@@ -90,9 +90,8 @@ def call(script, *arguments, folder, ok=True):
     return done
 
 
-@pytest.mark.parametrize(
-    "task", ["seg", *(pytest.param(task, marks=pytest.mark.slow) for task in choices("task") if task != "seg")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("task", choices("task"))
 def test_a_run_writes_all_files_and_eval_repeats_its_metrics(tmp_path, task):
     done = call("train.py", *for_task(task), "logger=all", *SMALL, folder=tmp_path)
     (folder,) = (tmp_path / "logs/train/runs").iterdir()
@@ -155,7 +154,8 @@ def test_a_sweep_continues_after_a_failed_job_and_ends_with_one_table(tmp_path):
     assert table.count("val/top1") == 2 and table.count("│ failed") == 2 and "4 runs: 2 finished, 2 failed." in table
 
 
-@pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_the_weights_do_not_depend_on_the_number_of_workers(tmp_path, precision):
     states = []
     for workers in (0, 1, 2):

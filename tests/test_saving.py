@@ -53,7 +53,7 @@ def damage(path, how):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("how", ["truncated", "flipped", "empty"])
+@pytest.mark.parametrize("how", ["truncated", *(pytest.param(how, marks=pytest.mark.slow) for how in ("flipped", "empty"))])
 def test_a_damaged_last_falls_back_to_the_one_before(tmp_path, uninterrupted, monkeypatch, caplog, how):  # noqa: F811
     at_call(monkeypatch, Classification, 19)  # in the third epoch
     with pytest.raises(RuntimeError):

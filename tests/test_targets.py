@@ -200,13 +200,14 @@ def test_a_checkpoints_configuration_is_stripped_or_refused(tmp_path, trained, n
             evaluate.checkpoint_config(str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "arguments"),
     [
         ("eval.py", ["ckpt_path=foreign.ckpt"]),
-        pytest.param("export.py", ["ckpt_path=foreign.ckpt", "out=a.safetensors"], marks=pytest.mark.slow),
-        pytest.param("train.py", ["task=cls", *SMALL, "trainer.max_epochs=2", "ckpt_path=foreign.ckpt"], marks=pytest.mark.slow),
-        pytest.param("train.py", ["task=cls", *SMALL, "backbone.weights=foreign.ckpt"], marks=pytest.mark.slow),
+        ("export.py", ["ckpt_path=foreign.ckpt", "out=a.safetensors"]),
+        ("train.py", ["task=cls", *SMALL, "trainer.max_epochs=2", "ckpt_path=foreign.ckpt"]),
+        ("train.py", ["task=cls", *SMALL, "backbone.weights=foreign.ckpt"]),
     ],
 )
 def test_the_commands_run_nothing_of_a_foreign_checkpoint(tmp_path, trained, script, arguments):

@@ -26,7 +26,7 @@ from spine.layers.conv import PoolNorm
 from spine.layers.drop_path import DropPath, drop_path_rates
 from spine.layers.initialization import truncated_normal
 from spine.layers.positions import Grid, resize_relative_positions
-from spine.layers.transformer import MLP, PatchEmbed, attention_with_bias, patch_grid
+from spine.layers.transformer import MLP, PatchEmbed, attention, patch_grid
 from spine.variants import Hyperparameters, System, variant_builder, with_patch_size
 
 EPS = 1e-6  # of all norms (1e-12 in Hugging Face's files)
@@ -82,7 +82,7 @@ class Attention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)
         bias = shared_bias if self.rel_pos_bias is None else self.rel_pos_bias(grid, index)
         assert bias is not None
-        x = attention_with_bias(q, k, v, bias)
+        x = attention(q, k, v, bias)
         return self.proj(x.transpose(1, 2).reshape(B, N, D))
 
 

@@ -27,7 +27,7 @@ from spine.interfaces import Backbone, Features, FeatureSpec, Level, Use, check_
 from spine.layers.checkpointing import run_block
 from spine.layers.drop_path import DropPath, drop_path_rates
 from spine.layers.initialization import truncated_normal
-from spine.layers.transformer import MLP, attention_with_bias
+from spine.layers.transformer import MLP, attention
 from spine.variants import Hyperparameters, System, variant_builder
 
 # Maps with a side that is not longer than the window. shrink: the window shrinks to the shorter side and is not shifted (the authors'
@@ -95,11 +95,7 @@ class WindowAttention(nn.Module):
             q, k, v = qkv.flatten(2, 3)
         else:
             q, k, v = qkv.flatten(1, 2)
-        x = (
-            attention_with_bias(q, k, v, bias[None])
-            .view(B, rows, columns, self.num_heads, window, window, -1)
-            .permute(0, 1, 4, 2, 5, 3, 6)
-        )
+        x = attention(q, k, v, bias[None]).view(B, rows, columns, self.num_heads, window, window, -1).permute(0, 1, 4, 2, 5, 3, 6)
         return self.proj(x.reshape(B, H, W, -1))
 
 

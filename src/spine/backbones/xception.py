@@ -16,6 +16,7 @@ more layers, and strided convolutions instead of pools.
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import torch.nn.functional as F
@@ -57,7 +58,9 @@ class Block(nn.Module):
             self.rep.append(nn.BatchNorm2d(wide))
         self.projected = stride is not None
         if stride is not None:
-            self.rep.append(nn.MaxPool2d(3, stride, dilation, dilation))
+            if dilation > 1:  # the padding of a pool itself is at most half of its kernel
+                self.rep.append(nn.ConstantPad2d(dilation, -math.inf))
+            self.rep.append(nn.MaxPool2d(3, stride, 1 if dilation == 1 else 0, dilation))
             self.skip = nn.Conv2d(channels[0], channels[-1], 1, stride, bias=False)
             self.skipbn = nn.BatchNorm2d(channels[-1])
 
@@ -93,15 +96,12 @@ class Xception(Backbone):
         self.bn2 = nn.BatchNorm2d(stem[1])
         self.relu = nn.ReLU(inplace=True)
         middle, first, second, last = entry[-1], *exit_flow
-        steps = iter(
-            dilate((2, 2, 2, *(1,) * middle_blocks, 2, 1), output_stride)
-        )  # the last one is of the last two convolutions
+        steps = iter(dilate((2, 2, 2, *(1,) * middle_blocks, 2, 1), output_stride))  # the last one: of conv3 and conv4
         blocks = [Block((stem[1], entry[0], entry[0]), *next(steps), relu_first=False)]  # the stem ends in a ReLU
         blocks += [Block((narrow, wide, wide), *next(steps)) for narrow, wide in itertools.pairwise(entry)]
         blocks += [Block((middle,) * 4, None, next(steps)[1]) for _ in range(middle_blocks)]
-        blocks += [
-            Block((middle, middle, first), *next(steps))
-        ]  # widens in its second convolution; the entry blocks in their first
+        # This block widens in its second convolution; the entry blocks in their first.
+        blocks += [Block((middle, middle, first), *next(steps))]
         dilation = next(steps)[1]
         ends = (1, 2, 3 + middle_blocks, len(blocks))
         self.last_blocks = [str(ends[i]) for i in self.levels if i < 3]

@@ -23,7 +23,7 @@ def user_message(error: BaseException) -> str | None:
     for cause in _with_causes(error):
         if isinstance(cause, InputError):
             return worker_message(str(cause))
-    return _hydra_message(error) or _lightning_message(error)
+    return _hydra_message(error) or _lightning_message(error) or _torch_message(error)
 
 
 def _hydra_message(error: BaseException) -> str | None:
@@ -53,6 +53,16 @@ def _hydra_message(error: BaseException) -> str | None:
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be a string or a list"):
         groups = [argument.partition("=")[0] for argument in sys.argv[1:] if argument.endswith("=null")]
         return f"{' and '.join(groups) or 'A group'} cannot be null; choose one of its names, which `--help` lists."
+    return None
+
+
+def _torch_message(error: BaseException) -> str | None:
+    """Returns the message for a batch that is too small for batch norm."""
+    if str(error).startswith("Expected more than 1 value per channel when training"):
+        return (
+            "The network has batch norm of maps that are averaged to one position, which needs two or more images of a process in "
+            "training. Set dataset.batch_size=2 or more."
+        )
     return None
 
 

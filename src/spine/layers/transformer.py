@@ -74,19 +74,25 @@ class Attention(nn.Module):
         """(B, N, D) -> (B, N, D)."""
         B, N, D = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)
-        x = F.scaled_dot_product_attention(q, k, v)
+        x = attention(q, k, v)
         return self.drop(self.proj(x.transpose(1, 2).reshape(B, N, D)))
 
 
-def attention_with_bias(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """Returns softmax(q k^T / sqrt(d) + bias) v, with a learned bias.
+LONGEST_EXPLICIT = 512  # tokens: with more of them, the matrix of scores needs too much memory
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Returns softmax(q k^T / sqrt(d) + bias) v.
 
     q, k, v: (..., heads, N, d). bias: broadcastable to (..., heads, N, N).
     """
-    if bias.requires_grad and not q.is_cuda:
-        # no fused kernel off CUDA has a gradient for the bias, and PyTorch's fallback computes bfloat16 in float32
-        return ((q * q.shape[-1] ** -0.5) @ k.mT).add_(bias).softmax(-1) @ v
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+    # no fused kernel off CUDA has a gradient for the bias, and that of the CPU is slow for bfloat16 in its backward pass
+    learned_bias = bias is not None and bias.requires_grad and not q.is_cuda
+    slow = q.is_cpu and q.dtype == torch.bfloat16 and q.requires_grad and q.shape[-2] <= LONGEST_EXPLICIT
+    if learned_bias or slow:
+        scores = (q * q.shape[-1] ** -0.5) @ k.mT
+        return (scores if bias is None else scores.add_(bias)).softmax(-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
 
 
 class MLP(nn.Module):

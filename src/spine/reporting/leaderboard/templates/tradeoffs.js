@@ -50,17 +50,27 @@ function drawTradeoff(chart, cost, numbers) {
   const front = paretoFront(numbers, cost);
   const place = (number) => [x(DATA.runs[number].costs[cost.key] * cost.factor), y(DATA.runs[number].value)];
   svg.append(make("path", { class: "front", d: front.map((number, i) => `${i ? "L" : "M"}${place(number).map((p) => p.toFixed(1)).join(" ")}`).join("") }));
+  const radius = radiusOf(numbers, cost);
   const isSelected = (number) => state.selected.includes(number);
   const byWeight = [...numbers].sort((a, b) => isSelected(b) - isSelected(a) || front.includes(b) - front.includes(a) || DATA.runs[a].rank - DATA.runs[b].rank);
-  for (const number of [...byWeight].reverse()) svg.append(drawPoint(number, place(number), cost, front.includes(number)));
+  for (const number of [...byWeight].reverse()) svg.append(drawPoint(number, place(number), radius(number), front.includes(number)));
   chart.append(svg);
   const labeled = numbers.length > MAX_LABELS ? byWeight.filter((number) => isSelected(number) || front.includes(number)) : byWeight;
-  placeLabels(svg, area, numbers.map(place), labeled.map((number) => ({ number, at: place(number) })));
+  const dot = (number) => ({ number, at: place(number), r: radius(number) });
+  placeLabels(svg, area, numbers.map(dot), labeled.map(dot));
 }
 
-function drawPoint(number, [cx, cy], cost, onFront) {
+/** The radius of the point of a run. Its area grows with the parameters, where they are not the cost of the panel. */
+function radiusOf(numbers, cost) {
+  const parameters = (number) => DATA.runs[number].costs.parameters || 0;
+  const [least, most] = [Math.min, Math.max].map((pick) => pick(...numbers.map(parameters)));
+  if (cost.key === "parameters" || least === most) return () => 4;
+  return (number) => Math.sqrt(9 + 72 * (parameters(number) / most)); // 3 to 9 pixels
+}
+
+function drawPoint(number, [cx, cy], radius, onFront) {
   const run = DATA.runs[number];
-  const point = make("circle", { cx, cy, r: state.selected.includes(number) ? 5 : 4, fill: color(number), "data-run": number, stroke: onFront ? "var(--text)" : "var(--card)", "stroke-width": 1 });
+  const point = make("circle", { cx, cy, r: radius + (state.selected.includes(number) ? 1 : 0), fill: color(number), "data-run": number, stroke: onFront ? "var(--text)" : "var(--card)", "stroke-width": 1 });
   const rows = [[null, group().metric, short(run.value)], ...COSTS.filter((each) => run.costs[each.key]).map((each) => [null, each.unit, short(run.costs[each.key] * each.factor)])];
   point.addEventListener("pointermove", (event) => showTip(event, `${run.rank}. ${run.label}`, rows));
   point.addEventListener("pointerleave", hideTip);
@@ -69,15 +79,16 @@ function drawPoint(number, [cx, cy], cost, onFront) {
 
 /** Writes labels beside `points`, the most important first. A label that would cover one of the `dots` or another label is left out. */
 function placeLabels(svg, area, dots, points) {
-  const taken = dots.map(([cx, cy]) => ({ left: cx - 5, right: cx + 5, top: cy - 5, bottom: cy + 5 }));
+  const taken = dots.map(({ at: [cx, cy], r }) => ({ left: cx - r - 1, right: cx + r + 1, top: cy - r - 1, bottom: cy + r + 1 }));
   const free = (box) => box.left >= area.left && box.right <= area.right + 8 && box.top >= area.top - 8 && box.bottom <= area.bottom
     && !taken.some((other) => box.left < other.right && box.right > other.left && box.top < other.bottom && box.bottom > other.top);
-  for (const { number, at: [cx, cy] } of points) {
+  for (const { number, at: [cx, cy], r } of points) {
     const label = DATA.runs[number].label;
     const text = make("text", { class: "point", "data-run": number }, label.length > 34 ? `${label.slice(0, 33)}…` : label);
     svg.append(text);
     const width = text.getBBox().width;
-    const spots = [[8, 0], [-8 - width, 0], [-width / 2, -13], [-width / 2, 13], [8, -12], [8, 12], [-8 - width, -12], [-8 - width, 12], [10, -26], [10, 26], [-10 - width, -26], [-10 - width, 26]];
+    const [near, far] = [r + 4, r + 22];
+    const spots = [[near, 0], [-near - width, 0], [-width / 2, -near - 5], [-width / 2, near + 5], [near, -12], [near, 12], [-near - width, -12], [-near - width, 12], [10, -far], [10, far], [-10 - width, -far], [-10 - width, far]];
     const spot = spots.find(([dx, dy]) => free({ left: cx + dx, right: cx + dx + width, top: cy + dy - 6, bottom: cy + dy + 6 }));
     if (!spot) {
       text.remove();
@@ -87,6 +98,6 @@ function placeLabels(svg, area, dots, points) {
     text.setAttribute("x", left);
     text.setAttribute("y", middle + 4);
     taken.push({ left: left - 2, right: left + width + 2, top: middle - 6, bottom: middle + 6 });
-    if (Math.abs(spot[1]) > 20) svg.append(make("line", { class: "leader", x1: cx, y1: cy, x2: left + (spot[0] < 0 ? width : 0), y2: middle }));
+    if (Math.abs(spot[1]) === far) svg.append(make("line", { class: "leader", x1: cx, y1: cy, x2: left + (spot[0] < 0 ? width : 0), y2: middle }));
   }
 }
