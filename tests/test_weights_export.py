@@ -58,6 +58,8 @@ def test_files_written_for_a_publisher_load_again(tmp_path, backbone, publisher)
             chosen = writer.layout_for(one.state_dict(), layouts_of(backbone), publisher, options, defaults)
         except InputError:  # the layout is for another head or another kind of network
             continue
+        if chosen.options != layout.options:  # so is this one, and the publisher's networks of this kind have other conventions
+            continue
         path, again = tmp_path / f"{written}.pth", tmp_path / f"{written}.safetensors"
         writer.write(one.state_dict(), chosen, path)
         options = {key: value for key, value in kind.items() if key != "variant"}

@@ -246,7 +246,7 @@ VARIANTS: dict[str, Hyperparameters] = {
     "w64": {"width": 64},
 }  # fmt: skip
 
-# The authors' segmentation head is one 1x1 convolution of all maps before the classifier; `ocr` has its own defaults.
+# The authors' segmentation head is one 1x1 convolution of all maps before the classifier. Theirs with OCR aligns corners.
 SYSTEMS: dict[str, dict[str, System]] = {
     "fcn": {
         variant: System(
