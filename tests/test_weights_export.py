@@ -20,11 +20,14 @@ from spine.models.masked import MaskedModel
 
 WRITABLE = sorted({(backbone, layout.publisher) for backbone in spine.list_backbones() for layout in layouts_of(backbone)})
 OTHER_NETWORKS = {  # networks with published weights other than classifiers
-    "beit": {"task": "beit"},
-    "hrnet": {"task": "pose"},
-    "mae": {"task": "mae", "num_outputs": None},
-    "segnext": {"task": "seg", "head": "hamburger"},
-    "vgg16": {"task": "seg", "head": "parsenet", "variant": "largefov"},
+    "beit": [{"task": "beit"}, {"task": "seg", "head": "upernet"}],
+    "convnext": [{"task": "seg", "head": "upernet"}],
+    "hrnet": [{"task": "pose"}, {"task": "seg", "head": "fcn"}, {"task": "seg", "head": "ocr"}],
+    "mae": [{"task": "mae", "num_outputs": None}],
+    "mobilenet_v2": [{"task": "seg", "head": "aspp"}],
+    "segnext": [{"task": "seg", "head": "hamburger"}],
+    "swin": [{"task": "seg", "head": "upernet"}],
+    "vgg16": [{"task": "seg", "head": "parsenet", "variant": "largefov"}],
 }
 
 
@@ -43,14 +46,19 @@ def test_files_written_for_a_publisher_load_again(tmp_path, backbone, publisher)
     layouts = [layout for layout in layouts_of(backbone) if layout.publisher == publisher]
     defaults = {name: p.default for name, p in inspect.signature(getattr(module, backbone)).parameters.items()}
     written, image = 0, torch.randn(2, 3, 64, 64)
-    networks = [{"variant": "micro"}, {"variant": "micro", **OTHER_NETWORKS.get(backbone, {})}]
+    networks = [{"variant": "micro"}, *({"variant": "micro", **other} for other in OTHER_NETWORKS.get(backbone, []))]
     for layout, kind in itertools.product(layouts, networks):
         head_options = {} if callable(layout.head_options) else dict(layout.head_options)
         try:
             one = random_network(backbone, **kind, head_options=head_options, **layout.options)
+            if callable(layout.head_options):
+                head_options = layout.head_options(one.state_dict())
+                one = random_network(backbone, **kind, head_options=head_options, **layout.options)
             options = {**defaults, **layout.options}
             chosen = writer.layout_for(one.state_dict(), layouts_of(backbone), publisher, options, defaults)
         except InputError:  # the layout is for another head or another kind of network
+            continue
+        if chosen.options != layout.options:  # so is this one, and the publisher's networks of this kind have other conventions
             continue
         path, again = tmp_path / f"{written}.pth", tmp_path / f"{written}.safetensors"
         writer.write(one.state_dict(), chosen, path)

@@ -13,6 +13,7 @@ from spine.checkpoints.mapping import SPINE_LAYOUT
 from spine.config import checks
 from spine.errors import InputError
 from spine.layers import positions
+from spine.models.assembly import network_of
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -185,3 +186,46 @@ def test_decoder_options_of_a_segmentation_file_reach_the_configuration(tmp_path
     path = f"backbone.weights={tmp_path / 'a.pth'}"
     config = checks.prepare(composed("backbone=segnext", "backbone.variant=null", path, "task=seg", "head=hamburger"))
     assert config["backbone"]["variant"] == "base" and (config["head"]["channels"], config["head"]["rank"]) == (512, rank)
+
+
+@pytest.mark.parametrize("auxiliary", [True, False])
+def test_auxiliary_head_follows_the_file(tmp_path, auxiliary):
+    """Of a file of a whole segmentation network; an explicit option takes precedence."""
+    kind = {"variant": "micro", "task": "seg", "head": "upernet", "num_outputs": 3}
+    options = {"channels": 16} if auxiliary else {"weight": 0.0}
+    one = spine.create_model("swin", **kind, head_options={"channels": 32}, auxiliary_head=options)
+    layout = next(x for x in layouts_of("swin") if x.publisher == "official" and callable(x.head_options))
+    writer.write(one.state_dict(), layout, tmp_path / "a.pth")
+    two = spine.create_model("swin", **{**kind, "variant": None}, weights=tmp_path / "a.pth")
+    assert (two.auxiliary_head is not None) == auxiliary and equal_weights(one, two)
+    other = {"weight": 0.0} if auxiliary else {"weight": 0.2}
+    three = spine.create_model("swin", **kind, weights=tmp_path / "a.pth", auxiliary_head=other)
+    assert (three.auxiliary_head is None) == auxiliary
+    path = f"backbone.weights={tmp_path / 'a.pth'}"
+    config = checks.prepare(composed("backbone=swin", "backbone.variant=null", path, "task=seg", "head=upernet"))
+    assert config["head"]["channels"] == 32
+    assert config["auxiliary_head"].get("channels") == (16 if auxiliary else None)
+    assert auxiliary or config["auxiliary_head"]["weight"] == 0
+
+
+def test_segmentation_files_of_the_authors_of_hrnet_load(tmp_path, caplog):
+    """They are stored with the weights of the classes in the loss."""
+    one = random_network("hrnet", variant="micro", task="seg", head="fcn")
+    layout = next(x for x in layouts_of("hrnet") if x.publisher == "official" and x.required == ("last_layer.0.weight",))
+    state = {f"model.{name}": tensor for name, tensor in layout.to_publisher(one.state_dict()).items()}
+    assert state["model.last_layer.0.weight"].shape == (120, 120, 1, 1)
+    torch.save({"state_dict": {**state, "loss.criterion.weight": torch.ones(3)}}, tmp_path / "a.pth")
+    with caplog.at_level("WARNING", logger="spine"):
+        two = spine.create_model("hrnet", task="seg", head="fcn", num_outputs=3, weights=tmp_path / "a.pth")
+    assert equal_weights(one, two) and not caplog.messages
+    assert two.backbone.upsampling == "bilinear"
+
+
+def test_hrnet_of_older_checkpoints_keeps_its_head_and_upsampling():
+    """A configuration of an older version lacks the options of the published head."""
+    config = composed("backbone=hrnet", "task=seg", "head=fcn")
+    new = network_of(config, 3).build()
+    assert new.backbone.upsampling == "bilinear" and not new.head.convs
+    config["head"] = {"_target_": config["head"]["_target_"], "levels": None, "channels": None, "dropout": None}
+    old = network_of(config, 3).build()
+    assert old.backbone.upsampling == "nearest" and len(old.head.convs) == 2

@@ -31,6 +31,26 @@ follow (epsilons, padding, pooling, order of channels). The shapes of the tensor
 The files of timm's `tf_mobilenetv3_large_*` and `tf_mobilenetv3_small_*` have the same tensor names as its
 other MobileNetV3 files, so they need `layout=timm_tf` (the `minimal` variants do not).
 
+No tensor tells whether the corners of maps are aligned in HRNet's segmentation networks. The authors'
+files of Cityscapes, PASCAL-Context and LIP have no aligned corners and need no key; those of ADE20K and
+COCO-Stuff need `layout=official_aligned`. HRNet with OCR is always aligned. The upsampling of the logits
+to the image, which the authors align as well, is not a part of the network.
+
+Whole segmentation networks open with `task=seg` and the head in the column "network". Auxiliary heads are
+loaded, and left out if a file has none. transformers' configuration of BeitForSemanticSegmentation counts
+from the patch embedding and reads its maps two blocks earlier than the authors' network, with which its
+weights were trained; spine reads the authors' maps.
+
+Files that do not open:
+
+- TensorFlow's originals of MobileNetV2 and MobileNetV3: checkpoints (`.index` and `.data`), frozen graphs
+  (`.pb`), `.tflite` and Keras' `.h5`. spine has no reader for them. timm's `tf_` files (MobileNetV3) and
+  Hugging Face's `google/mobilenet_v2_*` and `google/deeplabv3_mobilenet_v2_*` files hold the same weights
+  and open.
+- OpenMMLab's LRASPPHead (three maps and another decoder than torchvision's), its FCNHead with
+  `concat_input`, and its PSPNet and DeepLabv3 heads: spine has no such heads. Their backbones load.
+- UPerNet of OpenMMLab on MAE and ViT: MAE's dense network there has relative position biases.
+
 ## Layouts that load
 
 Each row was measured as follows. The publisher's own network (last column) gets random weights that are
@@ -68,7 +88,9 @@ def differences(case) -> tuple[int, str, str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "file.pth")
         torch.save(draw({key: tuple(shape) for key, shape in expected["keys"].items()}), path)
-        net = spine.create_model(case.backbone, **{"num_outputs": CLASSES, "weights": path, "layout": case.layout, **case.options})
+        net = spine.create_model(
+            case.backbone, **{"num_outputs": CLASSES, "weights": path, "layout": case.layout, **case.options}
+        )
     found = measure(net, case, case.ours, dict, case.our_loss)
     outputs, step = [], []
     for size, values in expected["outputs"].items():
@@ -91,7 +113,8 @@ def print_layouts() -> None:
     for case in cases():
         with contextlib.redirect_stdout(sys.stderr):
             tensors, outputs, step = differences(case)
-        kind = KINDS[case.options.get("task", "cls")]
+        head = case.options.get("head")
+        kind = KINDS[case.options.get("task", "cls")] + (f", {head}" if head else "")
         source = json.loads((RECORDS / f"{case.name}.json").read_text())["source"]
         print(f"| {case.backbone} | {case.publisher} | {kind} | {tensors} | {outputs} | {step} | {source} |", flush=True)
 

@@ -99,7 +99,15 @@ def mmpretrain_masked():
 def mmseg_upernet():
     mmseg = _openmmlab.mmseg()
     backbone = mmseg.backbones.BEiT(
-        (64, 64), 16, embed_dims=96, num_layers=6, num_heads=3, out_indices=(1, 2, 3, 5), init_values=1.0, qv_bias=True
+        (64, 64),
+        16,
+        embed_dims=96,
+        num_layers=6,
+        num_heads=3,
+        out_indices=(1, 2, 3, 5),
+        init_values=1.0,
+        qv_bias=True,
+        norm_cfg={"type": "LN", "eps": 1e-6},
     )
     neck = mmseg.necks.Feature2Pyramid(96, rescales=[4, 2, 1, 0.5], norm_cfg={"type": "BN"})
     return _segmentation.upernet(backbone, [96] * 4, width=96, neck=neck)

@@ -59,7 +59,13 @@ def d_li14(size):
 
 
 SIZES = ((128, 128), (75, 101))
-TIMM = {"timm-rw": "rw", "timm-small": "small_050", "timm-large": "large_075", "timm_tf-small": "small_075", "timm_tf-large": "large_075"}
+TIMM = {
+    "timm-rw": "rw",
+    "timm-small": "small_050",
+    "timm-large": "large_075",
+    "timm_tf-small": "small_075",
+    "timm_tf-large": "large_075",
+}
 MINIMAL = {
     "timm_tf-small_minimal": "small_minimal_100",
     "timm_tf-large_minimal": "large_minimal_100",

@@ -27,7 +27,6 @@ from spine.layers.conv import conv_norm, conv_norm_act, resize_map
 from spine.layers.initialization import kaiming_fan_out
 from spine.variants import Hyperparameters, System, variant_builder
 
-
 UPSAMPLING: dict[str, dict[str, Any]] = {  # arguments of resize_map
     "nearest": {"mode": "nearest"},
     "bilinear": {"mode": "bilinear"},
@@ -247,7 +246,7 @@ VARIANTS: dict[str, Hyperparameters] = {
     "w64": {"width": 64},
 }  # fmt: skip
 
-# The authors' segmentation head is one 1x1 convolution of all maps before the classifier; `ocr` has its own defaults.
+# The authors' segmentation head is one 1x1 convolution of all maps before the classifier. Theirs with OCR aligns corners.
 SYSTEMS: dict[str, dict[str, System]] = {
     "fcn": {
         variant: System(

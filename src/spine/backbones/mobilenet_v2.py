@@ -26,6 +26,7 @@ from spine.variants import Hyperparameters, System, variant_builder
 
 # Paper table 2: expansion, channels, repeats, stride
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+REPEATS = tuple(row[2] for row in STAGES)
 LAST_STAGES = (1, 2, 4, 6)  # of the strides 4, 8, 16, 32
 
 
@@ -56,7 +57,7 @@ class MobileNetV2(Backbone):
     def __init__(
         self,
         width: float,
-        repeats: tuple[int, ...] = tuple(row[2] for row in STAGES),
+        repeats: tuple[int, ...] = REPEATS,
         stem: int | None = None,
         wide: int | None = None,
         *,

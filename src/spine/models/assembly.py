@@ -111,8 +111,7 @@ class NetworkConfig(NetworkDefinition):
             return self
         of_builder = defaults(backbone_builder(self.backbone))
         backbone = {key: of_builder[key] for key in published.backbone}
-        options = {"head_options": {**self.head_options, **head}, "backbone_options": {**backbone, **self.backbone_options}}
-        return replace(self, **options)
+        return self.with_options({**backbone, **self.backbone_options}, {**self.head_options, **head})
 
     @classmethod
     def from_dict(cls, saved: Config) -> NetworkConfig:

@@ -60,9 +60,11 @@ OPENMMLAB_ASPP = (  # DepthwiseSeparableASPPHead
 )
 # FCNHead and OCRHead of a CascadeEncoderDecoder
 OPENMMLAB_OCR = (
-    *conv_norm("decode_head.0.convs.0", "head.regions"),
+    Rule("decode_head.0.convs.0.conv.weight", "head.regions.0.weight"),  # without a bias, which the authors have
+    Rule("decode_head.0.convs.0.bn.*", "head.regions.1.*"),
     Rule("decode_head.0.conv_seg.*", "head.regions.3.*"),
-    *conv_norm("decode_head.1.bottleneck", "head.pixels"),
+    Rule("decode_head.1.bottleneck.conv.weight", "head.pixels.0.weight"),
+    Rule("decode_head.1.bottleneck.bn.*", "head.pixels.1.*"),
     *(
         rule
         for name in ("query", "key")
@@ -92,6 +94,11 @@ def fcn_options(state: State) -> Options:
     if first is None:
         return {}
     return {"channels": len(first), "num_convs": 0, "join_norm": True, "conv_bias": "head.join.0.bias" in state}
+
+
+def aspp_options(state: State) -> Options:
+    """Options of OpenMMLab's DepthwiseSeparableASPPHead."""
+    return {**upernet_options(state), "bottleneck_kernel": 3} if "head.classifier.weight" in state else {}
 
 
 def upernet_options(state: State) -> Options:

@@ -34,6 +34,7 @@ OFFICIAL_DENSE = Layout(  # with UPerNet
     ),
     head_options=upernet_options,
     required=("decode_head.bottleneck.conv.weight",),
+    forbidden=("backbone.stages.0.0.depthwise_conv.weight",),  # OpenMMLab
     wrapper="state_dict",
     input_settings=IMAGENET_BICUBIC,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spine.checkpoints.formats._common import conv_norm, numbered_blocks
-from spine.checkpoints.formats._segmentation import OPENMMLAB_ASPP
+from spine.checkpoints.formats._segmentation import OPENMMLAB_ASPP, aspp_options
 from spine.checkpoints.input_settings import HALF, IMAGENET
 from spine.checkpoints.mapping import Layout, Rule, with_input_settings
 
@@ -105,6 +105,7 @@ HF_HEAD = {"conv_pool": "image_pool", "conv_aspp": "branches.0", "conv_projectio
 HUGGING_FACE_SEGMENTER = replace(  # MobileNetV2ForSemanticSegmentation: the paper's head, at the output stride of its files
     HUGGING_FACE,
     rules=(
+        Rule("mobilenet_v2.conv_1x1.**", None),  # not used
         *(
             rule
             for source, target in HF_HEAD.items()
@@ -113,7 +114,7 @@ HUGGING_FACE_SEGMENTER = replace(  # MobileNetV2ForSemanticSegmentation: the pap
         Rule("segmentation_head.classifier.convolution.*", "head.classifier.*"),
         *HUGGING_FACE.rules,
     ),
-    options={**HUGGING_FACE.options, "output_stride": 16},
+    options={**HUGGING_FACE.options, "output_stride": 16, "dilate_first": False},
     head_options={"levels": (-1,), "dilations": (), "channels": 256, "bottleneck_kernel": 1},
     required=("segmentation_head.conv_pool.convolution.weight",),
 )
@@ -143,7 +144,7 @@ OPENMMLAB_SEGMENTER = replace(  # DeepLabv3+
     OPENMMLAB,
     rules=(*OPENMMLAB_ASPP, *OPENMMLAB.rules),
     options={"output_stride": 8, "dilate_first": True},
-    head_options={"channels": 512, "bottleneck_kernel": 3},
+    head_options=aspp_options,
     required=("decode_head.c1_bottleneck.conv.weight",),
 )
 D_LI14 = Layout(

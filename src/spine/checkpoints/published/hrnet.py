@@ -1,6 +1,6 @@
 """HRNet: weight files of the authors, timm and OpenMMLab.
 
-The authors' files of the paper's networks and of their pose networks are on cloud drives only.
+The authors' files of the paper's classifiers and of their pose networks are on cloud drives only.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from spine.checkpoints.weight_table import PublishedWeights
 
 RELEASES = "https://github.com/HRNet/HRNet-Image-Classification/releases/download/PretrainedWeights/HRNet_"
 OPENMMLAB = "https://download.openmmlab.com/"
+SEGMENTATION = "https://github.com/hsfzxjy/models.storage/releases/download/HRNet-OCR/hrnet_"
 
 
 def official(file: str, top1: float) -> PublishedWeights:
@@ -40,6 +41,13 @@ def pose(width: int, height: int, sha256: str, ap: float) -> PublishedWeights:
     return PublishedWeights(address, "Apache-2.0", f"COCO val2017 AP {ap} at {size}", sha256, image_size, None)
 
 
+def segmentation(file: str, metric: str, image_size: tuple[int, int], aligned: bool = False) -> PublishedWeights:
+    """A segmentation network of the authors (README of HRNet-Semantic-Segmentation). `aligned`: with aligned corners."""
+    address, layout = f"{SEGMENTATION}{file}.pth", "official_aligned" if aligned else None
+    return PublishedWeights(address, "MIT", metric, image_size=image_size, crop_pct=None, layout=layout)
+
+
+CITYSCAPES, SQUARE, LIP = (1024, 2048), (520, 520), (473, 473)
 WEIGHTS = {
     "w18_small_v1": {
         "imagenet1k": timm("hrnet_w18_small.ms_in1k", "MIT", "72.3"),
@@ -68,6 +76,20 @@ WEIGHTS = {
         "openmmlab": converted(48, "e555ef50", 79.32),
         "coco": pose(48, 256, "b9e0b3ab", 0.756),
         "coco_384": pose(48, 384, "314c8528", 0.767),
+        "cityscapes": segmentation("cs_8090_torch11", "Cityscapes val mIoU 80.9", CITYSCAPES),
+        "cityscapes_ocr": segmentation("ocr_cs_8162_torch11", "Cityscapes val mIoU 81.6 with OCR", CITYSCAPES),
+        "pascal_context": segmentation(
+            "pascal_ctx_5410_torch11", "PASCAL-Context mIoU 54.1, 59 classes, multi-scale, flipped", SQUARE
+        ),
+        "pascal_context_ocr": segmentation(
+            "ocr_pascal_ctx_5618_torch11", "PASCAL-Context mIoU 56.2 with OCR, 59 classes, multi-scale, flipped", SQUARE
+        ),
+        "lip": segmentation("lip_5583_torch04", "LIP mIoU 55.83, flipped", LIP),
+        "lip_ocr": segmentation("ocr_lip_5648_torch04", "LIP mIoU 56.48 with OCR, flipped", LIP),
+        "cocostuff": segmentation("cocostuff_3617_torch04", "COCO-Stuff 10k mIoU 36.2", SQUARE, aligned=True),
+        "cocostuff_ocr": segmentation("ocr_cocostuff_3965_torch04", "COCO-Stuff 10k mIoU 39.7 with OCR", SQUARE),
+        "ade20k": segmentation("ade20k_4312_torch04", "ADE20K mIoU 43.1", SQUARE, aligned=True),
+        "ade20k_ocr": segmentation("ocr_ade20k_4451_torch04", "ADE20K mIoU 44.5 with OCR", SQUARE),
     },
     "w64": {"imagenet1k": converted(64, "19126642", 79.46)},
 }

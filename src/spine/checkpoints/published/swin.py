@@ -39,7 +39,7 @@ def torchvision(size: str, sha256: str, top1: float, resized: int) -> PublishedW
 def ade20k(size: str, miou: float) -> PublishedWeights:
     """The authors' segmentation network."""
     address = f"{ADDRESS}1.0.1/upernet_swin_{size}_patch4_window7_512x512.pth"
-    metric = f"ADE20K mIoU {miou} with UPerNet (only the backbone is loaded)"
+    metric = f"ADE20K mIoU {miou} with UPerNet"
     return PublishedWeights(address, "MIT", metric, image_size=512, crop_pct=1.0)
 
 
