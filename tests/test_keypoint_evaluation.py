@@ -252,9 +252,9 @@ def test_a_run_with_detections_writes_results_and_no_loss(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_evaluate_detections_as_one(tmp_path):
-    """Five boxes on two processes, of which two are equal and on different processes: one of them is suppressed."""
+    """Five boxes on two processes, of which two are equal, in batches of different processes: one of them is suppressed."""
     other = detection(bbox=[8, 2, 14, 12], score=0.4)
-    write_people(tmp_path, [detection(), detection(score=0.5), other, detection(image_id=6, score=0.7), detection(image_id=7)])
+    write_people(tmp_path, [detection(), other, detection(score=0.5), detection(image_id=6, score=0.7), detection(image_id=7)])
     (tmp_path / "run").mkdir()
     trained(tmp_path / "run", *OPTIONS, f"dataset.root={tmp_path}")
     options = (f"ckpt_path={tmp_path}/run/checkpoints/last.ckpt", f"task.bbox_file={tmp_path}/boxes.json")
