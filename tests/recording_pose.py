@@ -16,6 +16,7 @@ import sys
 import tempfile
 import types
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -27,9 +28,15 @@ from torch import nn
 SIZE = (96, 128)  # width, height of the crops
 KEYPOINTS = 17
 PAIRS = [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10], [11, 12], [13, 14], [15, 16]]
+COCO_SIGMAS = (.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089)  # fmt: skip
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 BOXES = {  # x, y, width, height and score by image
-    1: [(32.5, 20.25, 70.0, 128.5, 0.9), (28.0, 24.0, 75.5, 120.0, 0.7), (90.0, 10.0, 90.75, 60.5, 0.8)],
+    1: [
+        (32.5, 20.25, 70.0, 128.5, 0.9),
+        (28.0, 24.0, 75.5, 120.0, 0.7),
+        (90.0, 10.0, 90.75, 60.5, 0.8),
+        (32.53125, 20.25, 70.0, 128.5, 0.6),  # the first one again
+    ],
     2: [(-6.25, 36.5, 66.0, 112.0, 0.95), (120.5, 60.0, 70.0, 70.0, 0.35)],
 }
 FLIPS = {"plain": (False, False), "flip": (True, False), "flip_shift": (True, True)}  # flip test, with the shift
@@ -47,6 +54,11 @@ POINTS = np.array(  # x, y in pixels of the crop, for the targets
         [12.5, 30.5],
     ]
 )
+
+
+def places(margin: float = 0.0) -> np.ndarray:
+    """Returns 1,000 points (1000, 2) in a crop of 256x192, the same for each call. `margin`: their distance from the border."""
+    return np.random.default_rng(0).uniform(margin, (192 - margin, 256 - margin), (1000, 2)) - 0.5
 
 
 def image_of(number: int) -> np.ndarray:
@@ -102,6 +114,13 @@ class Registry:
         return lambda part: part
 
 
+class Metric:
+    """A stand-in for mmengine's BaseMetric."""
+
+    def __init__(self, **options: object):
+        self.results: list[object] = []
+
+
 class Instances(types.SimpleNamespace):
     """A stand-in for mmengine's InstanceData."""
 
@@ -146,9 +165,7 @@ def authors_dataset(folder: Path, post_process: bool = True) -> tuple[object, Co
     )  # fmt: skip
     (folder / "images" / "test2017").mkdir(parents=True)
     for number in BOXES:
-        pixels = cv2.imencode(".png", image_of(number)[..., ::-1])[
-            1
-        ]  # the authors' names end with jpg, and OpenCV reads the content
+        _, pixels = cv2.imencode(".png", image_of(number)[..., ::-1])  # their names end with jpg; OpenCV reads the content
         (folder / "images" / "test2017" / f"{number:012d}.jpg").write_bytes(pixels.tobytes())
     boxes = [
         {"image_id": number, "category_id": 1, "bbox": list(box), "score": score}
@@ -158,6 +175,11 @@ def authors_dataset(folder: Path, post_process: bool = True) -> tuple[object, Co
     (folder / "boxes.json").write_text(json.dumps(boxes))
     dataset.db = dataset._load_coco_person_detection_results()
     return dataset, config
+
+
+def compact_results(results: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Returns what a file of results in COCO's format says of each object."""
+    return [{key: one[key] for key in ("image_id", "score", "keypoints")} for one in results]
 
 
 def normalized(image: np.ndarray) -> torch.Tensor:
@@ -181,7 +203,7 @@ def record_authors(net: nn.Module) -> dict[str, object]:
             loader = torch.utils.data.DataLoader(dataset, batch_size=5)
             function.validate(config, loader, dataset, net, losses.JointsMSELoss(True), folder, folder)
             results = json.loads(Path(folder, "results", "keypoints_test2017_results_0.json").read_text())
-            record[name] = {**kept, "results": [(one["image_id"], one["score"], one["keypoints"][:2]) for one in results]}
+            record[name] = {**kept, "results": compact_results(results)}
     return record
 
 
@@ -236,15 +258,26 @@ def compact(heatmaps: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.nd
 def mmpose_modules() -> types.SimpleNamespace:
     """Returns the modules of mmpose that evaluate keypoints."""
     root = checkout_path("mmpose", "mmpose")
-    for name in ("KEYPOINT_CODECS", "TRANSFORMS", "MODELS"):
+    for name in ("KEYPOINT_CODECS", "TRANSFORMS", "MODELS", "METRICS"):
         setattr(Registry, name, Registry)
     stand_in("mmpose", __path__=[str(root)])
-    stand_in("mmpose.registry", KEYPOINT_CODECS=Registry, TRANSFORMS=Registry, MODELS=Registry)
+    stand_in("mmpose.registry", KEYPOINT_CODECS=Registry, TRANSFORMS=Registry, MODELS=Registry, METRICS=Registry)
     stand_in("mmengine", is_seq_of=lambda *_: True)
     stand_in("mmengine.utils", is_method_overridden=lambda *_: False)
     stand_in("mmcv")
     stand_in("mmcv.transforms", BaseTransform=object)
     stand_in("mmpose.utils", __path__=[])
+    stand_in("mmengine.evaluator", BaseMetric=Metric)
+    stand_in(
+        "mmengine.fileio",
+        dump=lambda content, path, **_: Path(path).write_text(json.dumps(content)),
+        get_local_path=None,
+        load=None,
+    )
+    stand_in("mmengine.logging", MessageHub=None, MMLogger=mock.MagicMock(), print_log=None)
+    stand_in("xtcocotools")
+    stand_in("xtcocotools.coco", COCO=None)
+    stand_in("xtcocotools.cocoeval", COCOeval=None)
     names = ("ConfigType", "InstanceList", "OptConfigType", "OptMultiConfig", "PixelDataList", "SampleList")
     stand_in("mmpose.utils.typing", **dict.fromkeys(names))
     for package in (
@@ -255,10 +288,18 @@ def mmpose_modules() -> types.SimpleNamespace:
         "models",
         "models.utils",
         "models.pose_estimators",
+        "evaluation",
+        "evaluation.functional",
+        "evaluation.metrics",
     ):
         stand_in(f"mmpose.{package}", __path__=[str(root.joinpath(*package.split(".")))])
     stand_in("mmpose.models.pose_estimators.base", BasePoseEstimator=object)
     load = importlib.import_module
+    nms = load("mmpose.evaluation.functional.nms")
+    sys.modules["mmpose.evaluation.functional"].__dict__.update(oks_nms=nms.oks_nms, soft_oks_nms=nms.soft_oks_nms)
+    sys.modules["mmpose.evaluation.functional"].__dict__.update(
+        dict.fromkeys(("transform_ann", "transform_pred", "transform_sigmas"))
+    )
     return types.SimpleNamespace(
         msra=load("mmpose.codecs.msra_heatmap").MSRAHeatmap,
         udp=load("mmpose.codecs.udp_heatmap").UDPHeatmap,
@@ -266,12 +307,13 @@ def mmpose_modules() -> types.SimpleNamespace:
         affine=load("mmpose.datasets.transforms.topdown_transforms").TopdownAffine,
         flip=load("mmpose.models.utils.tta").flip_heatmaps,
         estimator=load("mmpose.models.pose_estimators.topdown").TopdownPoseEstimator,
+        metric=load("mmpose.evaluation.metrics.coco_metric").CocoMetric,
     )
 
 
-def mmpose_codecs(modules: types.SimpleNamespace) -> dict[str, tuple[object, bool]]:
+def mmpose_codecs(modules: types.SimpleNamespace, size: tuple[int, int]) -> dict[str, tuple[object, bool]]:
     """Returns the codecs by our names, and whether the flip test shifts, as in mmpose's configurations for HRNet-W32 on COCO."""
-    sizes = {"input_size": SIZE, "heatmap_size": (SIZE[0] // 4, SIZE[1] // 4), "sigma": 2}
+    sizes = {"input_size": size, "heatmap_size": (size[0] // 4, size[1] // 4), "sigma": 2}
     return {
         "msra": (modules.msra(**sizes), True),
         "dark": (modules.msra(**sizes, unbiased=True), True),
@@ -283,23 +325,48 @@ def record_mmpose(net: nn.Module) -> dict[str, object]:
     """Returns targets, decoded heatmaps and the predictions of the whole evaluation for each codec."""
     modules = mmpose_modules()
     record = {}
-    for name, (codec, shift) in mmpose_codecs(modules).items():
+    boxes = [(number, np.array(box), score) for number, listed in BOXES.items() for *box, score in listed]
+    for name, (codec, shift) in mmpose_codecs(modules, SIZE).items():
         encoded = codec.encode(POINTS[None].astype(np.float32), np.ones((1, len(POINTS)), np.float32))
         decoded = [np.concatenate([a[0], b[0][:, None]], axis=1).tolist() for a, b in map(codec.decode, heatmaps_of())]
+        found = [predict_mmpose(modules, net, codec, image_of(number), box, name == "udp", shift) for number, box, _ in boxes]
         record[name] = {
             "targets": [part.tolist() for part in compact(encoded["heatmaps"], encoded["keypoint_weights"])],
             "decoded": decoded,
-            "predictions": [
-                predict_mmpose(modules, net, codec, image_of(number), np.array(box), name == "udp", shift)
-                for number, listed in BOXES.items()
-                for *box, _ in listed
-            ],
+            "predictions": [keypoints.tolist() for keypoints, _ in found],
+            "results": results_mmpose(modules, boxes, found),
         }
+    for name, (codec, _) in mmpose_codecs(modules, (192, 256)).items():
+        record[name]["errors"] = errors_mmpose(codec, name == "udp")
     return record
 
 
+def results_mmpose(modules, boxes, found):
+    """Returns what CocoMetric, with the options of mmpose's configurations, writes to its file of results."""
+    with tempfile.TemporaryDirectory() as folder:
+        metric = modules.metric(format_only=True, outfile_prefix=f"{folder}/found")
+        metric.coco, metric._dataset_meta = "not used", {"num_keypoints": KEYPOINTS, "sigmas": np.array(COCO_SIGMAS)}
+        for place, ((number, _, score), (keypoints, scale)) in enumerate(zip(boxes, found, strict=True)):
+            predicted = {"keypoints": keypoints[None, :, :2], "keypoint_scores": keypoints[None, :, 2]}
+            given = {"bbox_scores": np.array([score]), "bbox_scales": scale}
+            metric.process([], [{"id": place, "img_id": number, "pred_instances": predicted, "gt_instances": given}])
+        metric.compute_metrics(metric.results)
+        return compact_results(json.loads(Path(folder, "found.keypoints.json").read_text()))
+
+
+def errors_mmpose(codec, udp):
+    """Returns how far `places` are from their decoded positions: the mean, the median and the largest distance in pixels."""
+    points = places()
+    heatmaps = codec.encode(points[None].astype(np.float32), np.ones((1, len(points)), np.float32))["heatmaps"]
+    found = codec.decode(heatmaps)[0][0]
+    if udp:  # `decode` multiplies by W / (w - 1), which is corrected on the way back to the image
+        found = found * [191 / 192, 255 / 256]
+    errors = np.linalg.norm(found - points, axis=1)
+    return [float(value) for value in (errors.mean(), np.median(errors), errors.max())]
+
+
 def predict_mmpose(modules, net, codec, image, box, udp, shift):
-    """Returns the keypoints (17, 3) of one box, in the order of mmpose's pipeline and `predict`."""
+    """Returns the keypoints (17, 3) of one box, in the order of mmpose's pipeline and `predict`, and the size of its crop (1, 2)."""
     corners = modules.box.bbox_xywh2xyxy(box[None])
     center, scale = modules.box.bbox_xyxy2cs(corners, padding=1.25)
     sample = modules.affine(SIZE, use_udp=udp).transform({"img": image, "bbox_center": center, "bbox_scale": scale})
@@ -316,7 +383,7 @@ def predict_mmpose(modules, net, codec, image, box, udp, shift):
     modules.estimator.add_pred_to_datasample(
         holder, [instances], None, [types.SimpleNamespace(gt_instances=truth, metainfo=info)]
     )
-    return np.concatenate([instances.keypoints[0], scores[0][:, None]], axis=1).tolist()
+    return np.concatenate([instances.keypoints[0], scores[0][:, None]], axis=1), sample["bbox_scale"]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from data_files import coco_annotations, write_image
+from PIL import Image
 from scipy.io import savemat
 from test_configs import composed
 
@@ -152,10 +153,58 @@ def annotated(*changes):
 
 
 def test_coordinates_that_are_not_numbers_are_refused(coco):
-    with pytest.raises(InputError, match=r"Annotation 2 in '.*train.json' has a coordinate that is not a number"):
+    with pytest.raises(InputError, match=r"Annotation 2 in '.*train.json' has a coordinate or an area that is not a number"):
         coco(annotated({}, {"keypoints": [4, float("nan"), 2, 10, 6, 1, 0, 0, 0]}))
-    with pytest.raises(InputError, match=r"Annotation 1 in '.*train.json' has a coordinate that is not a number"):
+    with pytest.raises(InputError, match=r"Annotation 1 in '.*train.json' has a coordinate or an area that is not a number"):
         coco(annotated({"bbox": [2, 3, float("inf"), 10]}))
+    with pytest.raises(InputError, match=r"Annotation 1 in '.*train.json' has a coordinate or an area that is not a number"):
+        coco(annotated({"area": float("nan")}))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (annotated({"keypoints": 5}), r"Annotation 1 in '.*train.json' has keypoints that are not a list of x, y, visibility"),
+        (annotated({"keypoints": [[4, 5, 2], [10, 6, 1], [0, 0, 0]]}), r"Annotation 1 in '.*train.json' has 3 numbers for 3"),
+        (annotated({"keypoints": [4, 5, "2", 10, 6, "x", 0, 0, 0]}), r"Annotation 1 in '.*train.json' has a coordinate"),
+        (annotated({"bbox": [2, 3]}), r"Annotation 1 in '.*train.json' has a coordinate or an area .* a bbox that is not x, y"),
+        (
+            coco_annotations(annotations=[{"id": 1}]),
+            r"Entry 0 of the list 'annotations' in '.*train.json' .* id, image_id, category_id",
+        ),
+        (
+            coco_annotations(images=[{"id": 5}]),
+            r"Entry 0 of the list 'images' in '.*train.json' is not an object with id, file_name",
+        ),
+        (coco_annotations(categories=["face"]), r"Entry 0 of the list 'categories' in '.*train.json' is not an object with id"),
+    ],
+)
+def test_files_with_other_contents_are_refused(coco, content, message):
+    with pytest.raises(InputError, match=message):
+        coco(content)
+
+
+GRAY = np.full((20, 30), 120, np.uint8)
+OPAQUE = np.full((20, 30), 255, np.uint8)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        Image.fromarray(GRAY),
+        Image.fromarray(np.stack([GRAY, OPAQUE], -1), "LA"),
+        Image.fromarray(np.stack([GRAY] * 3 + [OPAQUE], -1), "RGBA"),
+        Image.fromarray(np.stack([GRAY] * 3, -1)).quantize(4),
+        Image.fromarray(GRAY.astype(np.uint16) * 257),
+    ],
+    ids=["gray", "gray with alpha", "RGB with alpha", "palette", "16 bits"],
+)
+def test_images_of_one_channel_with_alpha_and_of_16_bits_are_read_as_rgb(coco, tmp_path, image):
+    data = coco(annotated({}))
+    image.save(tmp_path / "train" / "a.png")
+    data.check(NEEDS)
+    pixels = data.load(0)["image"]
+    assert pixels.shape == (20, 30, 3) and pixels.dtype == np.uint8 and (pixels == 120).all()
 
 
 def test_boxes_without_an_area_are_left_out_but_evaluated(coco, caplog):

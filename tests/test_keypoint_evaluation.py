@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from data_files import coco_annotations, write_image
+from PIL import Image
 from recording import RECORDS
 from test_configs import composed, trained
+from test_distributed import devices, metrics, run
 
 from spine.data import build_data
 from spine.data.detections import DetectedObjects
@@ -18,6 +20,7 @@ from spine.data.sampler import Draw
 from spine.errors import InputError
 from spine.interfaces import Labels
 from spine.tasks.pose.coco_protocol import NAMES, average_precision
+from spine.tasks.pose.distances import mean_fraction
 from spine.tasks.pose.metrics import Instances, KeypointEvaluation, KeypointScores, Protocol
 from spine.tasks.pose.rescoring import keep_objects, rescore
 
@@ -78,6 +81,8 @@ def test_pckh_equals_hrnets():
     )
     evaluation = KeypointEvaluation(instances, Labels(keypoints=names, sigmas=(0.05,) * 16), Protocol())
     assert 100 * evaluation.metrics()["PCKh@0.5"] == pytest.approx(given["PCKh"]["Mean"])
+    fraction = mean_fraction(evaluation.distances, instances.head_size, 0.11, [6, 7])  # the threshold that HRNet's code calls 0.1
+    assert 100 * fraction == pytest.approx(given["PCKh"]["Mean@0.1"])
     rows = evaluation.rows()
     assert 50 * (rows[12]["PCKh@0.5"] + rows[13]["PCKh@0.5"]) == pytest.approx(given["PCKh"]["Shoulder"])
     assert 100 * rows[9]["PCKh@0.5"] == pytest.approx(given["PCKh"]["Head"])
@@ -177,6 +182,14 @@ def test_every_box_of_a_detector_is_a_sample_without_labels(detected, caplog):
     assert len(detected([detection(), detection(score=0.3)], threshold=0.5)) == 1
 
 
+def test_boxes_of_a_detector_are_in_the_pixels_of_the_annotations(detected, tmp_path):
+    """The stored pixels of a rotated photo, if the annotation file has their size."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "train" / "a.png", exif=exif)
+    assert detected([detection()]).load(0)["image"].shape == (20, 30, 3)
+
+
 @pytest.mark.parametrize(
     ("content", "threshold", "message"),
     [
@@ -235,6 +248,23 @@ def test_a_run_with_detections_writes_results_and_no_loss(tmp_path):
     own = average_precision(found, truth, truth.images.keys(), (0.05,) * 3)
     assert {name: metrics[f"val/{name}"] for name in own} == pytest.approx(own)
     assert (run / "figures" / "val_predictions.png").is_file() and not list(run.glob("figures/*worst*"))
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_detections_as_one(tmp_path):
+    """Five boxes on two processes, of which two are equal, in batches of different processes: one of them is suppressed."""
+    other = detection(bbox=[8, 2, 14, 12], score=0.4)
+    write_people(tmp_path, [detection(), other, detection(score=0.5), detection(image_id=6, score=0.7), detection(image_id=7)])
+    (tmp_path / "run").mkdir()
+    trained(tmp_path / "run", *OPTIONS, f"dataset.root={tmp_path}")
+    options = (f"ckpt_path={tmp_path}/run/checkpoints/last.ckpt", f"task.bbox_file={tmp_path}/boxes.json")
+    for name, count in (("one", 1), ("two", 2)):
+        run("eval.py", tmp_path / name, *options, *devices(count))
+    one, two = (json.loads((tmp_path / name / "val_keypoints.json").read_text()) for name in ("one", "two"))
+    assert len(one) < 5 and [each["image_id"] for each in one] == [each["image_id"] for each in two]
+    for a, b in zip(one, two, strict=True):
+        assert b["score"] == pytest.approx(a["score"], rel=1e-4) and b["keypoints"] == pytest.approx(a["keypoints"], abs=0.01)
+    assert metrics(tmp_path / "two") == pytest.approx(metrics(tmp_path / "one"), abs=1e-6, nan_ok=True)
 
 
 def test_a_run_with_given_boxes_writes_results_and_a_table(tmp_path):

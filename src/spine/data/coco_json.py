@@ -28,18 +28,21 @@ class KeypointFile:
         """
         self.path, self.fields = path, fields
         content = _read_content(path)
+        _check_keys(content, "images", ("id", "file_name"), path)
+        _check_keys(content, "annotations", ("id", "image_id", "category_id"), path)
+        _check_keys(content, "categories", ("id",), path)
         self.category = _find_category(content["categories"], path, any_category=names is not None)
         self.names = _names(names, self.category)
         self.images = {image["id"]: image for image in content["images"]}
         number = self.category["id"]
-        self.annotations = [each for each in content["annotations"] if each.get("category_id") == number]
+        self.annotations = [each for each in content["annotations"] if each["category_id"] == number]
 
     def keypoints(self, annotation: JsonObject) -> np.ndarray:
         """Returns the keypoints (K, 3) float64 of an annotation.
 
-        Raises InputError if they are not K, if a coordinate is not finite, or if its image is not in the file.
+        Raises InputError if they are not K, if a coordinate or the area is not finite, or if its image is not in the file.
         """
-        values = [value for field in self.fields for value in annotation.get(field) or ()]
+        values = self._values(annotation)
         count, number = len(self.names), annotation["id"]
         if not values:  # some files have none for crowds
             return np.zeros((count, 3))
@@ -52,15 +55,24 @@ class KeypointFile:
                 f"Annotation {number} in '{self.path}' is of image {annotation['image_id']}, which the file does not list."
             )
         try:
-            numbers = np.array([*values, *_box(annotation)], np.float64)
-        except (TypeError, ValueError):
+            numbers = np.array([*values, *_box(annotation), area_of(annotation)], np.float64)
+        except (TypeError, ValueError, IndexError):
             numbers = np.full(1, np.nan)
-        if len(numbers) != 3 * count + 4 or not np.isfinite(numbers).all():
+        if len(numbers) != 3 * count + 5 or not np.isfinite(numbers).all():
             raise InputError(
-                f"Annotation {number} in '{self.path}' has a coordinate that is not a number, or a bbox that is not x, y, width, height. "
-                f"Correct or remove it."
+                f"Annotation {number} in '{self.path}' has a coordinate or an area that is not a number, or a bbox that is not x, y, "
+                f"width, height. Correct or remove it."
             )
-        return numbers[:-4].reshape(count, 3)
+        return numbers[:-5].reshape(count, 3)
+
+    def _values(self, annotation: JsonObject) -> list[Any]:
+        """Returns x, y, visibility of all keypoints of an annotation in one list. Raises InputError if they are not in lists."""
+        lists = [annotation.get(field) or [] for field in self.fields]
+        if not all(isinstance(each, list) for each in lists):
+            raise InputError(
+                f"Annotation {annotation['id']} in '{self.path}' has keypoints that are not a list of x, y, visibility, x, ..."
+            )
+        return [value for each in lists for value in each]
 
     def samples(self) -> Iterator[tuple[JsonObject, np.ndarray]]:
         """Yields the annotations of labeled single objects with their keypoints (K, 3).
@@ -92,7 +104,8 @@ class KeypointFile:
             )
 
     def _is_labeled(self, annotation: JsonObject) -> bool:
-        return any(any(visibility > 0 for visibility in (annotation.get(field) or ())[2::3]) for field in self.fields)
+        """Whether a keypoint is labeled. True also for one that is not a number, which `keypoints` refuses."""
+        return any(not isinstance(visibility, int | float) or visibility > 0 for visibility in self._values(annotation)[2::3])
 
     def _count_outside(self, image_id: int, keypoints: np.ndarray) -> int:
         """Returns the number of labeled keypoints (K, 3) outside of their image."""
@@ -202,6 +215,13 @@ def _read_content(path: Path) -> JsonObject:
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
         raise InputError(f"'{path}' is not in COCO's format: it needs the lists {', '.join(keys)}.")
     return content
+
+
+def _check_keys(content: JsonObject, name: str, keys: Sequence[str], path: Path) -> None:
+    """Raises InputError if an entry of a list of an annotation file does not have the keys."""
+    for place, entry in enumerate(content[name]):
+        if not isinstance(entry, dict) or any(key not in entry for key in keys):
+            raise InputError(f"Entry {place} of the list '{name}' in '{path}' is not an object with {', '.join(keys)}.")
 
 
 def _find_category(categories: Sequence[JsonObject], path: Path, any_category: bool) -> JsonObject:

@@ -66,4 +66,8 @@ def _draw_person(axis: Axes, image: np.ndarray, truth: np.ndarray, prediction: n
         linewidths=0.3,
     )
     axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    axis.set_title(f"mean score {prediction[:, 2].mean():.2f}", fontsize=8)
+    title = f"mean score {prediction[:, 2].mean():.2f}"
+    if len(known):
+        distance = np.linalg.norm(prediction[truth[:, 2] > 0, :2] - known[:, :2], axis=1).mean()
+        title += f", {distance:.1f} px off"
+    axis.set_title(title, fontsize=8)
