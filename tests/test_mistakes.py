@@ -112,7 +112,8 @@ MISMATCHES = [
     ),
     (
         ["task=seg", "head=simcc"],
-        "Task 'seg' passes feature maps to its head; the output of 'simcc' is for pose. Heads for seg: aspp, fcn, hamburger, lraspp, ocr, parsenet, upernet.",
+        "Task 'seg' passes feature maps to its head; the output of 'simcc' is for pose. "
+        "Heads for seg: aspp, fcn, hamburger, lraspp, ocr, parsenet, upernet.",
     ),
     (["task=pose", "task.codec=dart"], "task.codec is 'dart'; it must be one of fractional, msra, dark, udp."),
     (["task=pose", "task.hard_keypoints=0"], "task.hard_keypoints is 0; it must be a whole number of keypoints, 1 or more"),
