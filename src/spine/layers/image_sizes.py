@@ -16,7 +16,7 @@ def stack_padded(arrays: Sequence[Tensor], value: float) -> Tensor:
     shape = [max(sides) for sides in zip(*(array.shape for array in arrays), strict=True)]
     stacked = arrays[0].new_full((len(arrays), *shape), value)
     for place, array in zip(stacked, arrays, strict=True):
-        place[tuple(map(slice, array.shape))] = array
+        place[tuple(slice(side) for side in array.shape)] = array
     return stacked
 
 
