@@ -85,7 +85,9 @@ def losses():
         "lovasz": LovaszLoss(reduction="none")(logits, ignored, ignore_index=IGNORED),
         "lovasz, images": LovaszLoss(per_image=True)(logits, ignored, ignore_index=IGNORED),
         "lovasz, all": LovaszLoss(classes="all", reduction="none")(logits, ignored, ignore_index=IGNORED),
-        "lovasz of layers": torch.stack([binary(logits[:, i].contiguous(), layers[:, i].contiguous()) for i in range(CLASSES)]).mean(),
+        "lovasz of layers": torch.stack(
+            [binary(logits[:, i].contiguous(), layers[:, i].contiguous()) for i in range(CLASSES)]
+        ).mean(),
         "focal": FocalLoss(alpha=0.25)(logits, one_hot),
         "focal, weights": FocalLoss(gamma=1.5, class_weight=WEIGHTS)(logits, one_hot),
         "focal, ignored": focal(logits, targets, where, True),

@@ -101,7 +101,7 @@ def test_the_channels_of_a_mask_are_classes(tmp_path):
         MaskFolder("train", root=str(tmp_path), classes=["r", "g"], multi_label="channels").load(0)
     with pytest.raises(InputError, match=r"one.png' has 4 channels, and there are 5 classes. Store one channel for each class"):
         MaskFolder("train", root=str(tmp_path), classes=list("abcde"), multi_label="channels").load(0)
-    cv2.imwrite(str(tmp_path / "masks/train/one.png"), rows * [0, 1, 1, 0])  # blue and alpha are constant
+    cv2.imwrite(str(tmp_path / "masks/train/one.png"), rows * np.array([0, 1, 1, 0], np.uint8))  # blue and alpha are constant
     assert MaskFolder("train", root=str(tmp_path), classes=["r", "g"], multi_label="channels").load(0)["mask"].shape == (4, 3, 2)
 
 

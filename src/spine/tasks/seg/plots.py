@@ -33,7 +33,7 @@ def segmentation(
     may overlap, at any other size. Ignored pixels are white. `colors_of_data`: see
     `spine.reporting.figures.palette`. The title of each column is the mIoU of the image.
     """
-    count, colors = min(MAX_IMAGES, len(images)), palette(len(classes), colors_of_data)
+    count, colors = min(MAX_IMAGES, len(images)), palette(len(classes), colors_of_data, background=truth[0].ndim == 2)
     shown = [_shrink(*each) for each in zip(images, truth, prediction, strict=True)][:count]
     every = [mask for _, *masks in shown for mask in masks]
     occurring = [i for i in range(len(classes)) if any(_shows(mask, i).any() for mask in every)][:MAX_LABELS]
@@ -107,7 +107,8 @@ def class_bars(confusion: Tensor, classes: tuple[str, ...], colors_of_data: Pale
     """
     iou, counts = scores_of_classes(confusion)["IoU"].numpy(), pixel_counts(confusion)
     shares = (counts.truth / counts.labeled.clamp(min=1)).numpy()
-    order, colors = np.argsort(-iou, kind="stable"), palette(len(classes), colors_of_data)  # NaN last
+    order = np.argsort(-iou, kind="stable")  # NaN last
+    colors = palette(len(classes), colors_of_data, background=confusion.ndim == 2)
     figure = Figure(figsize=(7.0, 1.0 + 0.22 * len(classes)), dpi=100, layout="constrained")
     axis = figure.subplots()
     axis.barh(range(len(classes)), np.nan_to_num(iou[order]), color=colors[order], edgecolor="0.6", linewidth=0.5)
