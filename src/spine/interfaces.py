@@ -351,9 +351,8 @@ class DataSet(Dataset):
     def load(self, index: int) -> RawSample:
         """Returns a raw sample: `image` (H, W, 3) uint8 RGB, and the annotations in `provides`.
 
-        These are `label` int; `mask` (H, W) uint8 with 255 = ignore, or (H, W, classes) of 0, 1 and 255 with
-        `Labels.multi_label`; `keypoints` (K, 3) float32 in pixels, with `box` (4,) x, y, width, height, `area`, `image_id`,
-        and where they are known `box_score` and `head_size`.
+        These are `label` int; `mask` (H, W) uint8 with 255 = ignore, or (H, W, classes) of 0, 1, 255 (`Labels.multi_label`); `keypoints`
+        (K, 3) float32 in pixels, with `box` (4,) x, y, width, height, `area`, `image_id`, and where known `box_score`, `head_size`.
         """
         raise TypeError(f"{type(self).__name__} does not define how a sample is loaded.")
 
