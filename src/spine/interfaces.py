@@ -147,10 +147,7 @@ class Head(nn.Module):
 
     @classmethod
     def choose_levels(cls, spec: FeatureSpec) -> tuple[int, ...] | None:
-        """Returns the levels to read from a backbone that offers `spec`.
-
-        Called before backbone and head are built.
-        """
+        """Returns the levels to read from a backbone that offers `spec`. Called before backbone and head are built."""
         return cls.levels
 
 
