@@ -33,6 +33,10 @@ CASES = {  # size of the image at the input of the network, size of the original
     "whole resized": {"image": [61, 90], "original": [97, 143], "multiple": 1, "slide": None},
     "whole padded": {"image": [60, 90], "original": [41, 64], "multiple": 32, "slide": None},
     "slide": {"image": [70, 101], "original": [97, 140], "multiple": 1, "slide": {"crop": [40, 36], "stride": [27, 24]}},
+    "aligned corners": {"image": [61, 90], "original": [97, 143], "multiple": 32, "slide": None, "align_corners": True},
+    "slide with aligned corners": {
+        "image": [70, 101], "original": [97, 140], "multiple": 1, "slide": {"crop": [40, 36], "stride": [27, 24]}, "align_corners": True,
+    },
     "slide with a smaller image": {"image": [30, 70], "original": [30, 70], "multiple": 1, "slide": {"crop": [40, 40], "stride": [26, 40]}},
 }  # fmt: skip
 VIEWS = {"image": [48, 64], "original": [55, 70], "scales": [0.5, 1.0, 1.75]}
@@ -54,12 +58,12 @@ class OneConvolution(nn.Module):
         return (nn.functional.conv2d(image, self.weight, stride=4, padding=3),)
 
 
-def segmentor(slide=None):
+def segmentor(slide=None, align_corners=False):
     """EncoderDecoder whose head returns the features of the network."""
     test = {"mode": "whole"} if slide is None else {"mode": "slide", "crop_size": slide["crop"], "stride": slide["stride"]}
     head = {
         "type": "FCNHead", "in_channels": CLASSES, "in_index": 0, "channels": CLASSES, "num_convs": 0, "concat_input": False,
-        "dropout_ratio": 0, "num_classes": CLASSES, "align_corners": False,
+        "dropout_ratio": 0, "num_classes": CLASSES, "align_corners": align_corners,
     }  # fmt: skip
     net = EncoderDecoder({"type": "mmseg.OneConvolution"}, head, test_cfg=ConfigDict(test)).double().eval()
     with torch.no_grad():
@@ -78,7 +82,12 @@ def predicted(net, image, original, multiple=1, **meta):
 
 
 def scores(case):
-    found = predicted(segmentor(case["slide"]), drawn(2, 3, *case["image"]), case["original"], case["multiple"])
+    found = predicted(
+        segmentor(case["slide"], case.get("align_corners", False)),
+        drawn(2, 3, *case["image"]),
+        case["original"],
+        case["multiple"],
+    )
     logits = found.seg_logits.data
     return {
         "shape": list(logits.shape),

@@ -278,6 +278,24 @@ def test_values_of_sixteen_bits_are_mapped(tmp_path):
     assert data.load(0)["mask"][0].tolist() == [1, 0]
 
 
+def test_broken_masks_are_named_and_broken_exif_data_is_none(tmp_path):
+    data = MaskFolder("train", root=str(write_pairs(tmp_path, [[0, 1]] * 4)))
+    image, mask = tmp_path / "images/train/one.jpg", tmp_path / "masks/train/one.png"
+    content = image.read_bytes()
+    image.write_bytes(content[:2] + b"\xff\xe1\x00\x10Exif\0\0garbage!" + content[2:])
+    assert data.load(0)["mask"][0].tolist() == [0, 1]
+    cv2.imwrite(str(mask), np.array([[0, 300]] * 4, np.uint16))
+    with pytest.raises(InputError, match=r"one.png' holds the value 300, which none of the 2 classes has"):
+        data.check(NEEDS)
+    for content in (b"", b"no image"):
+        mask.write_bytes(content)
+        with pytest.raises(InputError, match=r"one.png' cannot be decoded as a mask; it is empty or corrupt"):
+            data.check(NEEDS)
+    mask.unlink()
+    with pytest.raises(InputError, match=r"one.png' is missing; the data set lists it as a mask"):
+        data.load(0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

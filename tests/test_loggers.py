@@ -35,7 +35,7 @@ def test_figures_accept_any_number_of_images(count):
     points = np.random.default_rng(2).uniform(0, 19, (count, 4, 3))
     figures = [
         segmentation(images, masks, masks, ("a", "b", "c")),
-        class_bars(np.diag([5, 0, 0]) + np.eye(3, k=1, dtype=int), ("a", "b", "c")),
+        class_bars(torch.from_numpy(np.diag([5, 0, 0]) + np.eye(3, k=1, dtype=int)), ("a", "b", "c")),
         classification(images, [0] * count, [1] * count, ("a", "b")),
         keypoints(images, points, points, np.random.rand(count, 5, 7), ((0, 1),)),
         image_rows({"one": images, "two": images}),

@@ -13,10 +13,12 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from spine.data.collation import collate
 from spine.errors import InputError
+from spine.interfaces import Labels
 from spine.layers.image_sizes import images_by_size
 from spine.tasks.seg.boundaries import BoundaryCounts, boundary_iou, near_boundary
 from spine.tasks.seg.inference import Inference, default_stride, starts
 from spine.tasks.seg.metrics import scores_of_classes, segmentation_scores
+from spine.tasks.seg.task import Segmentation
 
 RECORD = json.loads((Path(__file__).with_name("records") / "segmentation_inference.json").read_text())
 CLASSES = 5
@@ -40,7 +42,7 @@ def scores_of(inference, image, size):
 @pytest.mark.parametrize("name", RECORD["cases"])
 def test_scores_equal_those_of_mmsegmentation(name):
     case = RECORD["cases"][name]
-    options = {"multiple": case["multiple"]}
+    options = {"multiple": case["multiple"], "align_corners": case.get("align_corners", False)}
     if case["slide"]:
         options |= {"mode": "slide", "crop_size": tuple(case["slide"]["crop"]), "crop_stride": tuple(case["slide"]["stride"])}
     scores = scores_of(Inference(**options), drawn(2, 3, *case["image"]), case["original"])
@@ -48,6 +50,28 @@ def test_scores_equal_those_of_mmsegmentation(name):
     expected = torch.tensor(case["scores"], dtype=torch.float64)
     torch.testing.assert_close(scores.flatten()[:: RECORD["step"]], expected, rtol=1e-9, atol=1e-9)
     assert scores.argmax(0).flatten()[:: RECORD["step"]].tolist() == case["classes"]
+
+
+def test_logits_are_resized_as_the_head_resizes_maps():
+    """In training and evaluation."""
+    weight = drawn(1, CLASSES, 3, 7, 7)
+
+    class Head(torch.nn.Module):
+        align_corners = True
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = Head()
+
+        def forward(self, image):
+            return F.conv2d(image, weight, stride=4, padding=3)
+
+    task = Segmentation(model=Net(), labels=Labels(mask_classes=tuple("abcde")))
+    batch = {"image": drawn(2, 1, 3, 40, 60), "mask": torch.zeros(1, 40, 60, dtype=torch.int64)}
+    expected = F.interpolate(task.model(batch["image"]).float(), (40, 60), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(task.evaluate_batch(batch)[1], expected)
+    assert torch.equal(task.validate_batch(batch)[1][0].long(), expected[0].argmax(0))
 
 
 def test_averaged_views_predict_the_classes_of_mmsegmentation():

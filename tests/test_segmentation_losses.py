@@ -1,4 +1,9 @@
-"""Losses of segmentation: their values are those of the formulas of the papers, written as loops over valid pixels."""
+"""Losses of segmentation: their values are those of the formulas of the papers, written as loops over valid pixels, and those of
+mmsegmentation (recording_segmentation_losses.py).
+"""
+
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,13 +12,44 @@ import torch.nn.functional as F
 from spine.config.instantiate import instantiate
 from spine.errors import InputError
 from spine.layers.weighted_loss import WeightedLoss
-from spine.tasks.seg.losses import CrossEntropy, Dice, Focal, Lovasz, OhemCrossEntropy
+from spine.tasks.seg.losses import BinaryCrossEntropy, CrossEntropy, Dice, Focal, Lovasz, OhemCrossEntropy
 
+RECORD = json.loads((Path(__file__).with_name("records") / "segmentation_losses.json").read_text())["losses"]
 CLASSES, IGNORED = 5, 255
-LOSSES = [
-    CrossEntropy([1.0, 2.0, 3.0, 4.0, 5.0], 0.1), OhemCrossEntropy(0.2, 5), OhemCrossEntropy(None, 10, average="all"), Dice(), Lovasz(),
-    Lovasz("all", per_image=True), Focal(class_weight=[1.0, 2.0, 3.0, 4.0, 5.0]),
+OF_LAYERS = [
+    BinaryCrossEntropy([1.0, 2.0, 3.0, 4.0, 5.0]), Dice(), Dice(squared=False), Lovasz(per_image=True),
+    Focal(class_weight=[1.0, 2.0, 3.0, 4.0, 5.0]),
 ]  # fmt: skip
+LOSSES = [
+    CrossEntropy([1.0, 2.0, 3.0, 4.0, 5.0], 0.1), CrossEntropy(average="all"), OhemCrossEntropy(0.2, 5),
+    OhemCrossEntropy(None, 10, average="all"), Lovasz(), Lovasz("all", per_image=True), *OF_LAYERS,
+]  # fmt: skip
+WEIGHTS = [1.0, 2.0, 0.5, 4.0, 3.0]
+RECORDED = {  # our loss, and the masks: without or with ignored pixels, or of each class
+    "cross entropy": (CrossEntropy(), "ignored"),
+    "cross entropy, all": (CrossEntropy(average="all"), "ignored"),
+    "cross entropy, weights": (CrossEntropy(WEIGHTS), "mask"),
+    "binary cross entropy": (BinaryCrossEntropy(), "ignored"),
+    "binary cross entropy, all": (BinaryCrossEntropy(average="all"), "ignored"),
+    "binary cross entropy of layers": (BinaryCrossEntropy(), "layers"),
+    "ohem": (OhemCrossEntropy(0.2, 100, average="all"), "ignored"),
+    "ohem, labeled": (OhemCrossEntropy(0.2, 100, average="labeled"), "ignored"),
+    "ohem, min_kept": (OhemCrossEntropy(0.01, 700, average="all"), "ignored"),
+    "ohem, no threshold": (OhemCrossEntropy(None, 300, average="all"), "ignored"),
+    "dice": (Dice(), "mask"),
+    "dice, sigmoid": (Dice(sigmoid=True), "mask"),
+    "dice, naive": (Dice(squared=False), "mask"),
+    "dice of layers": (Dice(), "layers"),
+    "lovasz": (Lovasz(), "ignored"),
+    "lovasz, images": (Lovasz(per_image=True), "ignored"),
+    "lovasz, all": (Lovasz("all"), "ignored"),
+    "lovasz of layers": (Lovasz(), "layers"),
+    "focal": (Focal(alpha=0.25), "mask"),
+    "focal, weights": (Focal(1.5, class_weight=WEIGHTS), "mask"),
+    "focal, ignored": (Focal(), "ignored"),
+    "focal, ignored, all": (Focal(average="all"), "ignored"),
+    "focal of layers": (Focal(), "layers"),
+}
 
 
 @pytest.fixture
@@ -23,6 +59,69 @@ def example():
     mask = torch.randint(0, CLASSES - 1, (2, 6, 7), generator=generator)  # the last class is absent
     mask[0, :2] = IGNORED
     return logits.requires_grad_(), mask
+
+
+def recorded_examples():
+    """Logits and masks of the records."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(2, CLASSES, 40, 48, generator=generator, dtype=torch.float64)
+    mask = torch.randint(0, CLASSES - 1, (2, 40, 48), generator=generator)
+    ignored = mask.clone()
+    ignored[0, :7] = IGNORED
+    layers = torch.randint(0, 2, (2, CLASSES, 40, 48), generator=generator)
+    return logits, {"mask": mask, "ignored": ignored, "layers": layers.to(torch.uint8)}
+
+
+@pytest.mark.parametrize("name", RECORD)
+def test_losses_are_those_of_mmsegmentation(name):
+    logits, masks = recorded_examples()
+    loss, mask = RECORDED[name]
+    assert loss(logits, masks[mask]).item() == pytest.approx(RECORD[name], rel=1e-9)
+
+
+def layers_of(mask):
+    """Masks of each class (B, classes, H, W) of class indices, ignored where these are."""
+    layers = (mask[:, None] == torch.arange(CLASSES)[:, None, None]).to(torch.uint8)
+    return layers.masked_fill((mask == IGNORED)[:, None], IGNORED)
+
+
+@pytest.mark.parametrize(
+    "loss", [BinaryCrossEntropy(), Dice(sigmoid=True), Focal(class_weight=WEIGHTS)], ids=lambda loss: type(loss).__name__
+)
+def test_masks_of_each_class_that_do_not_overlap_have_the_loss_of_class_indices(example, loss):
+    logits, mask = example
+    assert_equal(loss(logits, layers_of(mask)), loss(logits, mask), logits)
+
+
+def test_binary_cross_entropy_is_pytorchs(example):
+    logits, mask = example
+    pixels, labels = labeled_pixels(logits, mask)
+    weights = torch.tensor(WEIGHTS, dtype=torch.float64)
+    expected = F.binary_cross_entropy_with_logits(pixels, F.one_hot(labels, CLASSES).double(), pos_weight=weights)
+    assert_equal(BinaryCrossEntropy(WEIGHTS)(logits, layers_of(mask)), expected, logits)
+
+
+def test_the_lovasz_hinge_is_that_of_the_labeled_pixels_of_each_class(example):
+    logits, mask = example
+    pixels, labels = labeled_pixels(logits, mask)
+    losses = []
+    for index in range(CLASSES):
+        truth = (labels == index).double()
+        order = (1 - pixels[:, index] * (2 * truth - 1)).sort(descending=True)
+        jaccard = 1 - (truth.sum() - truth[order.indices].cumsum(0)) / (truth.sum() + (1 - truth[order.indices]).cumsum(0))
+        losses.append(order.values.clamp(min=0) @ torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]]))
+    assert_equal(Lovasz()(logits, layers_of(mask)), torch.stack(losses).mean(), logits)
+
+
+@pytest.mark.parametrize("loss", OF_LAYERS, ids=lambda loss: type(loss).__name__)
+def test_one_class_may_be_ignored_where_another_is_labeled(loss, example):
+    logits, mask = example
+    layers = layers_of(mask)
+    layers[:, 1, :, :3] = IGNORED
+    gradient = torch.autograd.grad(loss(logits, layers), logits)[0]
+    assert gradient[layers == IGNORED].abs().max() == 0 and gradient[:, 2, 2:, :3].abs().sum() > 0
+    value = loss(logits, torch.full_like(layers, IGNORED))
+    assert value.item() == 0 and torch.autograd.grad(value, logits)[0].abs().max() == 0
 
 
 def labeled_pixels(logits, mask):

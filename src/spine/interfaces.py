@@ -147,10 +147,7 @@ class Head(nn.Module):
 
     @classmethod
     def choose_levels(cls, spec: FeatureSpec) -> tuple[int, ...] | None:
-        """Returns the levels to read from a backbone that offers `spec`.
-
-        Called before backbone and head are built.
-        """
+        """Returns the levels to read from a backbone that offers `spec`. Called before backbone and head are built."""
         return cls.levels
 
 
@@ -207,6 +204,7 @@ class Labels:
 
     classes: tuple[str, ...] = ()  # of whole images
     mask_classes: tuple[str, ...] = ()  # of pixels
+    multi_label: bool = False  # whether the classes of pixels may overlap: each has a mask of its own, and a sigmoid
     palette: Palette = ()  # of the classes of pixels, for figures
     keypoints: tuple[str, ...] = ()
     skeleton: tuple[tuple[int, int], ...] = ()  # pairs of keypoint indices, from 0
@@ -231,7 +229,7 @@ class Sample(TypedDict, total=False):
 
     image: Tensor  # (3, H, W) float32, normalized
     label: Tensor  # () int64
-    mask: Tensor  # (H, W) int64, 255 = ignore; with original_size, it has the size of the original image
+    mask: Tensor  # (H, W) int64, 255 = ignore, or (classes, H, W) uint8 (Labels.multi_label); of the original size with original_size
     image_size: Tensor  # (2,) int64: height and width of `image` without its padding; in evaluations of masks
     original_size: Tensor  # (2,) int64: height and width of the original image; in evaluations at its resolution
     keypoints: Tensor  # (K, 3) float32: x, y in pixels of `image` (the center of the first pixel is 0, 0), visibility 0/1/2
@@ -254,7 +252,7 @@ class RawSample(TypedDict, total=False):
     image: np.ndarray  # (H, W, 3) uint8, RGB
     tokenizer_image: np.ndarray  # (h, w, 3) uint8, RGB: the same pixels at the size of a tokenizer; set by TwoViews
     label: int
-    mask: np.ndarray  # (H, W) uint8, 255 = ignore
+    mask: np.ndarray  # (H, W) uint8, 255 = ignore; if classes may overlap, (H, W, classes) uint8 of 0, 1 and 255
     keypoints: np.ndarray  # (K, 3) float32: x, y in pixels of `image`, visibility 0/1/2
     box: np.ndarray  # (4,) float32: x, y, width, height in pixels of the original image; with keypoints
     area: float  # of the object, in pixels of the original image; with keypoints
@@ -350,8 +348,8 @@ class DataSet(Dataset):
     def load(self, index: int) -> RawSample:
         """Returns a raw sample: `image` (H, W, 3) uint8 RGB, and the annotations in `provides`.
 
-        These are `label` int; `mask` (H, W) uint8 with 255 = ignore; `keypoints` (K, 3) float32 in pixels, with
-        `box` (4,) x, y, width, height, `area`, `image_id`, and where they are known `box_score` and `head_size`.
+        These are `label` int; `mask` (H, W) uint8 with 255 = ignore, or (H, W, classes) of 0, 1, 255 (`Labels.multi_label`); `keypoints`
+        (K, 3) float32 in pixels, with `box` (4,) x, y, width, height, `area`, `image_id`, and where known `box_score`, `head_size`.
         """
         raise TypeError(f"{type(self).__name__} does not define how a sample is loaded.")
 

@@ -98,9 +98,14 @@ def check_data(data: DataSet, indices: tuple[int, ...] = (0,)) -> None:
         if "label" in data.provides:
             assert 0 <= cast(int, sample["label"]) < len(data.labels.classes), "label is an index into labels.classes"
         if "mask" in data.provides:
-            mask = np.asarray(sample["mask"])
-            assert mask.dtype == np.uint8 and mask.shape == image.shape[:2], "mask is (H, W) uint8"
-            assert set(np.unique(mask)) <= {*range(len(data.labels.mask_classes)), 255}, "mask holds class indices and 255"
+            mask, classes = np.asarray(sample["mask"]), len(data.labels.mask_classes)
+            shape, values = (image.shape[:2], range(classes))
+            if data.labels.multi_label:
+                shape, values = ((*image.shape[:2], classes), range(2))
+            assert mask.dtype == np.uint8 and mask.shape == shape, (
+                "mask is (H, W) uint8, or (H, W, classes) with labels.multi_label"
+            )
+            assert set(np.unique(mask)) <= {*values, 255}, "mask holds class indices, or 0 and 1 with labels.multi_label, and 255"
             assert len(data.labels.palette) in (0, len(data.labels.mask_classes)), "labels.palette has one color for each class"
         if "keypoints" in data.provides:
             assert np.asarray(sample["keypoints"]).shape == (len(data.labels.keypoints), 3), (

@@ -70,11 +70,11 @@ def read_image(path: str | Path, size: Size | None = None, upright: bool = True)
     """
     data = read_bytes(path, "an image")
     if size is None:
-        return _decode(path, data, upright)
-    stored = _decode(path, data, upright=False)
+        return decode_image(path, data, upright)
+    stored = decode_image(path, data, upright=False)
     if stored.shape[:2] == tuple(size):
         return stored
-    turned = _decode(path, data, upright=True)
+    turned = decode_image(path, data, upright=True)
     if turned.shape[:2] != tuple(size):
         raise InputError(
             f"Image '{path}' is {stored.shape[0]}x{stored.shape[1]} (height x width), but its annotations were made for "
@@ -83,7 +83,8 @@ def read_image(path: str | Path, size: Size | None = None, upright: bool = True)
     return turned
 
 
-def _decode(path: str | Path, data: np.ndarray, upright: bool) -> np.ndarray:
+def decode_image(path: str | Path, data: np.ndarray, upright: bool = True) -> np.ndarray:
+    """Returns the image (H, W, 3) uint8 RGB of a file's bytes: see `read_image`. `path`: for messages."""
     blended = _blend_on_white(data, upright) if _may_be_transparent(data) else None
     if blended is not None:
         return blended
@@ -94,18 +95,17 @@ def _decode(path: str | Path, data: np.ndarray, upright: bool) -> np.ndarray:
     return image
 
 
-def exif_orientation(path: str | Path) -> int:
-    """Returns the EXIF orientation of an image file: 1 if it is stored upright or has none, 2 to 8 otherwise."""
-    with open(path, "rb") as file:
-        head = file.read(EXIF_BYTES)
+def exif_orientation(data: np.ndarray) -> int:
+    """Returns the EXIF orientation of an image file's bytes: 1 if it is stored upright or has none, 2 to 8 otherwise."""
+    head = data[:EXIF_BYTES].tobytes()
     if b"Exif" not in head and b"eXIf" not in head:
         return 1
+    image = open_with_pillow(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about broken EXIF data, which is then none
         try:
-            with Image.open(path) as image:
-                return int(image.getexif().get(EXIF_ORIENTATION, 1))
-        except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError):
+            return int(image.getexif().get(EXIF_ORIENTATION, 1)) if image is not None else 1
+        except (OSError, ValueError, TypeError, SyntaxError):
             return 1
 
 

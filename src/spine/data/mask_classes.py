@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import cv2
 import numpy as np
 
 from spine.data.image_files import format_names
@@ -13,7 +14,7 @@ from spine.data.masks import read_mask, read_mask_colors
 from spine.errors import InputError
 from spine.interfaces import IGNORE_INDEX, Palette
 
-NO_CLASS = -1  # a stored value or color that has no class
+NUM_VALUES = 1 << 16  # that masks can store
 IGNORED = "ignored"  # key of a color map for the colors of unlabeled pixels
 Color = tuple[int, int, int]  # red, green, blue in 0..255
 LabelMap = Mapping[int, int | str | None]  # stored value -> index or name of a class, None for ignored pixels
@@ -42,7 +43,7 @@ class MaskClasses:
         """
         self.names = tuple(names)
         self.palette = _palette(palette, color_map, self.names)
-        self.values: np.ndarray | None = None
+        self.values: ValueTable | None = None
         self.colors: tuple[np.ndarray, np.ndarray] | None = None
         if color_map is None:
             self.values = value_table(
@@ -68,18 +69,17 @@ class MaskClasses:
         Raises InputError if the file is not a mask, with all values or colors that have no class.
         """
         if self.values is not None:
-            stored = read_mask(path)
-            classes = self.values[stored]
-        else:
-            assert self.colors is not None
-            stored = _codes(read_mask_colors(path))
-            codes, known = self.colors
-            position = np.minimum(np.searchsorted(codes, stored), len(codes) - 1)
-            classes = np.where(codes[position] == stored, known[position], NO_CLASS)
-        if classes.size and classes.min() == NO_CLASS:
-            unknown = np.unique(stored[classes == NO_CLASS])
-            raise InputError(self._value_message(path, unknown) if self.colors is None else self._color_message(path, unknown))
-        return classes.astype(np.uint8)
+            classes, unknown = self.values.classes_of(read_mask(path))
+            if len(unknown):
+                raise InputError(self._value_message(path, unknown))
+            return classes
+        assert self.colors is not None
+        stored = _codes(read_mask_colors(path))
+        codes, known = self.colors
+        position = np.minimum(np.searchsorted(codes, stored), len(codes) - 1)
+        if (missing := codes[position] != stored).any():
+            raise InputError(self._color_message(path, np.unique(stored[missing])))
+        return known[position]
 
     def _value_message(self, path: str | Path, unknown: np.ndarray) -> str:
         values = unknown.tolist()
@@ -109,22 +109,34 @@ class MaskClasses:
 # ---- stored values ---------------------------------------------------------------------------------------------------
 
 
+class ValueTable(NamedTuple):
+    """The class of each value that a mask can store, (65536,)."""
+
+    classes: np.ndarray  # uint8, IGNORE_INDEX for ignored values
+    unknown: np.ndarray  # uint8, 1 for values that have no class
+
+    def classes_of(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the classes of stored values, uint8 in the same shape, and those of the values that have no class."""
+        if stored.dtype == np.uint8:  # OpenCV needs a third of NumPy's time
+            classes, unknown = (cv2.LUT(stored, table[:256]).reshape(stored.shape) for table in self)
+        else:
+            classes, unknown = (table[stored] for table in self)
+        return classes, np.unique(stored[unknown > 0]) if unknown.any() else stored[:0].ravel()
+
+
 def value_table(
     names: Sequence[str],
     *,
     ignore_index: int | Sequence[int] | None = None,
     reduce_zero_label: bool = False,
     label_map: LabelMap | None = None,
-) -> np.ndarray:
-    """Returns a table (65536,) int16 from stored values to classes.
-
-    Its entries are 0..len(names)-1, IGNORE_INDEX for ignored values, and NO_CLASS.
+) -> ValueTable:
+    """Returns the table of a label map.
 
     Values are ignored by `ignore_index`, by None in `label_map`, and 0 by `reduce_zero_label`. 255
     has no special meaning. Raises InputError for a value or class out of range, or if the options
     exclude each other.
     """
-    table = np.full(1 << 16, NO_CLASS, np.int16)
     ignored = [] if ignore_index is None else [ignore_index] if isinstance(ignore_index, int) else list(ignore_index)
     if label_map is not None and reduce_zero_label:
         raise InputError("dataset.label_map and dataset.reduce_zero_label exclude each other: map the value 0 to null instead.")
@@ -132,10 +144,10 @@ def value_table(
         first = 1 if reduce_zero_label else 0
         label_map = {first + index: index for index in range(len(names))}
         ignored += [0] if reduce_zero_label else []
-    for value, given in label_map.items():
-        table[_stored_value(value, "label_map")] = _class_index(value, given, names)
-    for value in ignored:
-        table[_stored_value(value, "ignore_index")] = IGNORE_INDEX
+    given = {_stored_value(value, "label_map"): _class_index(value, index, names) for value, index in label_map.items()}
+    given |= {_stored_value(value, "ignore_index"): IGNORE_INDEX for value in ignored}
+    table = ValueTable(np.zeros(NUM_VALUES, np.uint8), np.ones(NUM_VALUES, np.uint8))
+    table.classes[list(given)], table.unknown[list(given)] = list(given.values()), 0
     return table
 
 
@@ -161,7 +173,7 @@ def _stored_value(value: int | str, key: str) -> int:
         number = int(value)
     except ValueError:
         number = -1
-    if not 0 <= number < 1 << 16:
+    if not 0 <= number < NUM_VALUES:
         raise InputError(f"dataset.{key} has the stored value {value}; masks store integers from 0 to 65535.")
     return number
 
@@ -170,7 +182,7 @@ def _stored_value(value: int | str, key: str) -> int:
 
 
 def color_table(color_map: ColorMap, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the codes of the colors (N,), ascending, and the class of each (N,) int16.
+    """Returns the codes of the colors (N,), ascending, and the class of each (N,) uint8.
 
     Raises InputError for a name that is no class, a class without a color, a color out of range, or
     one that two classes have.
@@ -190,7 +202,7 @@ def color_table(color_map: ColorMap, names: Sequence[str]) -> tuple[np.ndarray, 
             if classes.setdefault(code, index) != index:
                 raise InputError(f"dataset.color_map gives the color {list(color)} to two classes; '{name}' is the second one.")
     codes = np.array(sorted(classes), np.int32)
-    return codes, np.array([classes[code] for code in codes.tolist()], np.int16)
+    return codes, np.array([classes[code] for code in codes.tolist()], np.uint8)
 
 
 def _palette(palette: Sequence[Color] | None, color_map: ColorMap | Literal["palette"] | None, names: Sequence[str]) -> Palette:
@@ -198,11 +210,16 @@ def _palette(palette: Sequence[Color] | None, color_map: ColorMap | Literal["pal
     if palette is None:
         given = {} if color_map is None or color_map == "palette" else color_map
         return tuple(_checked(_colors(given[name])[0], "color_map") for name in names if given.get(name))
-    if len(palette) != len(names):
+    return check_palette(palette, names)
+
+
+def check_palette(palette: Sequence[Color] | None, names: Sequence[str]) -> Palette:
+    """Returns the color of each class, empty if none are given. Raises InputError if it has another number of colors, or wrong ones."""
+    if palette is not None and len(palette) != len(names):
         raise InputError(
             f"dataset.palette has {len(palette)} colors for {len(names)} classes; it has one for each, in their order."
         )
-    return tuple(_checked(color, "palette") for color in palette)
+    return tuple(_checked(color, "palette") for color in palette or ())
 
 
 def _colors(given: Color | list[Color]) -> list[Color]:

@@ -10,49 +10,55 @@ from typing import NamedTuple
 from spine.data.image_files import IMAGE_SUFFIXES, image_names, is_hidden, need_file
 from spine.errors import InputError
 
-Pair = tuple[str, str]  # paths of image and mask
+Pair = tuple[str, tuple[str, ...]]  # paths of an image and its masks: one, or one for each class ("": it does not occur)
 
 
-class NameSuffixes(NamedTuple):
-    """What follows the common name of a pair in the names of its files: `_leftImg8bit` and `_gtFine_labelIds` of Cityscapes."""
+class MaskPlace(NamedTuple):
+    """Where masks are. A mask is in the first of the folders that has it."""
 
-    image: str = ""
-    mask: str = ""
+    folders: list[Path]
+    suffix: str = ""  # follows the name of the image in the names of the files: `_gtFine_labelIds` of Cityscapes
+
+    def files(self) -> dict[str, str]:
+        """Returns the paths by the names of the images."""
+        found: dict[str, str] = {}
+        for folder in reversed(self.folders):
+            found.update(named_files(folder, self.suffix))
+        return found
 
 
 def pair_by_name(
-    images: Path, masks: Sequence[Path], suffixes: NameSuffixes, names: Sequence[str] | None = None, source: Path | None = None
+    images: Path, suffix: str, masks: Sequence[MaskPlace], names: Sequence[str] | None = None, source: Path | None = None
 ) -> list[Pair]:
     """Matches the images of a folder with masks by name.
 
-    A mask is in the first of the folders `masks` that has it. Images and masks in the same folder
-    need a mask suffix. `names`: those of a list, `source`; by default all images, sorted.
-    Raises InputError if an image or a mask is missing.
+    `suffix`: of the names of image files: `_leftImg8bit` of Cityscapes. `masks`: one place, or one for each class; an image may
+    lack the masks of some classes. Images and masks in the same folder need a mask suffix. `names`: those of a list, `source`; by
+    default all images, sorted. Raises InputError if an image has no mask at all.
     """
-    named = named_files(images, suffixes.image)
-    if suffixes.mask and images in masks:
-        named = [(name, path) for name, path in named if not name.endswith(suffixes.mask)]
+    named = named_files(images, suffix)
+    if of_masks := tuple(place.suffix for place in masks if place.suffix and images in place.folders):
+        named = [(name, path) for name, path in named if not name.endswith(of_masks)]
     if not named:
-        raise InputError(f"Folder '{images}' has no images{_described(suffixes.image)}.")
+        raise InputError(f"Folder '{images}' has no images{_described(suffix)}.")
     if names is not None:
         by_name = dict(named)
         if missing := [name for name in names if name not in by_name]:
             raise InputError(
-                f"{len(missing)} of {len(names)} names in the list '{source}' have no image{_described(suffixes.image)} in "
+                f"{len(missing)} of {len(names)} names in the list '{source}' have no image{_described(suffix)} in "
                 f"'{images}'; the first is '{missing[0]}'."
             )
         named = [(name, by_name[name]) for name in names]
-    mask_of: dict[str, str] = {}
-    for folder in reversed(masks):
-        mask_of.update(named_files(folder, suffixes.mask))
-    if unpaired := [(name, path) for name, path in named if name not in mask_of]:
+    found = [place.files() for place in masks]
+    if unpaired := [(name, path) for name, path in named if not any(name in files for files in found)]:
         name, path = unpaired[0]
-        folders = "' or '".join(map(str, masks))
+        every = [folder for place in masks for folder in place.folders]
+        folders = "' or '".join(map(str, dict.fromkeys(every)))
         raise InputError(
-            f"{len(unpaired)} of {len(named)} images have no mask{_described(suffixes.mask)} in '{folders}'; the first is "
-            f"'{os.path.basename(path)}'.{_suffix_hint(name, masks)}"
+            f"{len(unpaired)} of {len(named)} images have no mask{_described(masks[0].suffix)} in '{folders}'; the first is "
+            f"'{os.path.basename(path)}'.{_suffix_hint(name, every)}"
         )
-    return [(path, mask_of[name]) for name, path in named]
+    return [(path, tuple(files.get(name, "") for files in found)) for name, path in named]
 
 
 def named_files(folder: Path, suffix: str = "") -> list[tuple[str, str]]:
@@ -119,7 +125,7 @@ def listed_pairs(base: Path, rows: Sequence[Sequence[str]], source: Path) -> lis
     pairs = [(str(base / image.lstrip("/")), str(base / mask.lstrip("/"))) for image, mask in rows]
     if missing := [file for pair in pairs for file in pair if not os.path.isfile(file)]:
         raise InputError(f"{len(missing)} files in the list '{source}' are missing; the first is '{missing[0]}'.")
-    return pairs
+    return [(image, (mask,)) for image, mask in pairs]
 
 
 def listed_names(rows: Sequence[Sequence[str]]) -> list[str]:

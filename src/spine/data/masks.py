@@ -28,9 +28,33 @@ def read_mask(path: str | Path) -> np.ndarray:
     mask = _to_one_channel(path, _decode(path, data, cv2.IMREAD_UNCHANGED))
     if header is not None and header.color_type == png.GRAY and header.bit_depth < 8:
         mask = mask // (255 // (2**header.bit_depth - 1))  # OpenCV scales the values 0..2^bits-1 to 0..255
-    if mask.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"Mask '{path}' holds {mask.dtype} numbers; a mask holds class indices of 8 or 16 bits. Convert it.")
-    return mask
+    return _checked_type(path, mask)
+
+
+def read_mask_channels(path: str | Path, count: int) -> np.ndarray:
+    """Returns the stored values of the first `count` channels of a mask, (H, W, count) uint8 or uint16, in the order red, green,
+    blue, alpha.
+
+    Raises InputError for a JPEG, for a file with fewer channels, and if one of the other channels is not constant.
+    """
+    if count == 1:
+        return read_mask(path)[..., None]
+    mask = _checked_type(path, _decode(path, _read_lossless(path), cv2.IMREAD_UNCHANGED))
+    channels = mask.shape[2] if mask.ndim == 3 else 1
+    if channels < count:
+        raise InputError(
+            f"Mask '{path}' has {channels} channel{'s' * (channels > 1)}, and there are {count} classes. Store one channel for each "
+            f"class, or one file for each class (dataset.multi_label=files)."
+        )
+    if channels >= 3:
+        mask = mask[..., [2, 1, 0, *range(3, channels)]]  # OpenCV has blue first
+    others = mask[..., count:]
+    if others.size and (others != others[:1, :1]).any():
+        raise InputError(
+            f"Mask '{path}' has {channels} channels, and there are {count} classes: name the class of each channel in "
+            f"dataset.classes, or remove the other channels."
+        )
+    return mask[..., :count]
 
 
 def read_mask_colors(path: str | Path) -> np.ndarray:
@@ -74,6 +98,13 @@ def _decode(path: str | Path, data: np.ndarray, flags: int) -> np.ndarray:
     if pixels is None:
         raise InputError(undecodable_message(path, data, "a mask"))
     return pixels
+
+
+def _checked_type(path: str | Path, mask: np.ndarray) -> np.ndarray:
+    """Returns a mask. Raises InputError if its numbers have neither 8 nor 16 bits."""
+    if mask.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"Mask '{path}' holds {mask.dtype} numbers; a mask holds class indices of 8 or 16 bits. Convert it.")
+    return mask
 
 
 def _stores_indices(header: png.PngHeader) -> bool:

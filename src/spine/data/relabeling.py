@@ -29,6 +29,7 @@ class Relabeled(DataSet):
             self.new_indices[key] = _new_indices(own, wanted, field.replace("mask_", ""))
             fields[field] = wanted
         if "mask" in needs:
+            _check_overlap(data.labels, labels)
             fields["palette"] = labels.palette
         if "keypoints" in needs:
             fields |= {"skeleton": labels.skeleton, "flip_pairs": labels.flip_pairs, "sigmas": labels.sigmas}
@@ -62,6 +63,16 @@ class Relabeled(DataSet):
         renumbered[..., self.new_indices["keypoints"], :] = keypoints
         return renumbered
 
+    def _renumbered_mask(self, mask: np.ndarray, new_indices: np.ndarray) -> np.ndarray:
+        """Returns a mask with the new indices. If classes may overlap, those that the data set lacks are unlabeled."""
+        if self.labels.multi_label:
+            renumbered = np.full((*mask.shape[:2], len(self.labels.mask_classes)), IGNORE_INDEX, np.uint8)
+            renumbered[..., new_indices] = mask
+            return renumbered
+        table = np.full(256, IGNORE_INDEX, np.uint8)
+        table[: len(new_indices)] = new_indices
+        return table[mask]
+
     def files(self, index: int) -> list[str]:
         """Returns the files of the original data set."""
         return self.data.files(index)
@@ -80,12 +91,20 @@ class Relabeled(DataSet):
             if key == "label":
                 sample["label"] = int(new_indices[sample["label"]])
             elif key == "mask":
-                table = np.full(256, IGNORE_INDEX, np.uint8)
-                table[: len(new_indices)] = new_indices
-                sample["mask"] = table[sample["mask"]]
+                sample["mask"] = self._renumbered_mask(sample["mask"], new_indices)
             else:
                 sample["keypoints"] = self._renumbered(sample["keypoints"])
         return sample
+
+
+def _check_overlap(own: Labels, wanted: Labels) -> None:
+    """Raises InputError if classes may overlap in the masks of a data set and not in those of a checkpoint, or the reverse."""
+    if own.multi_label != wanted.multi_label:
+        kinds = {False: "one class per pixel", True: "a mask for each class (dataset.multi_label)"}
+        raise InputError(
+            f"The checkpoint was trained with {kinds[wanted.multi_label]}, and the data set has {kinds[own.multi_label]}. Evaluate on "
+            f"masks of the same kind."
+        )
 
 
 def _new_indices(own: tuple[str, ...], wanted: tuple[str, ...], what: str) -> np.ndarray:

@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 def stack_padded(arrays: Sequence[Tensor], value: float) -> Tensor:
-    """Stacks arrays (H, W, ...) of different heights and widths, (B, H, W, ...). `value` fills the padding."""
+    """Stacks arrays with the same number of axes, (B, ...). `value` fills the padding at the end of each axis."""
     if len({array.shape for array in arrays}) == 1:
         return torch.stack(list(arrays))
-    height, width = (max(array.shape[axis] for array in arrays) for axis in (0, 1))
-    stacked = arrays[0].new_full((len(arrays), height, width, *arrays[0].shape[2:]), value)
+    shape = [max(sides) for sides in zip(*(array.shape for array in arrays), strict=True)]
+    stacked = arrays[0].new_full((len(arrays), *shape), value)
     for place, array in zip(stacked, arrays, strict=True):
-        place[: array.shape[0], : array.shape[1]] = array
+        place[tuple(slice(side) for side in array.shape)] = array
     return stacked
 
 

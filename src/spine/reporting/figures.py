@@ -39,11 +39,11 @@ def use_fallback_fonts() -> None:
 use_fallback_fonts()
 
 
-def palette(count: int, given: Palette = ()) -> np.ndarray:
+def palette(count: int, given: Palette = (), background: bool = True) -> np.ndarray:
     """Returns colors (256, 3) in 0..1 for the values of a mask.
 
     The first `count` colors are those of the data set, `given` in 0..255, or distinct ones, of which
-    the first is dark. Ignored pixels are white; all other values are black.
+    the first is dark if it is the `background`. Ignored pixels are white; all other values are black.
     """
     colors = np.zeros((256, 3))
     if given:
@@ -51,7 +51,8 @@ def palette(count: int, given: Palette = ()) -> np.ndarray:
         return colors
     hues = np.arange(count) * 0.61803398875 % 1.0  # golden ratio: hues of consecutive classes differ strongly
     colors[:count] = hsv_to_rgb(np.stack([hues, np.where(np.arange(count) % 2, 0.55, 0.85), np.full(count, 0.9)], 1))
-    colors[0] = (0.2, 0.2, 0.25)
+    if background:
+        colors[0] = (0.2, 0.2, 0.25)
     colors[IGNORE_INDEX] = 1.0
     return colors
 

@@ -106,9 +106,9 @@ class Transform:
         if self.resolution == "original":
             tensors["original_size"] = torch.tensor(original_size)
         if mask is not None:
-            tensors["mask"] = torch.from_numpy(mask.astype(np.int64))
+            tensors["mask"] = mask_tensor(mask)
         elif "mask" in sample:
-            tensors["mask"] = torch.from_numpy(self._pad(sample["mask"], IGNORE_INDEX).astype(np.int64))
+            tensors["mask"] = mask_tensor(self._pad(sample["mask"], IGNORE_INDEX))
         for key, value in sample.items():
             if key in ("label", "image_id"):
                 tensors[key] = torch.tensor(value, dtype=torch.int64)
@@ -121,6 +121,13 @@ class Transform:
         if not bottom and not right:
             return np.ascontiguousarray(array)
         return np.pad(array, ((0, bottom), (0, right), (0, 0))[: array.ndim], constant_values=value)
+
+
+def mask_tensor(mask: np.ndarray) -> torch.Tensor:
+    """Returns a mask (H, W) as int64; one whose classes may overlap, (H, W, classes), as (classes, H, W) uint8."""
+    if mask.ndim == 2:
+        return torch.from_numpy(mask.astype(np.int64))
+    return torch.from_numpy(np.ascontiguousarray(mask.transpose(2, 0, 1)))
 
 
 def partial_message(step: SampleTransform) -> str:

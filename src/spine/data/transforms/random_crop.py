@@ -47,10 +47,20 @@ class RandomCrop(CropRegion):
         return Region(top, left, height, width)
 
     def is_mixed(self, mask: np.ndarray, region: Region) -> bool:
-        """Whether a region has two classes or more, and none has a share of `cat_max_ratio` of the labeled pixels."""
+        """Whether a region has two classes or more, and none has a share of `cat_max_ratio` of the labeled pixels.
+
+        If classes may overlap, pixels without any class count as another class.
+        """
         top, left, height, width = region
-        counts = np.bincount(mask[top : top + height, left : left + width].ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
-        return bool(np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio)
+        part = mask[top : top + height, left : left + width]
+        if part.ndim == 3:
+            labeled, present = (part != IGNORE_INDEX).any(2), part == 1
+            counts = np.array([(labeled & ~present.any(2)).sum(), *present.sum((0, 1))])
+            total = labeled.sum()
+        else:
+            counts = np.bincount(part.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
+            total = counts.sum()
+        return bool(np.count_nonzero(counts) > 1 and counts.max() / total < self.cat_max_ratio)
 
 
 class Pad(GeometricTransform):

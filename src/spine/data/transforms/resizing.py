@@ -20,7 +20,7 @@ LINEAR = "linear"  # OpenCV's
 
 
 def resize(image: np.ndarray, size: Size, interpolation: str | None = None) -> np.ndarray:
-    """Resizes (h, w[, 3]) uint8 to `size` (height, width), without aliasing except with "linear".
+    """Resizes (h, w[, C]) uint8 to `size` (height, width), without aliasing except with "linear".
 
     `interpolation`: "area", "bilinear", "bicubic" and "lanczos" are Pillow's filters, whose support
     grows when the image shrinks; "nearest" is for masks. "linear" is OpenCV's bilinear filter, which
@@ -35,7 +35,8 @@ def resize(image: np.ndarray, size: Size, interpolation: str | None = None) -> n
     if interpolation == LINEAR:
         return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     if interpolation == "nearest":
-        return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+        resized = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+        return resized.reshape(*size, *image.shape[2:])  # OpenCV leaves out a single channel
     smaller = min(image.shape[0], size[0]), min(image.shape[1], size[1])
     if smaller != image.shape[:2]:  # OpenCV averages areas only if no axis grows
         image = cv2.resize(image, (smaller[1], smaller[0]), interpolation=cv2.INTER_AREA)

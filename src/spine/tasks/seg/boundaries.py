@@ -33,13 +33,20 @@ class BoundaryCounts(Metric):
     def update(self, prediction: Tensor, truth: Tensor, sizes: Sequence[tuple[int, int]]) -> None:
         """Adds a batch.
 
-        `prediction`, `truth`: (B, H, W) class indices. `sizes`: (height, width) of each image.
+        `prediction`, `truth`: (B, H, W) class indices, or (B, classes, H, W) of 0 and 1 if classes may
+        overlap. `sizes`: (height, width) of each image.
         """
         masks = zip(prediction.cpu().numpy(), truth.cpu().numpy(), sizes, strict=True)
-        found = [self._count(one[:h, :w], true[:h, :w]) for one, true, (h, w) in masks]
+        found = [self._count_image(one[..., :h, :w], true[..., :h, :w]) for one, true, (h, w) in masks]
         self.counts += torch.from_numpy(np.sum(found, axis=0)).to(self.counts.device)
 
-    def _count(self, prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    def _count_image(self, prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """The counts (3, classes) of one image."""
+        if truth.ndim == 2:
+            return self._count(prediction, truth, self.counts.shape[1])
+        return np.stack([self._count(*each, 2)[:, 1] for each in zip(prediction, truth, strict=True)], axis=1)
+
+    def _count(self, prediction: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
         truth = truth.astype(np.uint8)
         labeled = truth != IGNORE_INDEX
         prediction = np.where(labeled, prediction, IGNORE_INDEX).astype(np.uint8)
@@ -47,7 +54,7 @@ class BoundaryCounts(Metric):
         near_true, near_predicted = (near_boundary(mask, width) & labeled for mask in (truth, prediction))
         both = near_true & near_predicted & (prediction == truth)
         values = truth[both], truth[near_true], prediction[near_predicted]
-        return np.stack([np.bincount(each, minlength=self.counts.shape[1]) for each in values])
+        return np.stack([np.bincount(each, minlength=classes) for each in values])
 
     def compute(self) -> Tensor:
         """Returns the counts (3, classes)."""

@@ -29,6 +29,8 @@ class Inference:
     scales: factors of the size of the image. flip: the mirrored image is evaluated too. The
         probabilities of all of these views are averaged.
     multiple: to which the sides of an image or crop are padded for the network.
+    multi_label: whether classes may overlap: the probability of each is a sigmoid instead of a softmax.
+    align_corners: of the bilinear filter that resizes logits: that of the head, as in mmsegmentation.
     """
 
     mode: Literal["whole", "slide"] = "whole"
@@ -37,6 +39,8 @@ class Inference:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     multiple: int = 1
+    multi_label: bool = False
+    align_corners: bool = False
 
     def __post_init__(self) -> None:
         if self.mode == "slide" and any(stride > side for stride, side in zip(self.crop_stride, self.crop_size, strict=True)):
@@ -65,14 +69,14 @@ class Inference:
     def scores(self, network: Network, batch: Mapping[str, Tensor], sizes: Sequence[Size]) -> Iterator[tuple[int, Tensor]]:
         """Yields the row of each image of a batch, and its scores (classes, height, width) at the size in `sizes`.
 
-        Scores are logits: those of the network, or the logarithms of averaged probabilities. Only the
-        scores of one image are in memory. Rows come in any order.
+        Scores are logits: those of the network, or those of averaged probabilities. Only the scores of
+        one image are in memory. Rows come in any order.
         """
         for rows, images in images_by_size(batch):
             if self._is_one_pass:
                 logits = at_least_float32(network(pad_to_multiple(images, self.multiple)))
                 for row, each in zip(rows, logits.split(1), strict=True):
-                    yield row, resize_map(self._at_input(each, images), sizes[row])[0]
+                    yield row, self._resize(self._at_input(each, images), sizes[row])[0]
             else:
                 for row, image in zip(rows, images.split(1), strict=True):
                     yield row, self._average(network, image, sizes[row])[0]
@@ -93,15 +97,17 @@ class Inference:
     def _average(self, network: Network, image: Tensor, size: Size) -> Tensor:
         """Scores (1, classes, *size) of one image (1, 3, H, W)."""
         if self.views == [(1.0, False)]:
-            return resize_map(self._logits(network, image), size)
+            return self._resize(self._logits(network, image), size)
         total: Tensor | None = None
         for scale, flipped in self.views:
             view = resize_map(image, scaled((image.shape[-2], image.shape[-1]), scale))
             logits = self._logits(network, view.flip(-1) if flipped else view)
-            probabilities = resize_map(logits.flip(-1) if flipped else logits, size).softmax(1)
+            logits = self._resize(logits.flip(-1) if flipped else logits, size)
+            probabilities = logits.sigmoid() if self.multi_label else logits.softmax(1)
             total = probabilities if total is None else total.add_(probabilities)
         assert total is not None
-        return total.div_(len(self.views)).clamp_(min=torch.finfo(total.dtype).tiny).log_()
+        mean, limits = total.div_(len(self.views)), torch.finfo(total.dtype)
+        return mean.logit_(limits.eps) if self.multi_label else mean.clamp_(min=limits.tiny).log_()
 
     def _logits(self, network: Network, image: Tensor) -> Tensor:
         """Logits (1, classes, H, W) of one view (1, 3, H, W), at its size."""
@@ -124,7 +130,10 @@ class Inference:
         """Resizes the logits of a padded image to its pixels, and leaves out the padding."""
         height, width = image.shape[-2:]
         padded = height + -height % self.multiple, width + -width % self.multiple
-        return resize_map(logits, padded)[..., :height, :width]
+        return self._resize(logits, padded)[..., :height, :width]
+
+    def _resize(self, logits: Tensor, size: Size) -> Tensor:
+        return resize_map(logits, size, align_corners=self.align_corners)
 
     def _crops(self, size: Size) -> list[tuple[slice, slice]]:
         """Rows and columns of each crop of an image of `size`."""

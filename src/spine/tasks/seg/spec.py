@@ -25,6 +25,7 @@ SPEC = TaskSpec(
             "a list of factors of the image size above 0, such as [0.5, 1.0, 2.0]",
         ),
         "flip_test": SWITCH,
+        "threshold": Allowed(Fraction, "a probability, 0 to 1"),
         "boundary_width": Allowed(Fraction, "a fraction of the diagonal of the image, 0 to 1"),
     },
 )
