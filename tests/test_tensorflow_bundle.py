@@ -91,7 +91,7 @@ def test_damaged_checkpoints_are_refused_in_one_sentence(checkpoint, tmp_path):
         ):
             reader.read(checkpoint)
     checkpoint.write_bytes(index)
-    data.write_bytes(values[:-8])
+    data.write_bytes(values[:-80])
     with pytest.raises(InputError, match=r"'model.ckpt-5.data-00000-of-00001' is too short"):
         reader.read(checkpoint)
     data.unlink()

@@ -75,8 +75,6 @@ def official_block(architecture: Architecture, number: int) -> Iterator[Rule]:
         if name == "squeeze_excite":
             yield from _slim.biased(f"{source}.{name}.Conv", f"{target}.{position}.fc1")
             yield from _slim.biased(f"{source}.{name}.Conv_1", f"{target}.{position}.fc2")
-        elif name == "project":
-            yield from _slim.conv_norm(f"{source}.{name}", f"{target}", (position, position + 1))
         else:
             yield from _slim.conv_norm(f"{source}.{name}", f"{target}.{position}")
 
