@@ -169,6 +169,7 @@ CASES = [
         auxiliary=False,
         head_options={},
         sizes=((400, 556),),  # two windows of the context
+        every=12,
         train_size=(392, 392),
     ),
 ]
