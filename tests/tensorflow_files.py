@@ -16,7 +16,8 @@ def write_bundle(prefix, arrays, dtypes=DTYPES, compression=0):
     for name, array in sorted(arrays.items()):
         values = np.ascontiguousarray(array).tobytes()
         shape = b"".join(field(2, field(1, side)) for side in array.shape)
-        place = (field(4, len(data)) if data else b"") + field(5, len(values)) + bytes([6 << 3 | 5]) + struct.pack("<I", masked_crc32c(values))
+        checksum = bytes([6 << 3 | 5]) + struct.pack("<I", masked_crc32c(values))
+        place = (field(4, len(data)) if data else b"") + field(5, len(values)) + checksum
         entries[name.encode()] = field(1, dtypes[array.dtype]) + field(2, shape) + place
         data += values
     Path(f"{prefix}.data-00000-of-00001").write_bytes(data)
