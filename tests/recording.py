@@ -113,7 +113,7 @@ def draw(shapes: dict[str, tuple[int, ...]]) -> State:
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         noise = torch.randn(shape, generator=generator, dtype=torch.float64)
         vector = noise.numel() == max(shape, default=1)  # norms, biases, layer scales, class tokens
-        if name.endswith("running_var"):
+        if name.endswith(("running_var", "moving_variance")):
             state[name] = 0.5 + noise.abs()
         elif not vector and not re.search(r"pos|token", name):
             state[name] = noise * (2 / noise[0].numel()) ** 0.5

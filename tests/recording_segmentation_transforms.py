@@ -1,16 +1,20 @@
 """Records mmsegmentation's transforms with the random numbers that they draw, for tests/test_segmentation_transforms.py.
 
-    python tests/recording_segmentation_transforms.py       (with mmsegmentation 1.2 and mmcv 2; spine is not needed)
+    python tests/recording_segmentation_transforms.py       (with mmsegmentation 1.2.2 and mmcv-lite 2.1.0; spine is not needed)
 
 Every random number is recorded with its distribution. The tests give the same numbers to spine's
 transforms, which must ask for the same distributions and make the same images.
 """
+
+# ruff: noqa: E402
 
 import base64
 import json
 import sys
 from pathlib import Path
 from unittest import mock
+
+sys.modules["mmcv._ext"] = mock.MagicMock()  # mmcv-lite has no compiled operations; mmseg imports them, and none is used here
 
 import cv2
 import mmcv

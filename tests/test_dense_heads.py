@@ -90,7 +90,14 @@ def test_configuration_names_the_options_of_the_published_network():
     config = checks.prepare(config)
     assert config["backbone"]["output_stride"] == 8 and config["backbone"]["dilate_first"]
     assert config["head"]["channels"] == 64 and config["head"]["bottleneck_kernel"] == 3
-    assert config["auxiliary_head"] == {"level": 2, "weight": 0.4, "channels": 256, "num_convs": 1, "dropout": 0.1}
+    assert config["auxiliary_head"] == {
+        "level": 2,
+        "weight": 0.4,
+        "channels": 256,
+        "num_convs": 1,
+        "concat_input": False,
+        "dropout": 0.1,
+    }
     net = NetworkConfig.from_config(config, 5)
     assert NetworkConfig.from_dict(net.to_dict()).to_dict() == net.to_dict()
 

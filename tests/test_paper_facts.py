@@ -10,6 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import spine
+from spine.components import task_spec
+from spine.models.assembly import NetworkConfig
 
 CLASSIFIERS = {  # backbone: {variant: (parameters, multiply-adds, image size)}
     "beit": {
@@ -198,13 +200,34 @@ SEGMENTERS = [  # SegNeXt with the hamburger head, 150 classes: variant, options
     ("base", {"rank": 16}, 27636310, 32685948928, 261473828864),  # OpenMMLab's configuration
     ("large", {"rank": 16}, 48926550, 65968209920, 527718154240),
 ]
+# Networks of mmsegmentation 1.2.2 with their auxiliary heads: backbone, variant, head, options of the head, further options,
+# classes, parameters, multiply-adds, image size. HRNet with `fcn` has 186878263296 multiply-adds there: spine projects maps before
+# it upsamples them.
+FCN = {"levels": (-1,), "channels": 512, "join": False, "concat_input": True}
+LRASPP = {"levels": (0, 1, -1), "channels": 128, "branch_channels": (32, 64), "windows": True}
+DILATED = {"output_stride": 8, "dilate_first": True}
+STRIDES_2_TO_8 = {"stride_2_map": True, "output_stride": 8, "first_blocks": False, "tf_padding": True}
+OPENMMLAB_SEGMENTERS = [
+    ("swin", "tiny", "upernet", {}, {}, 150, 59941862, 236864792448, (512, 512)),
+    ("convnext", "tiny", "upernet", {}, {}, 150, 60242636, 234636115968, (512, 512)),
+    ("beit", "base_patch16", "upernet", {}, {}, 150, 163407980, 962176370688, (640, 640)),
+    ("hrnet", "w48", "fcn", {"conv_bias": False}, {}, 19, 65858659, 172014698496, (512, 1024)),
+    ("hrnet", "w48", "ocr", {"conv_bias": False}, {}, 19, 70371446, 324474437632, (512, 1024)),
+    ("mobilenet_v2", "w100", "aspp", {}, {}, 19, 15244374, 136075051008, (512, 1024)),
+    ("mobilenet_v2", "w100", "fcn", FCN, DILATED, 19, 9718822, 78234386432, (512, 1024)),
+    ("mobilenet_v3", "large_100", "lraspp", LRASPP, STRIDES_2_TO_8, 19, 3284547, 17249763200, (512, 1024)),
+]
 ROWS = [(backbone, variant, *row) for backbone, table in CLASSIFIERS.items() for variant, row in table.items()]
 SLOW_ROWS = [pytest.param(*row, marks=pytest.mark.slow) for row in OTHER_SIZES]  # the variants themselves are in ROWS
 
 
 def count(backbone, size, **options):
+    return count_of(lambda: spine.create_model(backbone, image_size=size, **options), size)
+
+
+def count_of(build, size):
     with torch.device("meta"):
-        net = spine.create_model(backbone, image_size=size, **options).eval()
+        net = build().eval()
         image = torch.empty(1, 3, *size)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             net(image)
@@ -233,6 +256,17 @@ def test_segnext_has_the_published_size(variant, head_options, parameters, macs,
     assert count("segnext", (512, 512), **options) == (parameters, macs)
     if macs_cityscapes is not None:
         assert count("segnext", (1024, 2048), **options) == (parameters, macs_cityscapes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "variant", "head", "head_options", "options", "classes", "parameters", "macs", "size"), OPENMMLAB_SEGMENTERS
+)
+def test_segmenter_has_the_size_of_openmmlabs(backbone, variant, head, head_options, options, classes, parameters, macs, size):
+    """With the auxiliary head in the second coarsest map, if OpenMMLab's network has one."""
+    network = NetworkConfig(backbone, head, task_spec("seg"), classes, size, auxiliary_head={} if head_options is FCN else None)
+    network = network.with_options({"variant": variant, **options}, head_options)
+    assert count_of(network.build, size) == (parameters, macs)
 
 
 def test_lraspp_has_the_published_size():

@@ -36,6 +36,12 @@ files of Cityscapes, PASCAL-Context and LIP have no aligned corners and need no 
 COCO-Stuff need `layout=official_aligned`. HRNet with OCR is always aligned. The upsampling of the logits
 to the image, which the authors align as well, is not a part of the network.
 
+TensorFlow's checkpoints (format V2) of MobileNetV2, of MobileNetV3 and of the authors' DeepLab on
+MobileNetV2 are read without TensorFlow: unpack the archive and give the path of the `.index` file; the
+`.data` file must be beside it. Averaged weights are taken if the checkpoint has them, as transformers and
+the authors' example do. The classifiers have 1001 classes, of which the first is the background. DeepLab
+has output stride 16, at which it was trained; transformers' file of it has 8.
+
 Whole segmentation networks open with `task=seg` and the head in the column "network". Auxiliary heads are
 loaded, and left out if a file has none. transformers' configuration of BeitForSemanticSegmentation counts
 from the patch embedding and reads its maps two blocks earlier than the authors' network, with which its
@@ -43,12 +49,10 @@ weights were trained; spine reads the authors' maps.
 
 Files that do not open:
 
-- TensorFlow's originals of MobileNetV2 and MobileNetV3: checkpoints (`.index` and `.data`), frozen graphs
-  (`.pb`), `.tflite` and Keras' `.h5`. spine has no reader for them. timm's `tf_` files (MobileNetV3) and
-  Hugging Face's `google/mobilenet_v2_*` and `google/deeplabv3_mobilenet_v2_*` files hold the same weights
-  and open.
-- OpenMMLab's LRASPPHead (three maps and another decoder than torchvision's), its FCNHead with
-  `concat_input`, and its PSPNet and DeepLabv3 heads: spine has no such heads. Their backbones load.
+- Frozen graphs (`.pb`), `.tflite` and Keras' `.h5` of MobileNetV2 and MobileNetV3, and TensorFlow's
+  checkpoints in the format V1 (one file without `.index`). The authors' archives contain a checkpoint of
+  the format V2 beside them.
+- OpenMMLab's PSPNet and DeepLabv3 heads: spine has no such heads. Their backbones load.
 - UPerNet of OpenMMLab on MAE and ViT: MAE's dense network there has relative position biases.
 
 ## Layouts that load

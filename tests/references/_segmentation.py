@@ -13,9 +13,9 @@ from spine.interfaces import TrainingOutputs
 WEIGHT = 0.4  # of the loss of an auxiliary head
 
 
-def pixels(logits):
-    """Some of the pixels: (B, classes, h, w) -> (B, N, classes)."""
-    return logits[:, :, ::3, ::3].flatten(2).transpose(1, 2)
+def pixels(logits, every=3):
+    """One pixel of every 3x3: (B, classes, h, w) -> (B, N, classes)."""
+    return logits[:, :, ::every, ::every].flatten(2).transpose(1, 2)
 
 
 def loss(main, *auxiliary):
@@ -55,9 +55,10 @@ def whole(
     their_loss=their_loss,
     auxiliary=True,
     head_options=(("dropout", 0.0),),
+    every=3,
     **more,
 ):
-    """A case of a whole network. `theirs`: its logits at the stride of its head."""
+    """A case of a whole network. `theirs`: its logits at the stride of its head. `every`: distance of the recorded pixels."""
     options = {"task": "seg", "head": head, "head_options": dict(head_options), **more.pop("options", {})}
     if auxiliary:
         options["auxiliary_head"] = {"dropout": 0.0}
@@ -68,8 +69,8 @@ def whole(
         variant,
         options=options,
         **{"sizes": ((64, 96),), "train_size": (64, 64), **more},
-        theirs=lambda net, image: pixels(theirs(net, image)),
-        ours=lambda net, image: pixels(TrainingOutputs.of(net(image)).output),
+        theirs=lambda net, image: pixels(theirs(net, image), every),
+        ours=lambda net, image: pixels(TrainingOutputs.of(net(image)).output, every),
         their_loss=their_loss,
         our_loss=our_loss,
     )

@@ -1,4 +1,6 @@
-"""MobileNetV3 of torchvision, timm (its own networks and those for TensorFlow's weights), mmpretrain and d-li14."""
+"""MobileNetV3 of torchvision, timm (its own networks and those for TensorFlow's weights, also with TensorFlow's names), mmpretrain
+and d-li14.
+"""
 
 from functools import partial
 
@@ -6,7 +8,7 @@ from recording import CLASSES, Case, checkout
 from torch import nn
 
 from references import _openmmlab as openmmlab
-from references import _segmentation
+from references import _segmentation, _tensorflow
 
 
 def torchvision(size):
@@ -33,6 +35,11 @@ def timm(name):
     return timm.create_model(name, num_classes=CLASSES, bn_momentum=0.01)
 
 
+def tensorflow(name, depths):
+    """The authors' network, with its names and order of axes."""
+    return _tensorflow.Slim(timm(name), _tensorflow.mobilenet_v3(depths))
+
+
 def with_torch_gates(net):
     """Replaces their hard sigmoids: torch's gradient has the factor 1/6 in float32 for all dtypes, that of their code does not."""
     for module in net.modules():
@@ -46,6 +53,19 @@ def mmpretrain(arch, channels, hidden):
     head = {"type": "StackedLinearClsHead", "num_classes": CLASSES, "in_channels": channels, "mid_channels": [hidden]}
     head["act_cfg"] = {"type": "HSwish"}
     return with_torch_gates(openmmlab.classifier({"type": "MobileNetV3", "arch": arch}, head, {"type": "GlobalAveragePooling"}))
+
+
+def mmseg():
+    """LRASPPHead of mmsegmentation, with the epsilon of its configurations."""
+    norm = {"type": "BN", "eps": 1e-3}
+    ours = {**norm, "momentum": 0.01}  # our momentum in the backbone, which is TensorFlow's
+    net = nn.Module()
+    net.backbone = with_torch_gates(openmmlab.mmseg().backbones.MobileNetV3("small", out_indices=(0, 1, 12), norm_cfg=ours))
+    net.decode_head = _segmentation.head(
+        "LRASPPHead", (16, 16, 576), in_index=(0, 1, 2), channels=24, branch_channels=(8, 16), input_transform="multiple_select",
+        norm_cfg=norm,
+    )  # fmt: skip
+    return net
 
 
 def d_li14(size):
@@ -70,6 +90,8 @@ MINIMAL = {
     "timm_tf-small_minimal": "small_minimal_100",
     "timm_tf-large_minimal": "large_minimal_100",
 }  # these files determine their layout
+LARGE, SMALL = (1, 2, 3, 4, 2, 3), (1, 2, 3, 2, 3)
+TENSORFLOW = {"small_075": SMALL, "large_075": LARGE, "small_minimal_100": SMALL, "large_minimal_100": LARGE}
 MMPRETRAIN = {"small": ("small_050", 288, 1024), "large": ("large", 960, 1280)}
 
 CASES = [
@@ -115,6 +137,16 @@ CASES = [
         )
         for size in ("small", "large")
     ),
+    *(
+        Case(
+            f"mobilenet_v3-official-{variant}",
+            f"timm tf_mobilenetv3_{variant} with the names of its TensorFlow files",
+            partial(tensorflow, f"tf_mobilenetv3_{variant}", depths),
+            variant,
+            sizes=((75, 101),),
+        )
+        for variant, depths in TENSORFLOW.items()
+    ),
     _segmentation.whole(
         "mobilenet_v3-torchvision-lraspp",
         "torchvision lraspp_mobilenet_v3_large",
@@ -127,5 +159,17 @@ CASES = [
         head_options={},
         sizes=((129, 193),),
         train_size=(97, 129),
+    ),
+    _segmentation.whole(
+        "mobilenet_v3-openmmlab-lraspp",
+        "mmsegmentation MobileNetV3 small and LRASPPHead",
+        mmseg,
+        "lraspp",
+        "small_100",
+        auxiliary=False,
+        head_options={},
+        sizes=((400, 556),),  # two windows of the context
+        every=12,
+        train_size=(392, 392),
     ),
 ]

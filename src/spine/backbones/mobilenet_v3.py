@@ -13,7 +13,7 @@ probability).
 With an output stride below 32 (section 6.4), the block whose stride is removed and those after it are
 dilated, as in torchvision and OpenMMLab. For LR-ASPP, torchvision reads the coarsest map after the
 last 1x1 convolution, `last_conv=True`, and the finer maps after the first block of their stride,
-`first_blocks=True`.
+`first_blocks=True`. OpenMMLab also reads a map of stride 2, `stride_2_map=True`.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class HiddenLayerPool(nn.Module):
 
 
 class MobileNetV3(Backbone):
-    """Maps with strides 4, 8, 16, 32, at most the output stride.
+    """Maps with strides 4, 8, 16, 32, at most the output stride; with `stride_2_map` also one of stride 2.
 
     The last 1x1 convolution and the hidden layer are part of pooling; with `last_conv` the coarsest
     map is the output of that convolution.
@@ -184,6 +184,7 @@ class MobileNetV3(Backbone):
         output_stride: int = 32,
         last_conv: bool = False,
         first_blocks: bool = False,
+        stride_2_map: bool = False,
         in_chans: int = 3,
     ):
         """`minimal`: 3x3 kernels and ReLU only, no squeeze-and-excitation.
@@ -194,7 +195,8 @@ class MobileNetV3(Backbone):
         """
         super().__init__()
         check_use(use)
-        self.levels = (3,) if use == "pooled" else pick_levels(levels, 4)
+        map_strides = ([2] if stride_2_map else []) + [4, 8, 16, 32]
+        self.levels = (len(map_strides) - 1,) if use == "pooled" else pick_levels(levels, len(map_strides))
         act: type[nn.Module] = nn.ReLU if minimal else nn.Hardswish
         stem = stem or round_channels(16 * width)
         first = conv_norm_act(in_chans, stem, 3, 2, act=act, same=tf_padding)
@@ -203,17 +205,18 @@ class MobileNetV3(Backbone):
         strided = [i for i, row in enumerate(rows, start=1) if row[-1] == 2]
         # the layers of the maps with strides 4, 8, 16, 32: the last ones of each stride, or the first ones
         ends = [*(strided[:3] if first_blocks else (i - 1 for i in strided[1:])), len(rows)]
+        ends = [strided[0] - 1, *ends] if stride_2_map else ends
         self.map_layers = [ends[i] for i in self.levels]
         self.features = nn.ModuleList([first, *blocks][: self.map_layers[-1] + 1])
-        widths = [blocks[i - 1].out_channels for i in self.map_layers]
-        wide, self.last_conv = blocks[-1].hidden, last_conv and use == "maps" and self.levels[-1] == 3
+        widths = [blocks[i - 1].out_channels if i else stem for i in self.map_layers]
+        wide, self.last_conv = blocks[-1].hidden, last_conv and use == "maps" and self.map_layers[-1] == len(rows)
         self.pooling: nn.Module = nn.Identity()
         if use == "pooled":
             self.pooling = HiddenLayerPool(widths[-1], wide, embed_dim, act, bias=not rw)
         elif self.last_conv:  # under the name of the convolution in pooling, for weight files
             self.pooling = nn.ModuleDict({"conv": conv_norm_act(widths[-1], wide, 1, act=act)})
             widths[-1] = wide
-        strides = [min(4 * 2**i, output_stride) for i in self.levels]
+        strides = [min(map_strides[i], output_stride) for i in self.levels]
         self.spec = FeatureSpec(tuple(map(Level, widths, strides)), embed_dim if use == "pooled" else widths[-1])
         self._initialize()
         set_batch_norm(self, norm_eps, norm_momentum)
@@ -271,6 +274,7 @@ def mobilenet_v3(variant: str = "large_100", **options: Any) -> MobileNetV3:
     the squeeze-and-excitation (d-li14's port). tf_padding: pads stride-2 convolutions as TensorFlow
     does. norm_eps: of batch norms. output_stride: 8, 16 or 32, the stride of the coarsest map.
     last_conv: the coarsest map is the output of the last 1x1 convolution. first_blocks: the other
-    maps are those of the first block of their stride.
+    maps are those of the first block of their stride. stride_2_map: a fifth map, of stride 2, is the
+    first level.
     """
     return MobileNetV3(**VARIANTS[variant], **options)

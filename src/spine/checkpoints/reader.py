@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spine.checkpoints.input_settings import InputSettings, settings_of_config
 from spine.checkpoints.mapping import BATCH_COUNTER, SPINE_LAYOUT, Layout, State
+from spine.checkpoints.tensorflow_bundle import INDEX_SUFFIX, read_bundle
 from spine.errors import InputError, nearest
 
 # Keys under which files store the state dict, averaged weights first.
@@ -24,7 +25,7 @@ WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state",
 # Prefixes that are removed if all names have them.
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.", "opt.target.", "params.")
 LOSS = "loss."  # prefix of the weights of classes in a loss, which the authors of HRNet store beside the network
-SUFFIXES = "pth, pt, bin, ckpt, safetensors or npz"
+SUFFIXES = "pth, pt, bin, ckpt, safetensors, npz or index"
 MIN_MATCH_FRACTION = 0.5  # fraction of the names that a layout must match
 
 
@@ -132,6 +133,9 @@ def _read(path: Path) -> tuple[State, Mapping[str, object]]:
     """The tensors of a file, and the configuration that spine's checkpoints and exports carry (else empty)."""
     if not path.is_file():
         raise InputError(f"There is no weights file '{path}'. Give the path of a {SUFFIXES} file.")
+    if path.suffix.startswith(".data-"):
+        index = path.with_suffix(INDEX_SUFFIX)
+        raise InputError(f"'{path}' holds the data of a TensorFlow checkpoint. Give the path of its index, '{index}'.")
     try:
         content = _open(path)
     except pickle.UnpicklingError as error:
@@ -184,6 +188,8 @@ def _open(path: Path) -> object:
 
         with np.load(path, allow_pickle=False) as arrays:
             return {name.replace("/", "."): torch.from_numpy(arrays[name]) for name in arrays.files}
+    if path.suffix == INDEX_SUFFIX:
+        return {name.replace("/", "."): tensor for name, tensor in read_bundle(path).items()}
     verify_checksums(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 

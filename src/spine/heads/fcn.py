@@ -3,7 +3,8 @@
 It joins several maps as HRNet's dense code does. The head of that code itself, two 1x1 convolutions
 (Wang et al., arXiv 1908.07919, section 4), has `num_convs=0, join_norm=True` and as many channels as
 all maps together; `backbone=hrnet` sets these options. OpenMMLab's FCNHead, which is the auxiliary
-head of most of its networks, reads one map without joining: `join=False, num_convs=1`.
+head of most of its networks, reads one map without joining: `join=False, num_convs=1`; as the head of
+its own FCN it also reads that map after the convolutions: `concat_input=True, num_convs=2`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import functools
 import operator
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from spine.errors import InputError
@@ -41,13 +43,15 @@ class FCN(Head):
         join: bool = True,
         join_norm: bool = False,
         conv_bias: bool = True,
+        concat_input: bool = False,
         align_corners: bool = False,
         dropout: float = 0.1,
     ):
         """`num_convs`: 3x3 convolutions. `join`: False for a single map, which is not projected first.
 
         `join_norm`: batch norm and ReLU after the join. `conv_bias`: whether the join has a bias (in
-        OpenMMLab's networks it has none if a norm follows). `align_corners`: of the upsampling.
+        OpenMMLab's networks it has none if a norm follows). `concat_input`: one more 3x3 convolution, of
+        the input and the output of the others. `align_corners`: of the upsampling.
         """
         super().__init__()
         self.align_corners = align_corners
@@ -63,8 +67,9 @@ class FCN(Head):
         )
         self.join_norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True)) if join_norm else nn.Identity()
         self.convs = nn.Sequential(*(conv_norm_act(first if i == 0 else channels, channels, 3) for i in range(num_convs)))
+        self.concat = conv_norm_act(first + (channels if num_convs else first), channels, 3) if concat_input else None
         self.drop = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(channels if num_convs else first, num_outputs, 1)
+        self.classifier = nn.Conv2d(channels if num_convs or concat_input else first, num_outputs, 1)
 
     def forward(self, features: Features) -> Tensor:
         """Features -> logits (B, classes, h, w) at the stride of the finest map."""
@@ -74,4 +79,7 @@ class FCN(Head):
             projected = (conv(part) for conv, part in zip(self.join, maps, strict=True))
             parts = (resize_map(part, size, align_corners=self.align_corners) for part in projected)
             x = self.join_norm(functools.reduce(operator.add, parts))
-        return self.classifier(self.drop(self.convs(x)))
+        out = self.convs(x)
+        if self.concat is not None:
+            out = self.concat(torch.cat([x, out], dim=1))
+        return self.classifier(self.drop(out))

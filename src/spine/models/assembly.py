@@ -32,7 +32,7 @@ from spine.variants import System
 NOT_OF_BUILDER = ("_target_", "weights", "layout")  # keys of `backbone` in a configuration that are not arguments of its builder
 NOT_OF_HEAD = ("_target_", "levels")
 # Options of an auxiliary head, an FCN: those of most networks of OpenMMLab. It reads the second coarsest map.
-AUXILIARY_HEAD: Options = {"level": -2, "weight": 0.4, "channels": 256, "num_convs": 1, "dropout": 0.1}
+AUXILIARY_HEAD: Options = {"level": -2, "weight": 0.4, "channels": 256, "num_convs": 1, "concat_input": False, "dropout": 0.1}
 
 
 def task_of(config: Config) -> TaskSpec:

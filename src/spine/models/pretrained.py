@@ -113,7 +113,8 @@ def _auxiliary_head_of(file: reader.WeightFile, given: Options | None) -> Option
         return {"weight": 0.0} if given is None and "head.classifier.weight" in file.tensors else given
     layers = {name.split(".")[2] for name in file.tensors if name.startswith("auxiliary_head.convs.")}
     own = {key: value for key, value in (given or {}).items() if value is not None}
-    return {"channels": classifier.shape[1], "num_convs": len(layers), **own}
+    concat_input = "auxiliary_head.concat.0.weight" in file.tensors
+    return {"channels": classifier.shape[1], "num_convs": len(layers), "concat_input": concat_input, **own}
 
 
 def find_variant(network: NetworkConfig, file: reader.WeightFile) -> tuple[str, float]:

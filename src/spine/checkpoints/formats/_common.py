@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from spine.checkpoints.input_settings import InputSettings
-from spine.checkpoints.mapping import JOIN_QKV, Rule
+from spine.checkpoints.mapping import JOIN_QKV, Rule, TensorConversion
 
 # Images of the ShuffleNets' authors, as OpenCV reads them.
 BGR_255 = InputSettings(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), channels="bgr")
+
+# Publisher, with the order of axes of JAX and TensorFlow: (h, w, in, out); spine: (out, in, h, w).
+CONV_KERNEL = TensorConversion(lambda x: x.permute(3, 2, 0, 1), lambda x: (x.permute(2, 3, 1, 0),))
 
 
 def numbered_blocks(depths: Iterable[int], start: int) -> list[tuple[int, int, int]]:

@@ -18,6 +18,7 @@ def auxiliary_head(names: Names = OPENMMLAB, classifier: str = "conv_seg") -> tu
     """Rules for the auxiliary head, an FCN. `classifier`: name of its last layer."""
     return (
         *conv_norm("auxiliary_head.convs.*", "auxiliary_head.convs.*", names=names),
+        *conv_norm("auxiliary_head.conv_cat", "auxiliary_head.concat", names=names),
         Rule(f"auxiliary_head.{classifier}.*", "auxiliary_head.classifier.*"),
     )
 
@@ -58,6 +59,12 @@ OPENMMLAB_ASPP = (  # DepthwiseSeparableASPPHead
     Rule("decode_head.conv_seg.*", "head.classifier.*"),
     *auxiliary_head(),
 )
+OPENMMLAB_FCN = (  # FCNHead, which reads the coarsest map
+    *conv_norm("decode_head.convs.*", "head.convs.*"),
+    *conv_norm("decode_head.conv_cat", "head.concat"),
+    Rule("decode_head.conv_seg.*", "head.classifier.*"),
+    *auxiliary_head(),
+)
 # FCNHead and OCRHead of a CascadeEncoderDecoder
 OPENMMLAB_OCR = (
     Rule("decode_head.0.convs.0.conv.weight", "head.regions.0.weight"),  # without a bias, which the authors have
@@ -94,6 +101,13 @@ def fcn_options(state: State) -> Options:
     if first is None:
         return {}
     return {"channels": len(first), "num_convs": 0, "join_norm": True, "conv_bias": "head.join.0.bias" in state}
+
+
+def coarse_fcn_options(state: State) -> Options:
+    """Options of OpenMMLab's FCNHead, which reads the coarsest map."""
+    layers = {name.split(".")[2] for name in state if name.startswith("head.convs.")}
+    concat_input = "head.concat.0.weight" in state
+    return {**upernet_options(state), "levels": (-1,), "join": False, "num_convs": len(layers), "concat_input": concat_input}
 
 
 def aspp_options(state: State) -> Options:

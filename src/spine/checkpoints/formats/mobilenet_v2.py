@@ -1,14 +1,14 @@
-"""MobileNetV2: tensor names of torchvision, timm, Hugging Face, OpenMMLab and d-li14 (github.com/d-li14/mobilenetv2.pytorch).
-
-The authors published TensorFlow checkpoints, which Hugging Face has converted.
+"""MobileNetV2: tensor names of the authors (TensorFlow checkpoints, which Hugging Face has converted), torchvision, timm, Hugging
+Face, OpenMMLab and d-li14 (github.com/d-li14/mobilenetv2.pytorch).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from spine.checkpoints.formats import _slim
 from spine.checkpoints.formats._common import conv_norm, numbered_blocks
-from spine.checkpoints.formats._segmentation import OPENMMLAB_ASPP, aspp_options
+from spine.checkpoints.formats._segmentation import OPENMMLAB_ASPP, OPENMMLAB_FCN, aspp_options, coarse_fcn_options
 from spine.checkpoints.input_settings import HALF, IMAGENET
 from spine.checkpoints.mapping import Layout, Rule, with_input_settings
 
@@ -17,6 +17,7 @@ DEPTHS = (1, 2, 3, 4, 3, 3, 1)  # blocks of each stage; the block of the first s
 BLOCKS = [block for block in numbered_blocks(DEPTHS, start=1) if block[0] > 0]
 # timm's deeper networks, mobilenetv2_110d and mobilenetv2_120d
 DEPTHS_110D, DEPTHS_120D = (1, 3, 4, 5, 4, 4, 1), (1, 3, 5, 6, 5, 5, 1)
+PAPER_HEAD = {"levels": (-1,), "dilations": (), "channels": 256, "bottleneck_kernel": 1}  # of `aspp`
 
 Layers = tuple[str, tuple[str, str]]  # a convolution and its norm: their prefix and their names
 
@@ -39,6 +40,43 @@ def block(index: int | str, expand: Layers, depthwise: Layers, project: Layers) 
     )
 
 
+def official_block(number: int) -> tuple[Rule, ...]:
+    """Rules for a block with expansion, at the authors."""
+    source, target = _slim.expanded_conv("MobilenetV2", number), f"backbone.features.{number}.conv"
+    return (
+        *_slim.conv_norm(f"{source}.expand", f"{target}.0"),
+        *_slim.conv_norm(f"{source}.depthwise", f"{target}.1"),
+        *_slim.conv_norm(f"{source}.project", target, (2, 3)),
+    )
+
+
+OFFICIAL = Layout(  # with 1001 classes; the first class is the background
+    "official",
+    (
+        *_slim.conv_norm("MobilenetV2.Conv", "backbone.features.0"),
+        *_slim.conv_norm("MobilenetV2.expanded_conv.depthwise", "backbone.features.1.conv.0"),
+        *_slim.conv_norm("MobilenetV2.expanded_conv.project", "backbone.features.1.conv", (1, 2)),
+        *(rule for number in range(2, 18) for rule in official_block(number)),
+        *_slim.conv_norm("MobilenetV2.Conv_1", "backbone.pooling.conv"),
+        *_slim.biased("MobilenetV2.Logits.Conv2d_1c_1x1", "head.linear", _slim.LINEAR_KERNEL),
+    ),
+    options={"norm_eps": 1e-3, "tf_padding": True},
+    input_settings=HALF,
+)
+# The authors' segmentation network, in the repository of DeepLab: the paper's head, at the output stride of its training.
+OFFICIAL_SEGMENTER = replace(
+    OFFICIAL,
+    rules=(
+        *_slim.conv_norm("image_pooling", "head.image_pool"),
+        *_slim.conv_norm("aspp0", "head.branches.0"),
+        *_slim.conv_norm("concat_projection", "head.bottleneck"),
+        *_slim.biased("logits.semantic", "head.classifier"),
+        *OFFICIAL.rules,
+    ),
+    options={**OFFICIAL.options, "output_stride": 16, "dilate_first": False},
+    head_options=PAPER_HEAD,
+    required=("image_pooling.weights",),
+)
 TORCHVISION = Layout(
     "torchvision",
     (
@@ -102,7 +140,8 @@ HUGGING_FACE = Layout(  # the authors' weights with 1001 classes; the first clas
     input_settings=HALF,
 )
 HF_HEAD = {"conv_pool": "image_pool", "conv_aspp": "branches.0", "conv_projection": "bottleneck"}
-HUGGING_FACE_SEGMENTER = replace(  # MobileNetV2ForSemanticSegmentation: the paper's head, at the output stride of its files
+# MobileNetV2ForSemanticSegmentation: the paper's head, at the output stride of the files (the authors trained at 16)
+HUGGING_FACE_SEGMENTER = replace(
     HUGGING_FACE,
     rules=(
         Rule("mobilenet_v2.conv_1x1.**", None),  # not used
@@ -114,8 +153,8 @@ HUGGING_FACE_SEGMENTER = replace(  # MobileNetV2ForSemanticSegmentation: the pap
         Rule("segmentation_head.classifier.convolution.*", "head.classifier.*"),
         *HUGGING_FACE.rules,
     ),
-    options={**HUGGING_FACE.options, "output_stride": 16, "dilate_first": False},
-    head_options={"levels": (-1,), "dilations": (), "channels": 256, "bottleneck_kernel": 1},
+    options={**HUGGING_FACE.options, "output_stride": 8, "dilate_first": False},
+    head_options=PAPER_HEAD,
     required=("segmentation_head.conv_pool.convolution.weight",),
 )
 
@@ -140,6 +179,13 @@ OPENMMLAB = Layout(
     ),
     wrapper="state_dict",
 )
+OPENMMLAB_FCN_SEGMENTER = replace(
+    OPENMMLAB,
+    rules=(*OPENMMLAB_FCN, *OPENMMLAB.rules),
+    options={"output_stride": 8, "dilate_first": True},
+    head_options=coarse_fcn_options,
+    required=("decode_head.convs.0.conv.weight",),
+)
 OPENMMLAB_SEGMENTER = replace(  # DeepLabv3+
     OPENMMLAB,
     rules=(*OPENMMLAB_ASPP, *OPENMMLAB.rules),
@@ -159,5 +205,17 @@ D_LI14 = Layout(
 )
 
 LAYOUTS = with_input_settings(
-    IMAGENET, (TORCHVISION, *TIMM, HUGGING_FACE, HUGGING_FACE_SEGMENTER, OPENMMLAB, OPENMMLAB_SEGMENTER, D_LI14)
+    IMAGENET,
+    (
+        OFFICIAL,
+        OFFICIAL_SEGMENTER,
+        TORCHVISION,
+        *TIMM,
+        HUGGING_FACE,
+        HUGGING_FACE_SEGMENTER,
+        OPENMMLAB,
+        OPENMMLAB_SEGMENTER,
+        OPENMMLAB_FCN_SEGMENTER,
+        D_LI14,
+    ),
 )

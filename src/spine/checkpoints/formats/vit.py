@@ -7,6 +7,7 @@ from torch import Tensor
 
 from spine.backbones.vit import VARIANTS
 from spine.checkpoints.formats._common import (
+    CONV_KERNEL,
     NAMES_IN_MEMORY,
     OPENMMLAB_VIT,
     TIMM_VIT,
@@ -28,9 +29,6 @@ def split_heads(x: Tensor) -> Tensor:
 
 
 # Tensors of the authors' npz files, which have JAX's order of axes.
-CONV_KERNEL = TensorConversion(  # (h, w, in, out)
-    lambda x: x.permute(3, 2, 0, 1), lambda x: (x.permute(2, 3, 1, 0),)
-)
 LINEAR_KERNEL = TensorConversion(lambda x: x.T, lambda x: (x.T,))  # (in, out)
 VECTOR = TensorConversion(lambda x: x.flatten(), lambda x: (x,))  # (1, 1, 1, C) in older files
 QKV_KERNEL = TensorConversion(  # each (in, heads, D / heads)
