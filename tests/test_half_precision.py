@@ -8,14 +8,18 @@ import torch
 import spine
 from spine.components import head_class, modules, task_spec
 from spine.heads.parsenet import L2Norm
+from spine.interfaces import TrainingOutputs
 from spine.models.masked import MaskedModel
 
 TASKS = {name: task_spec(name) for name in modules("task")}
 
-MAPS = ("fcn", "hamburger", "heatmap", "parsenet")
+HEADS = {
+    "seg": ("aspp", "fcn", "hamburger", "lraspp", "ocr", "parsenet", "upernet"),
+    "pose": ("heatmap", "multiscale_heatmap", "simcc"),
+}
 CASES = [
     *((backbone, "cls", "linear") for backbone in spine.list_backbones()),
-    *((backbone, "pose" if head == "heatmap" else "seg", head) for backbone, head in itertools.product(["vgg16", "swin"], MAPS)),
+    *((backbone, task, head) for backbone, task in itertools.product(["vgg16", "swin"], HEADS) for head in HEADS[task]),
     ("mae", "mae", "mae_decoder"),
     ("convnext", "mae", "mae_decoder"),
     ("beit", "beit", "token_classifier"),
@@ -52,6 +56,7 @@ def test_predictions_and_gradients_are_finite(backbone, task, head, dtype):
             arguments.append(torch.arange(net.grid[0] * net.grid[1]).expand(2, -1) % 4 > 0)
         with torch.autocast("cpu", dtype):
             out = net(*arguments)
+        out = TrainingOutputs.of(out).output
         assert out.isfinite().all()
     out.float().square().mean().backward()  # of the bright image; for constant inputs each norm multiplies gradients by 1 / sqrt(eps)
     assert not [name for name, p in net.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]

@@ -79,7 +79,7 @@ VALUES = [  # found without importing torch
     (["compile=1"], "compile is 1; it must be true or false."),
     (["callbacks.figure_every_n_epochs=-1"], "callbacks.figure_every_n_epochs is -1; it must be a whole number of epochs"),
     (["logger=wandb", "logger.wandb.timeout=soon"], "logger.wandb.timeout is 'soon'; it must be a whole number of seconds"),
-    (["+foo=1"], "Unknown key 'foo'. Allowed keys: augment, backbone"),
+    (["+foo=1"], "Unknown key 'foo'. Allowed keys: augment, auxiliary_head, backbone"),
     (["ckpt_path=typo.ckpt"], "There is no checkpoint 'typo.ckpt'."),
     (["dataset=image_folder", "dataset.root=typo"], "There is no folder 'typo', where data set 'image_folder' should be."),
     (["dataset=image_folder", "dataset.root="], "dataset.root is ''; it must be the path of a folder, or null."),
@@ -87,7 +87,10 @@ VALUES = [  # found without importing torch
 TYPES = [  # checked against the signature of the part
     (["task=seg", "head=parsenet", "head.fusion=3"], "head.fusion is 3; it must be early, late, none or null."),
     (["head.bias=1"], "head.bias is 1; it must be true, false or null."),
-    (["backbone=vit", "backbone.dropout=null"], "backbone.dropout is null; it must be a number."),
+    (
+        ["backbone=vit", "backbone.dropout=high"],
+        "backbone.dropout is 'high'; it must be a probability, 0 or more and below 1, or null for the value of the variant.",
+    ),
     (["backbone=hrnet", "+backbone.head_conv_bias=abc"], "backbone.head_conv_bias is 'abc'; it must be true or false."),
     (["backbone=swin", "+backbone.small_maps=grow"], "backbone.small_maps is 'grow'; it must be one of shrink, pad, shift."),
     (["dataset.size=[64]"], "dataset.size is [64]; it must be a list of 2: a whole number, a whole number."),
@@ -100,16 +103,16 @@ MISMATCHES = [
     (
         ["task=pose", "dataset=image_folder"],
         "Task 'pose' reads keypoints, which data set 'image_folder' does not provide (it gives image, label). "
-        "Data sets that do: coco_keypoints, shapes.",
+        "Data sets that do: coco_keypoints, mpii, shapes.",
     ),
     (
         ["task=seg", "head=linear"],
         "Task 'seg' passes feature maps to its head; 'linear' reads the pooled embedding. "
-        "Heads for seg: fcn, hamburger, parsenet.",
+        "Heads for seg: aspp, fcn, hamburger, lraspp, ocr, parsenet, upernet.",
     ),
     (
         ["task=seg", "head=simcc"],
-        "Task 'seg' passes feature maps to its head; the output of 'simcc' is for pose. Heads for seg: fcn, hamburger, parsenet.",
+        "Task 'seg' passes feature maps to its head; the output of 'simcc' is for pose. Heads for seg: aspp, fcn, hamburger, lraspp, ocr, parsenet, upernet.",
     ),
     (["task=pose", "task.codec=dart"], "task.codec is 'dart'; it must be one of fractional, msra, dark, udp."),
     (["task=pose", "task.hard_keypoints=0"], "task.hard_keypoints is 0; it must be a whole number of keypoints, 1 or more"),

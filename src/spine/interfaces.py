@@ -212,9 +212,7 @@ class Labels:
     skeleton: tuple[tuple[int, int], ...] = ()  # pairs of keypoint indices, from 0
     flip_pairs: tuple[tuple[int, int], ...] = ()  # pairs of left and right keypoints, swapped when an image is flipped
     sigmas: tuple[float, ...] = ()  # per keypoint, of the object keypoint similarity (COCO)
-    norm_keypoints: tuple[
-        tuple[int, ...], ...
-    ] = ()  # two groups, such as the eyes: NME is in units of the distance of their centers
+    norm_keypoints: tuple[tuple[int, ...], ...] = ()  # two groups, such as the eyes; NME's unit is the distance of their centers
     can_flip: bool = True  # False if the flip pairs are not known: images must not be flipped
 
     @classmethod
@@ -286,17 +284,11 @@ class SampleTransform(ABC):
     after_normalization: bool = False  # whether it gets the normalized image, (H, W, 3) float32; such steps are the last
 
     def prepare(self, labels: Labels, needs: frozenset[str]) -> None:  # noqa: B027
-        """Called once before the first sample.
-
-        `labels`: of the data set; `needs`: sample keys that the task needs.
-        """
+        """Called once before the first sample, with the labels of the data set and the sample keys that the task needs."""
 
     @abstractmethod
     def __call__(self, sample: RawSample, rng: np.random.Generator) -> RawSample:
-        """Returns the transformed sample.
-
-        Every random number comes from `rng`, the sample's generator.
-        """
+        """Returns the transformed sample. Every random number comes from `rng`, the sample's generator."""
 
 
 class BatchTransform(ABC):
@@ -321,16 +313,14 @@ SampleExtra = Callable[[np.random.Generator], Tensor]  # makes a tensor that a t
 
 @dataclass(frozen=True, eq=False)
 class KeypointAnnotations:
-    """All annotated objects of a split: the ground truth of the COCO protocol. Some of them are not samples, such as crowds.
+    """All N annotated objects of a split: the ground truth of the COCO protocol. Some are not samples, such as crowds.
 
-    There are N objects. Coordinates are in pixels of the original images.
+    Coordinates are in pixels of the original images.
     """
 
     path: str  # of the file, for messages
     category: int  # number of the objects' category in the file
-    images: Mapping[
-        int, tuple[str, tuple[int, int] | None]
-    ]  # image_id -> path, and (height, width) of the annotated image if known
+    images: Mapping[int, tuple[str, tuple[int, int] | None]]  # image_id -> path, and (height, width) if known
     image_ids: np.ndarray  # (N,) int64
     keypoints: np.ndarray  # (N, K, 3) float64: x, y, visibility
     boxes: np.ndarray  # (N, 4) float64: x, y, width, height
@@ -340,10 +330,7 @@ class KeypointAnnotations:
 
 
 class DataSet(Dataset):
-    """One split of a data set, read from disk or rendered.
-
-    Subclasses read raw samples; transforms are applied later.
-    """
+    """One split of a data set, read from disk or rendered. Subclasses read raw samples; transforms are applied later."""
 
     reads_files: ClassVar[bool] = True  # False: images are made, and dataset.root is not needed
     provides: ClassVar[frozenset[str]]  # sample keys that the data set can load
@@ -363,9 +350,8 @@ class DataSet(Dataset):
     def load(self, index: int) -> RawSample:
         """Returns a raw sample: `image` (H, W, 3) uint8 RGB, and the annotations in `provides`.
 
-        These are `label` int; `mask` (H, W) uint8 with 255 = ignore; `keypoints` (K, 3) float32 in
-        pixels, with `box` (4,) x, y, width, height, `area` and `image_id`, and where they are known
-        `box_score` and `head_size`.
+        These are `label` int; `mask` (H, W) uint8 with 255 = ignore; `keypoints` (K, 3) float32 in pixels, with
+        `box` (4,) x, y, width, height, `area`, `image_id`, and where they are known `box_score` and `head_size`.
         """
         raise TypeError(f"{type(self).__name__} does not define how a sample is loaded.")
 
@@ -395,8 +381,7 @@ class DataSet(Dataset):
 
 
 def pick_levels(levels: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
-    """Returns level numbers 0 .. count - 1 in ascending order. None means all; negative numbers
-    count from the coarsest.
+    """Returns level numbers 0 .. count - 1 in ascending order. None means all; -1 is the coarsest.
 
     Raises InputError if a level does not exist, or if `levels` is empty.
     """

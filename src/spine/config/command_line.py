@@ -19,6 +19,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from spine import console, plugins
@@ -61,6 +62,7 @@ def run_command(name: str, function: Callable[[DictConfig], object], before: Cal
         if before is not None:
             before(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(function)()
+        SweepTable.raise_if_failed()
         SweepTable.raise_if_stopped()
     except RunStopped as stop:
         _exit(stop)
@@ -111,6 +113,7 @@ class SweepTable(Callback):
 
     folder: Path | None = None
     traced = False  # keep the traces of failed jobs, for HYDRA_FULL_ERROR=1
+    error: BaseException | None = None  # of the run, outside of sweeps
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         """Called by Hydra before the first job."""
@@ -135,10 +138,17 @@ class SweepTable(Callback):
         if (stop := cls.stopped()) is not None:
             raise stop
 
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: object) -> None:
-        """Frees the memory of a failed job.
+    @classmethod
+    def raise_if_failed(cls) -> None:
+        """Raises the error of the run, outside of sweeps."""
+        if cls.error is not None:
+            raise cls.error
 
-        Hydra keeps its error to the end, and with it every tensor of its frames.
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: object) -> None:
+        """Frees the memory of a failed job, and keeps the error of a single run.
+
+        Hydra keeps the error of a job to the end, and with it every tensor of its frames. It would print all overrides before the
+        error of a single run.
         """
         if reader := sys.modules.get("spine.checkpoints.reader"):
             reader.forget_last_file()  # a file that was read and not loaded
@@ -147,6 +157,8 @@ class SweepTable(Callback):
             while isinstance(error, BaseException):
                 error.__traceback__ = None
                 error = error.__cause__ or error.__context__
+        if job_return.status == JobStatus.FAILED and config.hydra.mode == RunMode.RUN:
+            SweepTable.error, job_return.status = job_return._return_value, JobStatus.COMPLETED
 
     @classmethod
     def show(cls) -> None:
