@@ -85,7 +85,7 @@ VALUES = [  # found without importing torch
     (["dataset=image_folder", "dataset.root="], "dataset.root is ''; it must be the path of a folder, or null."),
 ]
 TYPES = [  # checked against the signature of the part
-    (["task=seg", "head=parsenet", "head.fusion=3"], "head.fusion is 3; it must be early, late or null."),
+    (["task=seg", "head=parsenet", "head.fusion=3"], "head.fusion is 3; it must be early, late, none or null."),
     (["head.bias=1"], "head.bias is 1; it must be true, false or null."),
     (
         ["backbone=vit", "backbone.dropout=high"],

@@ -12,6 +12,7 @@ import spine
 from spine.config.planning import count_steps, make_plan
 from spine.errors import InputError
 from spine.profiling import count_saved_bytes
+from spine.reporting.plan import print_plan
 
 KEYS = [
     "parameters", "multiply_adds", "global_batch_size", "steps", "learning_rates", "parameter_groups", "drop_path", "train_augmentation",
@@ -66,6 +67,18 @@ def test_an_incomplete_last_step_of_an_epoch_is_left_out():
     assert count_steps({"max_epochs": 3, "limit_train_batches": 2}, 1000, 300) == (2, 6)
     with pytest.raises(InputError, match="no end"):
         count_steps({"max_epochs": -1}, 1000, 300)
+
+
+def test_the_plan_of_a_segmentation_has_its_losses_auxiliary_head_and_evaluation(capsys):
+    loss = "{_target_: spine.tasks.seg.losses.OhemCrossEntropy, threshold: 0.9}"
+    slide = ("task=seg", "image_size=[64,96]", "task.inference=slide", f"task.loss={loss}")
+    print_plan(plan(*slide, "backbone=swin", "head=upernet"))
+    printed = capsys.readouterr().out
+    assert "Losses:\n  OhemCrossEntropy threshold=0.9\n" in printed
+    assert "Auxiliary head:\n  level=2 weight=0.4 channels=256" in printed
+    assert "Evaluation: at the resolution of the original images; crops of 64x96, 42x64 apart\n" in printed
+    print_plan(plan("backbone=mobilenet_v2"))
+    assert not any(word in capsys.readouterr().out for word in ("Losses:", "Auxiliary head:", "Evaluation:"))
 
 
 def test_a_step_has_the_samples_of_all_devices():

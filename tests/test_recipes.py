@@ -42,7 +42,7 @@ def planned(name):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", [f"experiment={name}"])
     samples = record(name).get("samples", IMAGENET) if name in RECORDED else IMAGENET
-    return make_plan(resolving.to_plain(cfg), samples, devices=8)
+    return make_plan(resolving.to_plain(cfg), samples)
 
 
 def record(name):
@@ -105,9 +105,9 @@ def test_matrices_alone_have_weight_decay_in_segnext():
     }
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2_w100_imagenet1k", "mobilenet_v3_large_100_imagenet1k"])
-def test_depthwise_convolutions_have_no_weight_decay_in_mobilenets(name):
-    """TensorFlow's slim, mobilenet.py, `training_scope`: the weights of conv2d are regularized, those of separable_conv2d are not."""
+@pytest.mark.parametrize("name", ["mobilenet_v2_w100_imagenet1k", "mobilenet_v3_large_100_imagenet1k", "aspp_xception_voc"])
+def test_depthwise_convolutions_have_no_weight_decay_in_recipes_of_tensorflow(name):
+    """slim's mobilenet.py, `training_scope`, and DeepLab's xception.py: conv2d is regularized, a depthwise convolution is not."""
     plan = planned(name)
     with torch.device("meta"):
         modules = network_of(plan.config, 1000).build().named_modules()

@@ -16,7 +16,7 @@ from spine.data.sampler import count_micro_batches
 from spine.errors import InputError
 from spine.interfaces import Labels
 from spine.layers.drop_path import DropPath
-from spine.models.assembly import network_of, task_of
+from spine.models.assembly import NetworkConfig, network_of, resolve_auxiliary_head, task_of
 from spine.models.masked import MaskedModel
 from spine.option_types import Config
 from spine.profiling import count_saved_bytes
@@ -56,9 +56,11 @@ def make_plan(config: Config, samples: int, devices: int = 1) -> Plan:
         schedule = task.make_schedule(optimizer, steps, steps_per_epoch)
     batch = -(-size // (devices * count_micro_batches(size, config["dataset"]["batch_size"], devices)))
     augment, ema = config["augment"], config["callbacks"].get("ema")
+    network = network_of(task.config, task.config["num_outputs"])
     return Plan(
         config=task.config,
-        network=network_of(task.config, task.config["num_outputs"]).summary,
+        network=network.summary,
+        auxiliary_head=resolve_auxiliary_head(network) if isinstance(network, NetworkConfig) else {},
         samples=samples,
         devices=devices,
         micro_batch_size=batch,
@@ -72,6 +74,7 @@ def make_plan(config: Config, samples: int, devices: int = 1) -> Plan:
         drop_path={name.rpartition(".")[0]: each.rate for name, each in task.model.named_modules() if isinstance(each, DropPath)},
         train_augmentation=augment["train"],
         eval_augmentation=augment["eval"],
+        evaluation=task.describe_evaluation(),
         batch_augmentation=augment.get("batch"),
         ema_decay=ema["decay"] if ema else None,
         memory=_estimate_memory(task, optimizer, batch, ema is not None),

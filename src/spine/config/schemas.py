@@ -316,7 +316,7 @@ OPTIONS: Mapping[str, Schema] = {
         "bottleneck_kernel": Allowed(Literal[1, 3, None], "1, 3 or null"),
         "key_channels": Allowed(Positive | None, "a whole number of channels, 1 or more, or null"),
         "region_weight": Allowed(NotNegative | None, "a factor, 0 or more, or null"),
-        "fusion": Allowed(Literal["early", "late", None], "early, late or null"),
+        "fusion": Allowed(Literal["early", "late", "none", None], "early, late, none or null"),
         "decoder_dim": Allowed(Positive | None, "a whole number of channels, 1 or more, or null"),
         "decoder_depth": Allowed(Positive | None, "a whole number of blocks, 1 or more, or null"),
         "decoder_heads": Allowed(Positive | None, "a whole number of attention heads, 1 or more, or null"),

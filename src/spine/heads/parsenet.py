@@ -40,6 +40,7 @@ class ParseNet(Head):
     """Classifies local features and global context of one map.
 
     They are concatenated before the classifier (early fusion), or two classifiers are summed (late).
+    Without fusion, the local features alone are classified, for comparison.
     """
 
     reads: ClassVar[HeadInput] = "maps"
@@ -51,14 +52,13 @@ class ParseNet(Head):
 
     def __init__(self, spec: FeatureSpec, num_outputs: int, *, fusion: str = "early"):
         super().__init__()
-        if fusion not in ("early", "late"):
-            raise InputError(f"head.fusion is '{fusion}'; choose early or late.")
+        if fusion not in ("early", "late", "none"):
+            raise InputError(f"head.fusion is '{fusion}'; choose early, late or none.")
         channels = spec.levels[-1].channels
         self.local_norm = L2Norm(channels)
-        self.global_norm = L2Norm(channels)
-        self.late = fusion == "late"
-        self.score = nn.Conv2d(channels if self.late else 2 * channels, num_outputs, 1)
-        self.global_score = nn.Conv2d(channels, num_outputs, 1) if self.late else None
+        self.global_norm = L2Norm(channels) if fusion != "none" else None
+        self.score = nn.Conv2d(2 * channels if fusion == "early" else channels, num_outputs, 1)
+        self.global_score = nn.Conv2d(channels, num_outputs, 1) if fusion == "late" else None
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.xavier_uniform_(layer.weight)
@@ -67,8 +67,10 @@ class ParseNet(Head):
     def forward(self, features: Features) -> Tensor:
         """Features -> logits (B, classes, h, w) at the stride of the input map."""
         x = features.maps[-1]
+        local = self.local_norm(x)
+        if self.global_norm is None:
+            return self.score(local)
         context = self.global_norm(x.mean((2, 3), keepdim=True))  # averaged before it is normalized
-        x = self.local_norm(x)
         if self.global_score is not None:
-            return self.score(x) + self.global_score(context)
-        return self.score(torch.cat([x, context.expand_as(x)], dim=1))
+            return self.score(local) + self.global_score(context)
+        return self.score(torch.cat([local, context.expand_as(local)], dim=1))

@@ -54,6 +54,7 @@ class Plan:
 
     config: Config  # complete
     network: str  # in a few words
+    auxiliary_head: Config  # its options; empty if there is none
     samples: int  # of the training split
     devices: int
     micro_batch_size: int  # samples of the largest batch on one device
@@ -67,6 +68,7 @@ class Plan:
     drop_path: Mapping[str, float]  # by name of the block
     train_augmentation: Sequence[Config]
     eval_augmentation: Sequence[Config]
+    evaluation: str  # in words; empty if the task has one way only
     batch_augmentation: Config | None
     ema_decay: float | None
     memory: Memory
@@ -104,10 +106,23 @@ def print_plan(plan: Plan) -> None:
     clip = config["trainer"].get("gradient_clip_val")
     algorithm = config["trainer"].get("gradient_clip_algorithm") or "norm"
     console.print(f"Gradient clipping: {'none' if clip is None else f'{algorithm} {clip:g}'}\n")
-    console.print(_described("Task", [config["task"]]), end="")
+    _print_task(console, plan)
     console.print(_described("Training images, in this order", plan.train_augmentation), end="")
     console.print(_described("Training batches", [plan.batch_augmentation] if plan.batch_augmentation else []), end="")
     console.print(_described("Evaluation images, in this order", plan.eval_augmentation), end="")
+    if plan.evaluation:
+        console.print(f"Evaluation: {plan.evaluation}")
+
+
+def _print_task(console: Console, plan: Plan) -> None:
+    """Prints the options of the task, the losses of `task.loss`, and the auxiliary head."""
+    options = dict(plan.config["task"])
+    loss = options.pop("loss", None)
+    console.print(_described("Task", [options]), end="")
+    if loss is not None:
+        console.print(_described("Losses", loss if isinstance(loss, list) else [loss]), end="")
+    if plan.auxiliary_head:
+        console.print(f"Auxiliary head:\n  {_options(plan.auxiliary_head)}")
 
 
 def draw_learning_rate(plan: Plan) -> Figure:
