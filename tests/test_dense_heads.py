@@ -143,6 +143,12 @@ def test_auxiliary_losses_are_added_with_their_weights():
     ("backbone", "head", "options", "message"),
     [
         ("convnext", "lraspp", {"levels": (0, 1, 2)}, r"'lraspp' reads two maps, .* not 3. Use head.levels=\[1,3\]"),
+        (
+            "convnext",
+            "lraspp",
+            {"head_options": {"branch_channels": (32, 64)}},
+            r"'lraspp' reads a map for each of head.branch_channels=\[32, 64\] and a coarse one, not 2. Use head.levels=\[1,2,3\]",
+        ),
         ("convnext", "aspp", {"levels": (0, 1, 2)}, r"'aspp' reads a fine and a coarse map, .* Use head.levels=\[0,3\]"),
         ("convnext", "fcn", {"head_options": {"join": False}}, r"head.join is false, but the head reads 4 maps"),
         ("convnext", "fcn", {"auxiliary_head": {"level": 7}}, "There is no feature level 7"),

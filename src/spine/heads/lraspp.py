@@ -53,10 +53,11 @@ class LRASPP(Head):
         super().__init__()
         count = 2 if branch_channels is None else len(branch_channels) + 1
         if len(spec.levels) != count:
-            raise InputError(
-                f"Head 'lraspp' with head.branch_channels={branch_channels and list(branch_channels)} reads {count} maps, the last "
-                f"one of them coarse, not {len(spec.levels)}. Use for example head.levels={[*range(1, count), 3]}."
-            )
+            wanted, levels = "two maps, a fine and a coarse one", "1,3"
+            if branch_channels is not None:
+                wanted = f"a map for each of head.branch_channels={list(branch_channels)} and a coarse one"
+                levels = ",".join(map(str, range(4 - count, 4)))
+            raise InputError(f"Head 'lraspp' reads {wanted}, not {len(spec.levels)}. Use head.levels=[{levels}].")
         self.windows = windows
         self.pyramid, (*finer, coarse) = pyramid_for(spec, (2, 1) if count == 2 else None)
         self.conv = conv_norm_act(coarse.channels, channels, 1)
