@@ -166,6 +166,8 @@ def test_a_failed_job_of_a_sweep_frees_the_memory_of_its_frames():
     import weakref
 
     from hydra.core.utils import JobReturn, JobStatus
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
 
     from spine.config.command_line import SweepTable
 
@@ -187,5 +189,5 @@ def test_a_failed_job_of_a_sweep_frees_the_memory_of_its_frames():
     except InputError as error:
         job.return_value, job.status = error, JobStatus.FAILED
     assert references[0]() is not None  # Hydra keeps the error until the end of the sweep
-    SweepTable().on_job_end(None, job)
+    SweepTable().on_job_end(OmegaConf.create({"hydra": {"mode": RunMode.MULTIRUN}}), job)
     assert references[0]() is None and str(job._return_value) == "outer"
