@@ -34,6 +34,9 @@ DIFFERING_DECAY = {
 # Parameters of spine's network alone, and of theirs alone:
 DIFFERING_PARAMETERS = {"vit_base_coco": ({"backbone.cls_token"}, {"backbone.norm.weight", "backbone.norm.bias"})}
 DIFFERING_NORMALIZATION = ("beit_base_imagenet1k_finetune",)  # mean and std of the pre-training on ImageNet-1k
+LARGE = {  # networks whose plans take seconds
+    "segnext_small_ade20k", "segnext_base_ade20k", "segnext_large_ade20k", "hrnet_w48_cityscapes", "upernet_beit_base_ade20k",
+}  # fmt: skip
 DEFAULTS = {"prob": 1.0, "switch_prob": 0.5, "mode": "batch"}  # of Mixing
 
 
@@ -49,6 +52,12 @@ def record(name):
     return json.loads((RECORDS / f"{name}.json").read_text())
 
 
+def recorded(key=None):
+    """The recorded experiments, or those whose record has `key`, as parameters of a test."""
+    names = [name for name in RECORDED if key is None or record(name)[key] is not None]
+    return [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in names]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_plan_of_every_experiment_is_built(name):
@@ -58,15 +67,15 @@ def test_the_plan_of_every_experiment_is_built(name):
 
 
 def test_every_experiment_of_authors_code_has_a_record():
-    papers = {name for name in EXPERIMENTS if re.search(r"_imagenet1k|_coco($|_\d)|_mpii", name)}
+    papers = {name for name in EXPERIMENTS if re.search(r"_imagenet1k|_coco($|_\d)|_mpii|_ade20k|_cityscapes|_voc", name)}
     without = papers - set(RECORDED)
     assert without == {  # no public training code, or code for TensorFlow 1 or Caffe only
         "beit_base_imagenet1k_tokenizer", "mobilenet_v2_w100_imagenet1k", "mobilenet_v3_large_100_imagenet1k",
-        "vgg16_imagenet1k", "xception_imagenet1k",
+        "vgg16_imagenet1k", "xception_imagenet1k", "aspp_xception_voc", "parsenet_voc",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", recorded())
 def test_learning_rates_are_those_of_the_authors(name):
     plan, expected = planned(name), record(name)
     assert plan.steps == expected["steps"]
@@ -75,7 +84,7 @@ def test_learning_rates_are_those_of_the_authors(name):
     assert dict(plan.learning_rates) == pytest.approx(dict(zip(steps, rates, strict=True)), rel=1e-9, abs=1e-12 * highest)
 
 
-@pytest.mark.parametrize("name", [name for name in RECORDED if record(name)["parameter_groups"]])
+@pytest.mark.parametrize("name", recorded("parameter_groups"))
 def test_parameter_groups_are_those_of_the_authors(name):
     plan = planned(name).parameter_groups
     expected = {
@@ -116,13 +125,13 @@ def test_depthwise_convolutions_have_no_weight_decay_in_recipes_of_tensorflow(na
     assert {path for path, own in plan.parameter_groups.items() if own["weight_decay"] > 0} == layers.keys() - depthwise
 
 
-@pytest.mark.parametrize("name", [name for name in RECORDED if record(name)["drop_path"] is not None])
+@pytest.mark.parametrize("name", recorded("drop_path"))
 def test_drop_paths_are_those_of_the_authors(name):
     rates = [rate for rate in planned(name).drop_path.values() if rate > 0]
     assert rates == pytest.approx([rate for rate in record(name)["drop_path"] if rate > 0], rel=1e-6)
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", recorded())
 def test_moving_averages_and_clipping_are_those_of_the_authors(name):
     plan, expected = planned(name), record(name)
     assert plan.ema_decay == expected["ema_decay"]
@@ -135,7 +144,7 @@ def step(plan, name):
     return {key: value for key, value in node.items() if key != "_target_"}
 
 
-@pytest.mark.parametrize("name", [name for name in RECORDED if record(name)["augmentation"]])
+@pytest.mark.parametrize("name", recorded("augmentation"))
 def test_augmentation_is_that_of_the_authors(name):
     plan, expected = planned(name), record(name)["augmentation"]
     crop, drawn = step(plan, "RandomResizedCrop"), expected["crop"]["interpolation"]
@@ -154,7 +163,7 @@ def test_augmentation_is_that_of_the_authors(name):
     assert plan.config["dataset"]["mean"] == expected["mean"] or name in DIFFERING_NORMALIZATION
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", recorded())
 def test_mixing_of_batches_is_that_of_the_authors(name):
     plan, expected = planned(name), record(name)["mixup"]
     if expected is None:
