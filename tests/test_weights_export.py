@@ -18,7 +18,9 @@ from spine.errors import InputError
 from spine.layers import positions
 from spine.models.masked import MaskedModel
 
-WRITABLE = sorted({(backbone, layout.publisher) for backbone in spine.list_backbones() for layout in layouts_of(backbone)})
+WRITABLE = sorted(
+    {(backbone, layout.publisher) for backbone in spine.list_backbones() for layout in layouts_of(backbone) if layout.writable}
+)
 OTHER_NETWORKS = {  # networks with published weights other than classifiers
     "beit": [{"task": "beit"}, {"task": "seg", "head": "upernet"}],
     "convnext": [{"task": "seg", "head": "upernet"}],

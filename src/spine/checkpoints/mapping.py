@@ -93,6 +93,7 @@ class Layout:
     forbidden: tuple[str, ...] = ()  # names that no file of this layout contains
     wrapper: str | None = None  # key under which the publisher's torch files store the state dict
     input_settings: InputSettings = field(default_factory=InputSettings)  # of the images, if all files of the layout agree
+    writable: bool = True  # False: the files are read only, such as TensorFlow's checkpoints
 
     def match_fraction(self, names: Iterable[str]) -> float:
         """Returns the fraction of `names` that a rule matches. 0 if a required name is missing or a forbidden one present."""

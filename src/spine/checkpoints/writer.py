@@ -31,7 +31,7 @@ def layout_for(
     means spine's own names. `defaults` are those of the backbone's builder. Raises InputError if
     there is no such layout.
     """
-    all_layouts = tuple(layouts)
+    all_layouts = tuple(layout for layout in layouts if layout.writable)
     wanted = SPINE_LAYOUT.publisher if publisher == "safetensors" else publisher
     candidates = [layout for layout in all_layouts if layout.publisher == wanted]
     if not candidates:

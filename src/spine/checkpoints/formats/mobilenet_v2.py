@@ -62,6 +62,7 @@ OFFICIAL = Layout(  # with 1001 classes; the first class is the background
     ),
     options={"norm_eps": 1e-3, "tf_padding": True},
     input_settings=HALF,
+    writable=False,
 )
 # The authors' segmentation network, in the repository of DeepLab: the paper's head, at the output stride of its training.
 OFFICIAL_SEGMENTER = replace(

@@ -100,6 +100,7 @@ def official(architecture: Architecture) -> Layout:
         options={"tf_padding": True},
         required=required,
         forbidden=forbidden,
+        writable=False,
     )
 
 
