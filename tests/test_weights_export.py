@@ -40,7 +40,7 @@ def output(net, image):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "publisher"), [p if p[0] == "convnext" else pytest.param(*p, marks=pytest.mark.slow) for p in WRITABLE]
+    ("backbone", "publisher"), [p if p[0] == "shufflenet_v2" else pytest.param(*p, marks=pytest.mark.slow) for p in WRITABLE]
 )
 def test_files_written_for_a_publisher_load_again(tmp_path, backbone, publisher):
     """The file alone determines layout, conventions and variant, and the network is the same."""
