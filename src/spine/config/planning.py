@@ -28,7 +28,8 @@ from spine.training.global_batch import count_step_samples
 from spine.training.optimizers import scale_lr
 from spine.training.precision import resolve_precision
 
-CLASSES = 1000  # outputs of a task with labels, unless num_outputs is given: the data set is not read
+# Outputs of a task with labels if neither num_outputs nor the configuration of the data set tells them, which is not read:
+OUTPUTS = {"classes": 1000, "mask_classes": 150, "keypoints": 17}  # of ImageNet, ADE20K and COCO
 POINTS = 100  # steps whose learning rate is given
 PUBLISHED_TOKENIZER = "dalle"  # stands for a tokenizer that is not read
 HALF_PRECISION = ("bf16-mixed", "16-mixed", "bf16-true", "16-true", "bf16", "16", 16)
@@ -84,7 +85,7 @@ def make_plan(config: Config, samples: int, devices: int = 1) -> Plan:
 def _build_task(config: Config) -> Task:
     """Builds the task of a checked configuration, without weights, and freezes what the whole training leaves as it is."""
     spec, tokenizer = task_of(config), None
-    outputs = config["num_outputs"] or (CLASSES if spec.labels else spec.num_outputs)
+    outputs = config["num_outputs"] or (_count_labels(config["dataset"], spec.labels) if spec.labels else spec.num_outputs)
     if spec.reads_tokenizer:
         tokenizer = DiscreteVAE(PUBLISHED_TOKENIZER)
         outputs = tokenizer.num_codes
@@ -99,6 +100,14 @@ def _build_task(config: Config) -> Task:
             if any(re.search(pattern, name) for pattern in freeze["names"]):
                 parameter.requires_grad_(False)
     return task
+
+
+def _count_labels(dataset: Config, labels: str) -> int:
+    """Returns the number of classes or keypoints that the configuration of a data set names, otherwise that of OUTPUTS."""
+    names = dataset.get("names" if labels == "keypoints" else "classes")
+    if isinstance(names, int):
+        return names
+    return len(names) if isinstance(names, list | tuple) else OUTPUTS[labels]
 
 
 def count_steps(trainer: Config, samples: int, size: int) -> tuple[int, int]:
