@@ -27,6 +27,7 @@ OTHER_NETWORKS = {  # networks with published weights other than classifiers
     "hrnet": [{"task": "pose"}, {"task": "seg", "head": "fcn"}, {"task": "seg", "head": "ocr"}],
     "mae": [{"task": "mae", "num_outputs": None}],
     "mobilenet_v2": [{"task": "seg", "head": "aspp"}],
+    "mobilenet_v3": [{"task": "seg", "head": "lraspp"}],
     "segnext": [{"task": "seg", "head": "hamburger"}],
     "swin": [{"task": "seg", "head": "upernet"}],
     "vgg16": [{"task": "seg", "head": "parsenet", "variant": "largefov"}],

@@ -37,10 +37,10 @@ def create_model(
         stride of the head; mae: image, patch_mask (B, N) -> pixels (B, N, P * P * 3), in the order row,
         column, channel; beit: image, patch_mask -> logits of visual tokens (B, N, num_outputs), 8192 of them by default. True in
         patch_mask means masked; patches are in raster order; P = net.patch_size, N = (H / P) * (W / P).
-    weights: a name in the backbone's weight table, such as imagenet1k, or a file (pth, pt, bin, ckpt, safetensors, npz) of the
-        backbone or the whole network, in any published layout. The conventions of the layout (epsilons, padding, pooling) are
-        applied. Without `variant`, the variant of the file is built. The logger `spine` reports what was loaded: as a warning if
-        tensors of the network or of the file are left over.
+    weights: a name in the backbone's weight table, such as imagenet1k, or a file (pth, pt, bin, ckpt, safetensors, npz, index of a
+        TensorFlow checkpoint) of the backbone or the whole network, in any published layout. The conventions of the layout (epsilons,
+        padding, pooling) are applied. Without `variant`, the variant of the file is built. The logger `spine` reports what was loaded:
+        as a warning if tensors of the network or of the file are left over.
     layout: the name of the file's layout, such as timm_tf, if the file alone cannot tell.
     head: a module of `spine.heads`; default: the task's default head. head_options: arguments of its constructor.
     auxiliary_head: options of a second head for training, such as {"level": 2, "weight": 0.4}; {"weight": 0} for none; default: that of
