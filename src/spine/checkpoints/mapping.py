@@ -124,15 +124,10 @@ class Layout:
         return converted, unmatched
 
     def to_publisher(self, state: State) -> State:
-        """Converts spine's state dict to the publisher's names. Raises InputError if no rule matches a tensor.
-
-        Step counters of batch norms are left out if the publisher has none.
-        """
+        """Converts spine's state dict to the publisher's names. Raises InputError if no rule matches a tensor."""
         converted: State = {}
         for name in state:
             match = _first_match(((rule, rule.targets) for rule in self.rules), name)
-            if match is None and name.endswith(BATCH_COUNTER):
-                continue
             targets = [_fill(target, match[1]) for target in match[0].targets] if match else []
             if match is None or any(target not in state for target in targets):
                 raise InputError(f"The layout of {self.publisher} has no tensor for '{name}'.")
