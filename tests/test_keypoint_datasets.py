@@ -125,7 +125,10 @@ def test_mpii_without_head_boxes_has_no_pckh(tmp_path, caplog):
         ([person(), person()], r"mpii_gt_val.mat' has 1 boxes of heads for 2 people"),
         ([person(joints=[[1, 2]] * 14)], r"image '004.png' in '.*mpii_val.json' does not have 16 keypoints"),
         ([person(joints=[[1, float("nan")]] * 16)], "does not have 16 keypoints of finite x and y"),
-        ([person(scale=0)], r"image '004.png' in '.*mpii_val.json' has the scale 0"),
+        ([person(scale=0)], r"image '004.png' in '.*mpii_val.json' has the center .* and the scale 0; the center is x and y"),
+        ([person(center=[1, 2, 3])], r"has the center \[1, 2, 3\]"),
+        ([person(center="left")], r"has the center left"),
+        ([person(joints=[[1, 2]] * 15 + [[1]])], r"does not have 16 keypoints"),
     ],
 )
 def test_mistakes_in_files_of_mpii_are_reported(tmp_path, people, message):

@@ -162,6 +162,21 @@ def test_the_log_file_has_messages_warnings_and_the_traceback_of_an_error(tmp_pa
     assert "look here" in text and "and here" in text and "Traceback" in text and "ZeroDivisionError" in text
 
 
+def test_the_error_of_a_run_is_raised_once():
+    from hydra.core.utils import JobReturn, JobStatus
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    from spine.config.command_line import SweepTable
+
+    job = JobReturn()
+    job.return_value, job.status = InputError("wrong"), JobStatus.FAILED
+    SweepTable().on_job_end(OmegaConf.create({"hydra": {"mode": RunMode.RUN}}), job)
+    with pytest.raises(InputError, match="wrong"):
+        SweepTable.raise_if_failed()
+    SweepTable.raise_if_failed()  # the next command of the process starts without it
+
+
 def test_a_failed_job_of_a_sweep_frees_the_memory_of_its_frames():
     import weakref
 

@@ -140,9 +140,10 @@ class SweepTable(Callback):
 
     @classmethod
     def raise_if_failed(cls) -> None:
-        """Raises the error of the run, outside of sweeps."""
-        if cls.error is not None:
-            raise cls.error
+        """Raises the error of the run, outside of sweeps, and forgets it."""
+        error, cls.error = cls.error, None
+        if error is not None:
+            raise error
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: object) -> None:
         """Frees the memory of a failed job, and keeps the error of a single run.

@@ -156,7 +156,7 @@ def read_detections(path: Path, annotations: KeypointAnnotations) -> list[JsonOb
     Boxes of other categories, of images that the annotations do not list, and without an area are left out, with a warning.
     Raises InputError if none is left, or if the file is not a list of boxes.
     """
-    content = _read_json(path)
+    content = read_json(path)
     if not isinstance(content, list):
         raise InputError(
             f"'{path}' is not a file of detections, which is a list of objects with image_id, category_id, bbox and score."
@@ -201,7 +201,8 @@ def _check_detection(each: object, place: int, path: Path) -> None:
         raise InputError(f"Entry {place} of '{path}' needs a bbox of four numbers, x, y, width, height, and a score.")
 
 
-def _read_json(path: Path) -> object:
+def read_json(path: Path) -> object:
+    """Returns the content of a JSON file. Raises InputError if it is not JSON."""
     try:
         return json.loads(path.read_text())
     except ValueError as error:
@@ -210,7 +211,7 @@ def _read_json(path: Path) -> object:
 
 def _read_content(path: Path) -> JsonObject:
     """Reads an annotation file. Raises InputError if it is not in COCO's format."""
-    content = _read_json(path)
+    content = read_json(path)
     keys = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
         raise InputError(f"'{path}' is not in COCO's format: it needs the lists {', '.join(keys)}.")

@@ -290,10 +290,18 @@ def read_class_names(path: Path) -> list[str]:
     Raises InputError if the file does not exist, or if it names a class twice.
     """
     path = need_file(path, "the names of the classes (or give dataset.classes=[...])")
-    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    names = [line.strip() for line in read_text_lines(path)]
     if repeated := [name for number, name in enumerate(names) if name in names[:number]]:
         raise InputError(f"'{path}' names the class '{repeated[0]}' twice; it should have one class per line.")
     return names
+
+
+def read_text_lines(path: Path) -> list[str]:
+    """Returns the lines of a text file that are not empty. Raises InputError if it is not UTF-8 text."""
+    try:
+        return [line for line in path.read_text().splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"'{path}' is not a text file in UTF-8 ({error.reason} at byte {error.start}).") from error
 
 
 def need_root(root: str | None, name: str) -> Path:

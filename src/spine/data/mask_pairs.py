@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from spine.data.image_files import IMAGE_SUFFIXES, image_names, is_hidden, need_file
+from spine.data.image_files import IMAGE_SUFFIXES, image_names, is_hidden, need_file, read_text_lines
 from spine.errors import InputError
 
 Pair = tuple[str, tuple[str, ...]]  # paths of an image and its masks: one, or one for each class ("": it does not occur)
@@ -107,10 +107,10 @@ def list_file(base: Path, pattern: str, name: str) -> Path:
 def read_list(path: Path, split: str) -> list[list[str]]:
     """Returns the lines of a list: each has `image mask`, two paths, or each has one name.
 
-    Raises InputError if the file is missing or empty, or if a line has another number of words than the first one.
+    Raises InputError if the file is missing, empty or not text, or if a line has another number of words than the first one.
     """
     path = need_file(path, f"the list of {split} pairs")
-    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    rows = [line.split() for line in read_text_lines(path)]
     if not rows:
         raise InputError(f"'{path}' is empty; it should have one pair 'image mask', or one name, per line.")
     width = min(2, len(rows[0]))

@@ -6,12 +6,12 @@ size of heads are those of HRNet's code (lib/dataset/mpii.py).
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from spine.data.coco_json import read_json
 from spine.data.image_files import check_images, format_names, log_warning, need_file, need_folder, need_root, read_image
 from spine.data.splits import Splits, configured_name
 from spine.errors import InputError
@@ -126,10 +126,7 @@ def _find_files(base: Path, split: str, annotations: str | None, heads: str | No
 
 def _read_people(path: Path) -> list[dict[str, Any]]:
     """Returns the people in a file. Raises InputError if the file is not in the format."""
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"'{path}' is not JSON ({error}).") from error
+    content = read_json(path)
     keys = ("image", "center", "scale", "joints", "joints_vis")
     if (
         not isinstance(content, list)
@@ -144,8 +141,7 @@ def _read_people(path: Path) -> list[dict[str, Any]]:
 
 def _keypoints(person: dict[str, Any], path: Path) -> np.ndarray:
     """Returns the keypoints (16, 3) float32 of a person; labeled ones have visibility 2."""
-    joints, visible = np.array(person["joints"], np.float32), np.array(person["joints_vis"], np.float32)
-    count = len(LABELS.keypoints)
+    count, joints, visible = len(LABELS.keypoints), _numbers(person["joints"]), _numbers(person["joints_vis"])
     if joints.shape != (count, 2) or visible.shape != (count,) or not np.isfinite(joints).all():
         raise InputError(f"A person of image '{person['image']}' in '{path}' does not have {count} keypoints of finite x and y.")
     return np.concatenate([joints - 1, 2 * (visible[:, None] > 0)], axis=1).astype(np.float32)
@@ -153,11 +149,22 @@ def _keypoints(person: dict[str, Any], path: Path) -> np.ndarray:
 
 def _box(person: dict[str, Any], path: Path) -> np.ndarray:
     """Returns the square box (4,) float32: x, y, width, height."""
-    (x, y), scale = person["center"], float(person["scale"])
-    if not (np.isfinite([x, y, scale]).all() and scale > 0):
-        raise InputError(f"A person of image '{person['image']}' in '{path}' has the scale {scale:g}, which must be above 0.")
-    side = PIXELS * scale
+    center, scale = _numbers(person["center"]), _numbers(person["scale"])
+    if center.shape != (2,) or scale.shape != () or not np.isfinite([*center, scale]).all() or scale <= 0:
+        raise InputError(
+            f"A person of image '{person['image']}' in '{path}' has the center {person['center']} and the scale {person['scale']}; the "
+            f"center is x and y, and the scale a number above 0."
+        )
+    (x, y), side = center, PIXELS * scale
     return np.array([x - 1 - side / 2, y + SHIFT * scale - 1 - side / 2, side, side], np.float32)
+
+
+def _numbers(values: object) -> np.ndarray:
+    """Returns numbers of a file as float32. An empty array if they are not numbers, or lists of different lengths."""
+    try:
+        return np.array(values, np.float32)
+    except (TypeError, ValueError):
+        return np.zeros(0, np.float32)
 
 
 def _head_sizes(path: Path, count: int) -> np.ndarray:
