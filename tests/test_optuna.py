@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -359,10 +360,11 @@ def test_a_study_continues_prunes_and_ends_with_a_table(tmp_path):
 
 @pytest.mark.slow
 def test_parallel_trials_with_accuracy_against_latency(tmp_path):
-    done = search(
-        tmp_path, "sweep.space.schedule=[cosine,poly]", LR, "sweep.trials=2",
+    command = (  # a process of its own, because the workers of joblib end with their interpreter
+        sys.executable, ROOT / "train.py", "sweep=optuna", *SMALL, "sweep.space.schedule=[cosine,poly]", LR, "sweep.trials=2",
         "sweep.objectives=[val/top1,latency_ms,parameters]", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
     )  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "2 runs: 2 finished." in done.stdout, done.stderr
     assert "is launching 2 jobs" in done.stdout
     costs = [json.loads(path.read_text())["costs"] for path in tmp_path.glob("logs/train/multiruns/*/*/metrics.json")]
