@@ -65,17 +65,28 @@ class Samples(Dataset):
 
     def __getitem__(self, draw: Draw) -> Sample:
         """Returns the sample of one draw."""
-        rng = np.random.default_rng((self.seed, draw.epoch, draw.index, draw.copy))
         raw = {key: value for key, value in self.data.load(draw.index).items() if key in self.keys}
-        sample = self.transform(cast(RawSample, raw), rng)
-        sample["index"] = torch.tensor(draw.index)
+        sample = make_sample(cast(RawSample, raw), draw, self.transform, self.seed, self.extras)
         if self.repeated:
             sample["copy"] = torch.tensor(draw.copy)
         if draw.spare:
             sample["spare"] = torch.tensor(True)
-        for key, draw_extra in self.extras.items():
-            sample[key] = draw_extra(rng)  # type: ignore[literal-required]
         return sample
+
+
+def make_sample(
+    raw: RawSample, draw: Draw, transform: Transform, seed: int, extras: Mapping[str, SampleExtra]
+) -> Sample:
+    """Returns the transformed sample of one draw, with its index and the keys that `extras` add.
+
+    Everything random is a function of the seed and the draw.
+    """
+    rng = np.random.default_rng((seed, draw.epoch, draw.index, draw.copy))
+    sample = transform(raw, rng)
+    sample["index"] = torch.tensor(draw.index)
+    for key, draw_extra in extras.items():
+        sample[key] = draw_extra(rng)  # type: ignore[literal-required]
+    return sample
 
 
 def check_step_size(length: int, global_batch_size: int) -> None:

@@ -79,7 +79,7 @@ class ModelDescription:
             channels=dataset.get("channels") or "rgb",
             eval_steps=tuple(config["augment"]["eval"]),
             pad_multiple=network_of(config, None).padding_multiple,
-            network=definition.to_dict(),
+            network=json.loads(json.dumps(definition.to_dict())),  # lists in place of tuples
             summary=definition.summary,
             patch_size=getattr(network, "patch_size", None),
             grid=getattr(network, "grid", None),
