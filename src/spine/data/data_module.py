@@ -229,7 +229,7 @@ class DataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_prepare_worker,
+            worker_init_fn=prepare_worker,
             generator=torch.Generator(),  # with the global one, dropout would depend on the number of workers
             **options,
         )
@@ -310,7 +310,8 @@ class DataModule(pl.LightningDataModule):
             self.position = state_dict or None
 
 
-def _prepare_worker(worker: int) -> None:
+def prepare_worker(worker: int) -> None:
+    """Prepares a process of a loader."""
     import cv2
 
     cv2.setNumThreads(0)  # one thread per worker: several processes with threads slow each other down

@@ -16,6 +16,7 @@ from spine.config.building import build_task
 from spine.config.checks import prepare
 from spine.config.model_source import compose_model
 from spine.config.overrides import quote_path
+from spine.config.schemas import PREDICTION
 from spine.config.stored import saved_labels, trained_size
 from spine.config.tokenizer import check_tokenizer
 from spine.errors import InputError
@@ -113,8 +114,7 @@ def prepare_model(config: Config) -> Config:
     Raises InputError for the first mistake.
     """
     config = copy.deepcopy(config)
-    own = config.keys() - {"source", "out", "skip_existing", "classes", "top_k", "boxes", "min_box_score", "draw", "max_frames"}
-    config = {key: config[key] for key in own} | {"ckpt_path": None}
+    config = {key: value for key, value in config.items() if key not in (*PREDICTION, "out")} | {"ckpt_path": None}
     if config["augment"]["eval"] is not None:
         steps = config["augment"]["eval"]
         config["augment"] = {"train": steps, "eval": copy.deepcopy(steps), "batch": None}

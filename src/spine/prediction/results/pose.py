@@ -14,7 +14,7 @@ from spine.prediction.drawing import draw_skeleton, side_colors
 from spine.prediction.items import Item
 from spine.prediction.prediction import Prediction, Row
 from spine.tasks.base import Batch, Task, ToPixels
-from spine.tasks.pose.metrics import coco_results
+from spine.tasks.pose.metrics import coco_result
 from spine.tasks.pose.rescoring import keep_objects, rescore
 from spine.tasks.pose.task import Pose, crop_areas, size_of
 
@@ -27,15 +27,14 @@ class Keypoints(Prediction):
     """The keypoints of n objects, in pixels of the image.
 
     keypoints: (n, K, 3) float32: x, y, score. boxes: (n, 4) float32: x, y, width, height of the objects. scores: (n,): the score of
-    the box times that of the keypoints. kept: the indices of the objects that remain when duplicates are removed, as in evaluations.
-    results: these in COCO's results format.
+    the box times that of the keypoints. kept: the indices of the objects that remain when duplicates are removed, as in evaluations,
+    in the order of COCO's results.
     """
 
     keypoints: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
     kept: list[int]
-    results: list[Config]
     pictures = "overlays"
 
     @classmethod
@@ -43,7 +42,7 @@ class Keypoints(Prediction):
         """Returns the prediction for an item; see `Prediction.of_item`."""
         count, rules = len(task.labels.keypoints), cast(Pose, task).protocol
         if not inputs:
-            return cls(item, task.labels, np.zeros((0, count, 3), np.float32), np.zeros((0, 4), np.float32), np.zeros(0), [], [])
+            return cls(item, task.labels, np.zeros((0, count, 3), np.float32), np.zeros((0, 4), np.float32), np.zeros(0), [])
         keypoints = outputs["keypoints"].numpy()
         found = keypoints.astype(np.float64)
         box_scores = inputs["box_score"].numpy().astype(np.float64)
@@ -52,16 +51,7 @@ class Keypoints(Prediction):
         scores = rescore(found[..., 2], box_scores, rules.rescore)
         sigmas = np.array(task.labels.sigmas)
         kept = keep_objects(found[..., :2], scores, areas, ids, sigmas, rules.oks_nms, rules.soft_oks_nms)
-        results = coco_results(found, box_scores, areas, ids, task.labels.sigmas, rules)
-        return cls(
-            item,
-            task.labels,
-            keypoints,
-            inputs["box"].numpy(),
-            scores,
-            [int(i) for i in kept],
-            [{**each, "file_name": item.name} for each in results],
-        )
+        return cls(item, task.labels, keypoints, inputs["box"].numpy(), scores, [int(i) for i in kept])
 
     @property
     def caption(self) -> str:
@@ -84,9 +74,9 @@ class Keypoints(Prediction):
     def record(self, top_k: int = 5) -> Config:
         """Returns the file, its size and its objects."""
         objects = [
-            {"box": box, "score": score, "kept": i in self.kept, "keypoints": points}
-            for i, (box, score, points) in enumerate(
-                zip(self.boxes.tolist(), self.scores.tolist(), self.keypoints.tolist(), strict=True)
+            {"box": box, "score": score, "keypoints": points}
+            for box, score, points in zip(
+                self.boxes.tolist(), self.scores.tolist(), self.keypoints.tolist(), strict=True
             )
         ]
         height, width = self.item.size
@@ -97,7 +87,7 @@ class Keypoints(Prediction):
             "width": width,
             "names": self.labels.keypoints,
             "objects": objects,
-            "results": self.results,
+            "kept": self.kept,
         }
 
     @classmethod
@@ -119,5 +109,10 @@ class Keypoints(Prediction):
 
     @classmethod
     def result_files(cls, records: list[Config]) -> dict[str, object]:
-        """Returns keypoints.json, the objects of all images in COCO's results format."""
-        return {"keypoints.json": [each for record in records for each in record["results"]]}
+        """Returns keypoints.json: the kept objects of all images in COCO's results format, with the names of their files."""
+        found = []
+        for record in records:
+            for each in (record["objects"][i] for i in record["kept"]):
+                keypoints = np.array(each["keypoints"], np.float64)
+                found.append({**coco_result(keypoints, each["score"], record["image_id"]), "file_name": record["file"]})
+        return {"keypoints.json": found}

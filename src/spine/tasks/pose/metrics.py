@@ -184,18 +184,16 @@ def coco_results(
     `prediction`: (N, K, 3) x, y, score. `box_scores`, `crop_areas`, `image_ids`: (N,). `category`: number of the objects' category.
     """
     scores = rescore(prediction[..., 2], box_scores, rules.rescore)
-    points = prediction[..., :2]
-    kept = keep_objects(points, scores, crop_areas, image_ids, np.array(sigmas), rules.oks_nms, rules.soft_oks_nms)
-    rounded = np.concatenate([points.round(DECIMALS), prediction[..., 2:]], axis=-1)
-    return [
-        {
-            "image_id": int(image_ids[i]),
-            "category_id": category,
-            "keypoints": rounded[i].flatten().tolist(),
-            "score": float(scores[i]),
-        }
-        for i in kept
-    ]
+    kept = keep_objects(
+        prediction[..., :2], scores, crop_areas, image_ids, np.array(sigmas), rules.oks_nms, rules.soft_oks_nms
+    )
+    return [coco_result(prediction[i], float(scores[i]), int(image_ids[i]), category) for i in kept]
+
+
+def coco_result(keypoints: np.ndarray, score: float, image_id: int, category: int = 1) -> KeypointResult:
+    """Returns one object with its keypoints (K, 3) float64 in COCO's results format."""
+    rounded = np.concatenate([keypoints[:, :2].round(DECIMALS), keypoints[:, 2:]], axis=-1)
+    return {"image_id": image_id, "category_id": category, "keypoints": rounded.flatten().tolist(), "score": score}
 
 
 def _truth_of(instances: Instances) -> KeypointAnnotations:

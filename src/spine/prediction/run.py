@@ -1,0 +1,149 @@
+"""Predicts for a whole source, alone or together with other processes, and writes a folder of results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from spine.data.data_module import prepare_worker
+from spine.errors import InputError, RunStopped
+from spine.prediction.boxes import BoxTable
+from spine.prediction.items import FileItems, ItemBatch, collate_items
+from spine.prediction.output_folder import OutputFolder, Summary, VideoFile
+from spine.prediction.predictor import Predictor
+from spine.prediction.progress import PredictionProgress
+from spine.prediction.sources import ImageFile, Source, Video
+
+STEP = 30  # frames of a video of unknown length between two pictures of the contact sheet
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share a source. wait: returns when all of them have called it."""
+
+    rank: int = 0
+    count: int = 1
+    wait: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What is predicted, and how.
+
+    batch_size: images, or boxes, that the network gets at once. num_workers: processes that read images. skip_existing: images with
+    predictions in the folder are left out. boxes: of the objects in the images. max_frames: of a video.
+    """
+
+    batch_size: int = 32
+    num_workers: int = 2
+    skip_existing: bool = False
+    boxes: BoxTable | None = None
+    max_frames: int | None = None
+
+
+def predict_source(
+    predictor: Predictor, source: Source, folder: OutputFolder, options: RunOptions, processes: Processes | None = None
+) -> Summary | None:
+    """Predicts for all images of a source, and writes them to a folder.
+
+    Each process takes a part of the files; only the first one returns the summary. Files that cannot be read are listed and do not
+    stop the others. Raises InputError if a video cannot be opened, or if the folder cannot be written.
+    """
+    processes = processes or Processes()
+    if processes.rank == 0:
+        folder.prepare(predictor.description, options.skip_existing)
+    processes.wait()
+    done = folder.done() if options.skip_existing else frozenset()
+    processes.wait()  # a process must not write before the others have read what was done before
+    title = f"{predictor.description.summary}, {predictor.description.task}"
+    try:
+        if isinstance(source, Video):
+            names = _predict_video(predictor, source, folder, options, processes)
+        else:
+            names = [file.name for file in source]
+            folder.expect(names)
+            _predict_files(predictor, [file for file in source if file.name not in done], folder, options, processes)
+    finally:
+        folder.close()
+    processes.wait()
+    return folder.finish(names, title) if processes.rank == 0 else None
+
+
+def _predict_files(
+    predictor: Predictor, files: Sequence[ImageFile], folder: OutputFolder, options: RunOptions, processes: Processes
+) -> None:
+    """Process r takes the batches r, r + count, ... so that every batch has the same images for any number of processes."""
+    size = options.batch_size
+    own = [range(start, min(start + size, len(files))) for start in range(0, len(files), size)][processes.rank :: processes.count]
+    loader = DataLoader(
+        FileItems(files, predictor.preprocessing, options.boxes),
+        batch_sampler=own,
+        num_workers=min(options.num_workers, os.cpu_count() or 1) if options.num_workers >= 0 else os.cpu_count() or 1,
+        collate_fn=collate_items,
+        pin_memory=predictor.device.type == "cuda",
+        worker_init_fn=prepare_worker,
+        generator=torch.Generator(),
+    )
+    with PredictionProgress(sum(map(len, own)), processes.count, shown=processes.rank == 0) as progress:
+        for batch in loader:
+            _predict_batch(predictor, batch, folder, size)
+            progress.advance(len(batch.items))
+
+
+def _predict_batch(predictor: Predictor, batch: ItemBatch, folder: OutputFolder, size: int) -> None:
+    readable = [not item.error for item in batch.items]
+    for item, is_readable in zip(batch.items, readable, strict=True):
+        if not is_readable:
+            folder.add_unreadable(item)
+    good = [pair for pair, is_readable in zip(zip(batch.items, batch.counts, strict=True), readable, strict=True) if is_readable]
+    for prediction in predictor.predict_batch(ItemBatch([item for item, _ in good], [count for _, count in good], batch.batch), size):
+        folder.add(prediction)
+
+
+def _predict_video(
+    predictor: Predictor, video: Video, folder: OutputFolder, options: RunOptions, processes: Processes
+) -> list[str]:
+    """Predicts for the frames of a video in order, and writes them as a video. Returns the names of the frames."""
+    if processes.count > 1:
+        raise InputError(f"The frames of {video.name} are read one after the other: use trainer.devices=1 for a video or a camera.")
+    if options.skip_existing:
+        raise InputError("skip_existing is for files; a video or a camera starts with its first frame.")
+    rate, length = video.rate_and_length()
+    if length is not None and options.max_frames is not None:
+        length = min(length, options.max_frames)
+    folder.expect_frames(length, STEP)
+    drawn = VideoFile(folder.path / f"{Path(video.name).stem}.mp4", rate) if folder.draw else None
+    names: list[str] = []
+    try:
+        with PredictionProgress(length) as progress:
+            for batch in _frames(predictor, video, options):
+                for prediction in predictor.predict_batch(batch, options.batch_size):
+                    names.append(prediction.name)
+                    folder.add(prediction, draw=False)
+                    if drawn is not None:
+                        drawn.add(prediction.draw())
+                progress.advance(len(batch.items))
+    except RunStopped:
+        if not video.is_endless:  # a camera ends when it is stopped
+            raise
+    finally:
+        if drawn is not None:
+            drawn.close()
+    return names
+
+
+def _frames(predictor: Predictor, video: Video, options: RunOptions) -> Iterator[ItemBatch]:
+    """Yields the frames of a video in batches; those of a camera one by one, because each is shown when it is there."""
+    size, items = 1 if video.is_endless else options.batch_size, []
+    for i, frame in enumerate(video.frames(options.max_frames)):
+        items.append(predictor.frame_item(video, i, frame))
+        if len(items) == size:
+            yield collate_items(items)
+            items = []
+    if items:
+        yield collate_items(items)
