@@ -60,7 +60,6 @@ def predict_source(
     processes.wait()
     done = folder.done() if options.skip_existing else frozenset()
     processes.wait()  # a process must not write before the others have read what was done before
-    title = f"{predictor.description.summary}, {predictor.description.task}"
     try:
         if isinstance(source, Video):
             names = _predict_video(predictor, source, folder, options, processes)
@@ -71,7 +70,9 @@ def predict_source(
     finally:
         folder.close()
     processes.wait()
-    return folder.finish(names, title) if processes.rank == 0 else None
+    if processes.rank > 0:
+        return None
+    return folder.finish(names, f"{predictor.description.task}: {predictor.description.summary}, {len(names)} images")
 
 
 def _predict_files(

@@ -68,7 +68,7 @@ class Keypoints(Prediction):
         for i in self.kept:
             side = float(np.sqrt(max(self.boxes[i, 2] * self.boxes[i, 3], 1.0)))
             scale = max(1.0, side / (90 if len(labels.keypoints) > MANY else 45))
-            draw_skeleton(image, self.keypoints[i], labels.skeleton, colors, min(scale, max(image.shape) / 100), THRESHOLD)
+            draw_skeleton(image, self.keypoints[i], labels.skeleton, colors, min(scale, max(image.shape) / 130), THRESHOLD)
         return image
 
     def record(self, top_k: int = 5) -> Config:

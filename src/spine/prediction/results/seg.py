@@ -19,6 +19,8 @@ from spine.reporting.figures import palette
 from spine.tasks.base import Batch, Task, ToPixels
 from spine.tasks.seg.masks import describe_mask, resize_mask
 
+SHARE_DECIMALS = 6  # in predictions.csv
+
 
 @dataclass(frozen=True, eq=False)
 class Segmentation(Prediction):
@@ -82,7 +84,8 @@ class Segmentation(Prediction):
     @classmethod
     def rows(cls, record: Config) -> list[Row]:
         """Returns one row: the share of each class is a column."""
-        return [{"file": record["file"], "height": record["height"], "width": record["width"], **record["shares"]}]
+        shares = {name: round(share, SHARE_DECIMALS) for name, share in record["shares"].items()}
+        return [{"file": record["file"], "height": record["height"], "width": record["width"], **shares}]
 
     def write(self, folder: Path, stem: str, draw: bool = True) -> dict[str, str]:
         """Writes the mask as a PNG of class indices with a palette, and with `draw` the overlay.
