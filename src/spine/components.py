@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from spine.interfaces import DataSet, Head
     from spine.task_spec import TaskSpec
 
-FOLDERS = {"backbone": "backbones", "head": "heads", "task": "tasks", "dataset": "data.formats", "prediction": "prediction.results"}
+FOLDERS = {
+    "backbone": "backbones",
+    "head": "heads",
+    "task": "tasks",
+    "dataset": "data.formats",
+    "prediction": "prediction.results",
+}
 WORDS = {"dataset": "data set format"}
 
 

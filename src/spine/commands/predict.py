@@ -55,7 +55,9 @@ def predict(cfg: DictConfig) -> None:
         except BaseException as error:
             if (stop := find_stop(error)) is None:
                 raise
-            message = f"{stop.message} during the prediction. What was done is kept: give out={folder} skip_existing=true to go on."
+            message = (
+                f"{stop.message} during the prediction. What was done is kept: give out={folder} skip_existing=true to go on."
+            )
             raise RunStopped(stop.signal_number, message) from None
     if summary is not None and summary.unreadable:
         sys.exit(SOME_UNREADABLE)
@@ -121,4 +123,5 @@ def _report(summary: Summary, folder: Path, seconds: float) -> None:
         listed = "".join(f"\n  {name}: {reason}" for name, reason in files[:MAX_LISTED])
         more = f"\n  and {len(files) - MAX_LISTED} more" if len(files) > MAX_LISTED else ""
         log.warning("%d files cannot be read (unreadable.txt lists all):%s%s", len(files), listed, more)
-    log.info("%d images in %.1f s. Predictions: %s", summary.predicted, seconds, folder)
+    speed = f", {summary.speed:.3g} images/s" if summary.speed else ""
+    log.info("%d images in %.1f s%s. Predictions: %s", summary.predicted, seconds, speed, folder)

@@ -74,9 +74,7 @@ class Samples(Dataset):
         return sample
 
 
-def make_sample(
-    raw: RawSample, draw: Draw, transform: Transform, seed: int, extras: Mapping[str, SampleExtra]
-) -> Sample:
+def make_sample(raw: RawSample, draw: Draw, transform: Transform, seed: int, extras: Mapping[str, SampleExtra]) -> Sample:
     """Returns the transformed sample of one draw, with its index and the keys that `extras` add.
 
     Everything random is a function of the seed and the draw.

@@ -108,7 +108,9 @@ def _number_and_size(name: str, sizes: Mapping[str, tuple[int | None, Size | Non
     return (int(name[1:]), None) if name.startswith("#") else sizes.get(name, (None, None))
 
 
-def _annotated(each: JsonObject, images: Mapping[object, JsonObject], path: str | Path) -> tuple[str, Sequence[float], float] | None:
+def _annotated(
+    each: JsonObject, images: Mapping[object, JsonObject], path: str | Path
+) -> tuple[str, Sequence[float], float] | None:
     """Returns image, box and score of an annotation. None for a crowd, which is not one object."""
     number = _field(each, "image_id", path)
     if number not in images:

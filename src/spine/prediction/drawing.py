@@ -157,4 +157,3 @@ def side_colors(count: int, names: Sequence[str], flip_pairs: Sequence[tuple[int
         first, second = (RIGHT, LEFT) if "right" in names[a].lower() or names[a].lower().startswith("r") else (LEFT, RIGHT)
         colors[a], colors[b] = first, second
     return colors
-

@@ -79,9 +79,7 @@ def load_onnx(path: str | Path, tokenizer: str | Path | None = None, device: str
 
     description, backend = open_onnx(path, device)
     codes = load_tokenizer(tokenizer) if tokenizer is not None else None
-    return Predictor(
-        description, BackendNetwork(description, backend), tokenizer=codes, device=device, precision="32-true"
-    )
+    return Predictor(description, BackendNetwork(description, backend), tokenizer=codes, device=device, precision="32-true")
 
 
 def open_predictor(

@@ -28,10 +28,11 @@ WRITERS = 4  # threads that encode pictures
 
 
 class Summary(NamedTuple):
-    """How many images of a source have predictions, and those that cannot be read: name -> reason."""
+    """How many images of a source have predictions, those that cannot be read (name -> reason), and images per second."""
 
     predicted: int
     unreadable: Mapping[str, str]
+    speed: float = 0.0
 
 
 class OutputFolder:
@@ -116,6 +117,7 @@ class OutputFolder:
         with self.lock:
             if self.records is None:
                 self.records = (self.parts / f"{self.rank}.jsonl").open("a")
+                self.records.write("\n")  # the last line of an earlier run may not be complete
             self.records.write(json.dumps(record) + "\n")
             self.records.flush()
 

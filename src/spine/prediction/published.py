@@ -30,7 +30,9 @@ def published_labels(config: Config, classes: Sequence[str] | str | Path | None)
     spec = task_of(config)
     if spec.labels is None:
         if classes is not None:
-            raise InputError(f"classes names the outputs of a network, and those of task '{spec.name}' have no names. Leave it out.")
+            raise InputError(
+                f"classes names the outputs of a network, and those of task '{spec.name}' have no names. Leave it out."
+            )
         return Labels(), spec.num_outputs
     if spec.labels == "keypoints" and isinstance(classes, str | Path) and Path(classes).suffix == ".json":
         file = KeypointFile(Path(classes), KEYPOINTS, None)

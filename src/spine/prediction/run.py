@@ -62,23 +62,27 @@ def predict_source(
     processes.wait()  # a process must not write before the others have read what was done before
     try:
         if isinstance(source, Video):
-            names = _predict_video(predictor, source, folder, options, processes)
+            names, speed = _predict_video(predictor, source, folder, options, processes)
         else:
             names = [file.name for file in source]
             folder.expect(names)
-            _predict_files(predictor, [file for file in source if file.name not in done], folder, options, processes)
+            speed = _predict_files(predictor, [file for file in source if file.name not in done], folder, options, processes)
     finally:
         folder.close()
     processes.wait()
     if processes.rank > 0:
         return None
-    return folder.finish(names, f"{predictor.description.task}: {predictor.description.summary}, {len(names)} images")
+    title = f"{predictor.description.task}: {predictor.description.summary}, {len(names)} images"
+    return folder.finish(names, title)._replace(speed=speed)
 
 
 def _predict_files(
     predictor: Predictor, files: Sequence[ImageFile], folder: OutputFolder, options: RunOptions, processes: Processes
-) -> None:
-    """Process r takes the batches r, r + count, ... so that every batch has the same images for any number of processes."""
+) -> float:
+    """Predicts for files. Returns images per second.
+
+    Process r takes the batches r, r + count, ... so that every batch has the same images for any number of processes.
+    """
     size = options.batch_size
     own = [range(start, min(start + size, len(files))) for start in range(0, len(files), size)][processes.rank :: processes.count]
     loader = DataLoader(
@@ -94,6 +98,7 @@ def _predict_files(
         for batch in loader:
             _predict_batch(predictor, batch, folder, size)
             progress.advance(len(batch.items))
+    return progress.speed
 
 
 def _predict_batch(predictor: Predictor, batch: ItemBatch, folder: OutputFolder, size: int) -> None:
@@ -102,16 +107,20 @@ def _predict_batch(predictor: Predictor, batch: ItemBatch, folder: OutputFolder,
         if not is_readable:
             folder.add_unreadable(item)
     good = [pair for pair, is_readable in zip(zip(batch.items, batch.counts, strict=True), readable, strict=True) if is_readable]
-    for prediction in predictor.predict_batch(ItemBatch([item for item, _ in good], [count for _, count in good], batch.batch), size):
+    for prediction in predictor.predict_batch(
+        ItemBatch([item for item, _ in good], [count for _, count in good], batch.batch), size
+    ):
         folder.add(prediction)
 
 
 def _predict_video(
     predictor: Predictor, video: Video, folder: OutputFolder, options: RunOptions, processes: Processes
-) -> list[str]:
-    """Predicts for the frames of a video in order, and writes them as a video. Returns the names of the frames."""
+) -> tuple[list[str], float]:
+    """Predicts for the frames of a video in order, and writes them as a video. Returns their names, and frames per second."""
     if processes.count > 1:
-        raise InputError(f"The frames of {video.name} are read one after the other: use trainer.devices=1 for a video or a camera.")
+        raise InputError(
+            f"The frames of {video.name} are read one after the other: use trainer.devices=1 for a video or a camera."
+        )
     if options.skip_existing:
         raise InputError("skip_existing is for files; a video or a camera starts with its first frame.")
     rate, length = video.rate_and_length()
@@ -120,8 +129,9 @@ def _predict_video(
     folder.expect_frames(length, STEP)
     drawn = VideoFile(folder.path / f"{Path(video.name).stem}.mp4", rate) if folder.draw else None
     names: list[str] = []
+    progress = PredictionProgress(length)
     try:
-        with PredictionProgress(length) as progress:
+        with progress:
             for batch in _frames(predictor, video, options):
                 for prediction in predictor.predict_batch(batch, options.batch_size):
                     names.append(prediction.name)
@@ -135,7 +145,7 @@ def _predict_video(
     finally:
         if drawn is not None:
             drawn.close()
-    return names
+    return names, progress.speed
 
 
 def _frames(predictor: Predictor, video: Video, options: RunOptions) -> Iterator[ItemBatch]:

@@ -23,7 +23,9 @@ from spine.errors import InputError, nearest
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp", ".ogv")
 MAGIC = ("*", "?", "[")
-KINDS = "an image, a folder, a pattern such as photos/*.jpg, a text file with one path per line, a video or the number of a camera"
+KINDS = (
+    "an image, a folder, a pattern such as photos/*.jpg, a text file with one path per line, a video or the number of a camera"
+)
 
 
 @dataclass(frozen=True)

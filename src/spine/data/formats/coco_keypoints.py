@@ -76,9 +76,7 @@ class COCOKeypoints(DataSet):
         self.fields, self.given_names = fields or list(KEYPOINTS), names
         self._annotations: KeypointAnnotations | None = None  # read when they are first used, which training does not
         file = self._read()
-        self.labels = keypoint_labels(
-            self.path, file.names, file.category, skeleton, flip_pairs, sigmas, norm_keypoints or ()
-        )
+        self.labels = keypoint_labels(self.path, file.names, file.category, skeleton, flip_pairs, sigmas, norm_keypoints or ())
         self.items = [_labeled_object(annotation, keypoints, file) for annotation, keypoints in file.samples()]
         if not self.items:
             raise InputError(f"'{self.path}' has no annotation with a labeled keypoint.")

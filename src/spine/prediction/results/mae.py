@@ -64,4 +64,3 @@ class Reconstruction(Prediction):
     def rows(cls, record: Config) -> list[Row]:
         """Returns one row."""
         return [{key: record[key] for key in ("file", "masked_patches", "mse")}]
-

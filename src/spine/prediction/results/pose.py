@@ -75,9 +75,7 @@ class Keypoints(Prediction):
         """Returns the file, its size and its objects."""
         objects = [
             {"box": box, "score": score, "keypoints": points}
-            for box, score, points in zip(
-                self.boxes.tolist(), self.scores.tolist(), self.keypoints.tolist(), strict=True
-            )
+            for box, score, points in zip(self.boxes.tolist(), self.scores.tolist(), self.keypoints.tolist(), strict=True)
         ]
         height, width = self.item.size
         return {

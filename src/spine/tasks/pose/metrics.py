@@ -110,7 +110,13 @@ class KeypointEvaluation:
         """The objects that remain after suppression, in COCO's results format."""
         found = self.instances
         return coco_results(
-            found.prediction, found.box_score, found.crop_area, found.image_id, self.labels.sigmas, self.protocol, self.truth.category
+            found.prediction,
+            found.box_score,
+            found.crop_area,
+            found.image_id,
+            self.labels.sigmas,
+            self.protocol,
+            self.truth.category,
         )
 
     def metrics(self, complete: bool = True) -> dict[str, float]:
@@ -184,9 +190,7 @@ def coco_results(
     `prediction`: (N, K, 3) x, y, score. `box_scores`, `crop_areas`, `image_ids`: (N,). `category`: number of the objects' category.
     """
     scores = rescore(prediction[..., 2], box_scores, rules.rescore)
-    kept = keep_objects(
-        prediction[..., :2], scores, crop_areas, image_ids, np.array(sigmas), rules.oks_nms, rules.soft_oks_nms
-    )
+    kept = keep_objects(prediction[..., :2], scores, crop_areas, image_ids, np.array(sigmas), rules.oks_nms, rules.soft_oks_nms)
     return [coco_result(prediction[i], float(scores[i]), int(image_ids[i]), category) for i in kept]
 
 
