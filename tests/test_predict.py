@@ -170,7 +170,7 @@ def test_paths_arrays_and_lists_have_the_same_prediction(checkpoints, images):
     assert model.predict([]) == []
 
 
-def test_gray_arrays_are_read_as_rgb_and_others_are_refused(checkpoints):
+def test_gray_arrays_are_read_as_rgb_and_others_are_refused(checkpoints, tmp_path):
     model = spine.load(checkpoints("cls"), device="cpu")
     gray = np.random.default_rng(0).integers(0, 255, (70, 50), np.uint8)
     same = [gray, gray[..., None], np.repeat(gray[..., None], 3, axis=2)]
@@ -180,6 +180,8 @@ def test_gray_arrays_are_read_as_rgb_and_others_are_refused(checkpoints):
             model.predict(wrong)
     with pytest.raises(InputError, match="File 'nothing.jpg' is missing"):
         model.predict("nothing.jpg")
+    with pytest.raises(InputError, match="is a folder; model.stream"):
+        model.predict(tmp_path)
     with pytest.raises(InputError, match="boxes are for keypoints; this model is for task 'cls'"):
         model.predict(gray, boxes=np.ones((1, 4)))
 

@@ -57,18 +57,27 @@ class Item:
 
 
 class ItemBatch(NamedTuple):
-    """Items, and the batch of their samples. `counts`: number of samples of each item. `batch`: None without samples."""
+    """Items, and the batch of their samples.
+
+    counts: number of samples of each item. batch: None without samples. unreadable: items with an error; they have no samples.
+    """
 
     items: list[Item]
     counts: list[int]
     batch: dict[str, Tensor] | None
+    unreadable: list[Item]
 
 
 def collate_items(items: Sequence[Item]) -> ItemBatch:
     """Batches the samples of items."""
-    samples = [sample for item in items for sample in item.samples]
-    bare = [replace(item, samples=()) for item in items]
-    return ItemBatch(bare, [len(item.samples) for item in items], collate(samples) if samples else None)
+    good = [item for item in items if not item.error]
+    samples = [sample for item in good for sample in item.samples]
+    return ItemBatch(
+        [replace(item, samples=()) for item in good],
+        [len(item.samples) for item in good],
+        collate(samples) if samples else None,
+        [item for item in items if item.error],
+    )
 
 
 def make_item(item: Item, image: np.ndarray, preprocessing: Preprocessing) -> Item:

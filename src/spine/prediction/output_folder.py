@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -62,6 +64,8 @@ class OutputFolder:
         Raises InputError if these are of another model, or if the folder cannot be written.
         """
         model = self.path / "model.json"
+        if os.path.isfile(description.weights):
+            description = replace(description, weights=os.path.abspath(description.weights))
         try:
             if keep and model.is_file() and ModelDescription.from_json(model.read_text()).to_json() != description.to_json():
                 raise InputError(

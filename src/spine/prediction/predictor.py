@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -64,6 +66,14 @@ class Predictor:
         self.task.to(self.device).eval().requires_grad_(False)
         self.preprocessing = Preprocessing(self.description, steps, self.task.sample_extras())
         self.kind = prediction_class(description.task)
+
+    @overload
+    def predict(self, images: ImageInput, *, boxes: Boxes | None = None, batch_size: int = 32) -> Prediction: ...
+
+    @overload
+    def predict(
+        self, images: Sequence[ImageInput], *, boxes: Sequence[Boxes] | None = None, batch_size: int = 32
+    ) -> list[Prediction]: ...
 
     def predict(
         self,
@@ -129,13 +139,15 @@ class Predictor:
 
     def _item(self, index: int, image: ImageInput, boxes: Boxes | None, file: ImageFile | None = None) -> Item:
         if isinstance(image, str | Path):
+            if os.path.isdir(image):
+                raise InputError(f"'{image}' is a folder; model.stream('{image}') predicts for the images in it.")
             pixels, path = read_image(image), str(image)
             item = Item(index, file.name if file is not None else os.path.basename(path), path=path)
         else:
             pixels = check_pixels(image)
             item = Item(index, str(index), pixels=pixels)
         if boxes is not None:
-            item = Item(index, item.name, item.path, item.pixels, boxes=check_boxes(boxes))
+            item = replace(item, boxes=check_boxes(boxes))
         return make_item(item, pixels, self.preprocessing)
 
     def _run(self, batch: Batch) -> tuple[Batch, dict[str, Tensor]]:

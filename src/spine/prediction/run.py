@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from spine.data.data_module import prepare_worker
 from spine.errors import InputError, RunStopped
 from spine.prediction.boxes import BoxTable
-from spine.prediction.items import FileItems, ItemBatch, collate_items
+from spine.prediction.items import FileItems, Item, ItemBatch, collate_items
 from spine.prediction.output_folder import OutputFolder, Summary, VideoFile
 from spine.prediction.predictor import Predictor
 from spine.prediction.progress import PredictionProgress
@@ -55,6 +55,8 @@ def predict_source(
     stop the others. Raises InputError if a video cannot be opened, or if the folder cannot be written.
     """
     processes = processes or Processes()
+    if isinstance(source, Video):
+        _check_video(source, options, processes)
     if processes.rank == 0:
         folder.prepare(predictor.description, options.skip_existing)
     processes.wait()
@@ -62,7 +64,7 @@ def predict_source(
     processes.wait()  # a process must not write before the others have read what was done before
     try:
         if isinstance(source, Video):
-            names, speed = _predict_video(predictor, source, folder, options, processes)
+            names, speed = _predict_video(predictor, source, folder, options)
         else:
             names = [file.name for file in source]
             folder.expect(names)
@@ -96,33 +98,27 @@ def _predict_files(
     )
     with PredictionProgress(sum(map(len, own)), processes.count, shown=processes.rank == 0) as progress:
         for batch in loader:
-            _predict_batch(predictor, batch, folder, size)
-            progress.advance(len(batch.items))
+            for item in batch.unreadable:
+                folder.add_unreadable(item)
+            for prediction in predictor.predict_batch(batch, size):
+                folder.add(prediction)
+            progress.advance(len(batch.items) + len(batch.unreadable))
     return progress.speed
 
 
-def _predict_batch(predictor: Predictor, batch: ItemBatch, folder: OutputFolder, size: int) -> None:
-    readable = [not item.error for item in batch.items]
-    for item, is_readable in zip(batch.items, readable, strict=True):
-        if not is_readable:
-            folder.add_unreadable(item)
-    good = [pair for pair, is_readable in zip(zip(batch.items, batch.counts, strict=True), readable, strict=True) if is_readable]
-    for prediction in predictor.predict_batch(
-        ItemBatch([item for item, _ in good], [count for _, count in good], batch.batch), size
-    ):
-        folder.add(prediction)
-
-
-def _predict_video(
-    predictor: Predictor, video: Video, folder: OutputFolder, options: RunOptions, processes: Processes
-) -> tuple[list[str], float]:
-    """Predicts for the frames of a video in order, and writes them as a video. Returns their names, and frames per second."""
+def _check_video(video: Video, options: RunOptions, processes: Processes) -> None:
+    """Raises InputError if an option is for files only, or if the video cannot be opened. Nothing is written before."""
     if processes.count > 1:
         raise InputError(
             f"The frames of {video.name} are read one after the other: use trainer.devices=1 for a video or a camera."
         )
     if options.skip_existing:
         raise InputError("skip_existing is for files; a video or a camera starts with its first frame.")
+    video.open().release()
+
+
+def _predict_video(predictor: Predictor, video: Video, folder: OutputFolder, options: RunOptions) -> tuple[list[str], float]:
+    """Predicts for the frames of a video in order, and writes them as a video. Returns their names, and frames per second."""
     rate, length = video.rate_and_length()
     if length is not None and options.max_frames is not None:
         length = min(length, options.max_frames)
@@ -150,7 +146,8 @@ def _predict_video(
 
 def _frames(predictor: Predictor, video: Video, options: RunOptions) -> Iterator[ItemBatch]:
     """Yields the frames of a video in batches; those of a camera one by one, because each is shown when it is there."""
-    size, items = 1 if video.is_endless else options.batch_size, []
+    size = 1 if video.is_endless else options.batch_size
+    items: list[Item] = []
     for i, frame in enumerate(video.frames(options.max_frames)):
         items.append(predictor.frame_item(video, i, frame))
         if len(items) == size:
