@@ -28,10 +28,10 @@ DARK, LIGHT = (20, 20, 20), (255, 255, 255)
 def font(size: int, cjk: bool = False) -> ImageFont.FreeTypeFont:
     """Returns matplotlib's font, or with `cjk` an installed font for Chinese, Japanese and Korean if there is one."""
     if cjk:
-        installed = {each.name: each.fname for each in font_manager.fontManager.ttflist}
+        installed = set(font_manager.get_font_names())
         for name in FALLBACK_FONTS:
             if name in installed:
-                return ImageFont.truetype(installed[name], size)
+                return ImageFont.truetype(str(font_manager.findfont(name)), size)
     return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
 
 
