@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import time
@@ -16,9 +15,8 @@ from spine import console
 from spine.checkpoints.run_checkpoint import has_averaged_weights, read_checkpoint
 from spine.config.checks import prepare
 from spine.config.command_line import run_command
-from spine.config.instantiate import target_of
 from spine.config.resolving import to_plain
-from spine.config.stored import checkpoint_config, saved_labels, trained_size
+from spine.config.stored import checkpoint_config, saved_labels, trained_size, use_saved_classes
 from spine.errors import InputError, RunStopped, find_stop
 from spine.option_types import Config
 from spine.reporting.tables import print_results
@@ -115,15 +113,3 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
         folder.write_json(folder.path / "config.json", run.config)
         print_results(folder.path, monitor, values, seconds, run.task.describe_evaluation())
     return values
-
-
-def use_saved_classes(config: Config, labels: Labels) -> None:
-    """Sets dataset.classes to the classes of the checkpoint.
-
-    Does nothing unless the data set would read its classes from the training split. The training
-    split may be missing.
-    """
-    dataset = config["dataset"]
-    parameters = inspect.signature(target_of("dataset", dataset).__init__).parameters
-    if "classes" in parameters and labels.classes and dataset.get("classes") is None:
-        dataset["classes"] = list(labels.classes)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spine.checkpoints.run_checkpoint import read_checkpoint
 from spine.components import component_name, task_spec
+from spine.config.instantiate import target_of
 from spine.config.tokenizer import with_stored_tokenizer
 from spine.config.untrusted import strip_untrusted
 from spine.errors import InputError
@@ -52,6 +54,18 @@ def saved_labels(checkpoint: str) -> Labels | None:
 
     saved = read_checkpoint(checkpoint).get("labels")
     return Labels.from_dict(saved) if saved else None
+
+
+def use_saved_classes(config: Config, labels: Labels) -> None:
+    """Sets dataset.classes to the classes of the checkpoint.
+
+    Does nothing unless the data set would read its classes from the training split. The training
+    split may be missing.
+    """
+    dataset = config["dataset"]
+    parameters = inspect.signature(target_of("dataset", dataset).__init__).parameters
+    if "classes" in parameters and labels.classes and dataset.get("classes") is None:
+        dataset["classes"] = list(labels.classes)
 
 
 def trained_size(checkpoint: str, config: Config) -> tuple[int, int] | None:
