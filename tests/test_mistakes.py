@@ -271,8 +271,8 @@ def test_patterns_and_home_folders_need_no_quotes(tmp_path, monkeypatch):
     ("script", "arguments", "message"),
     [
         ("eval.py", ["--help"], "python eval.py ckpt_path=<file> [split=val]"),
-        ("export.py", ["--help"], "python export.py ckpt_path=<file> out=<file>"),
-        ("export.py", [], "Which checkpoint? Give ckpt_path="),
+        ("export.py", ["--help"], "python export.py ckpt_path=<file> format=onnx out=<file>"),
+        ("export.py", [], "Which model? Give ckpt_path="),
         ("eval.py", ["ckpt_path=run.ckpt", "dataset=image_folder"], "'dataset' cannot be chosen here: the checkpoint contains"),
         ("eval.py", ["ckpt_path=run.ckpt", "dataset.batch_size=abc"], "dataset.batch_size is 'abc'; it must be a whole number"),
         ("export.py", ["ckpt_path=run.ckpt"], "out is missing: give out=model.safetensors."),

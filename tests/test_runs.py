@@ -233,7 +233,7 @@ def test_a_trained_model_is_exported_in_the_layouts_of_publishers(tmp_path):
         done = call(
             "export.py", f"ckpt_path={checkpoint}", f"format={publisher}", f"out={publisher}.safetensors", folder=tmp_path
         )
-        assert f"swin micro under the names of {publisher}" in done.stdout
+        assert f"swin micro + linear under the names of {publisher}" in done.stdout
         classes = state["model.head.linear.bias"].numel()
         net = spine.create_model("swin", weights=tmp_path / f"{publisher}.safetensors", num_outputs=classes)
         assert torch.equal(net.head.linear.weight, state["model.head.linear.weight"])

@@ -170,6 +170,8 @@ class BEiT(Backbone):
     @torch.inference_mode(False)
     def _index(self, grid: Grid, device: torch.device) -> Tensor:
         """`relative_index`, cached for each grid and device."""
+        if torch.compiler.is_exporting():  # its tensors have no values, and must not be cached
+            return relative_index(grid).to(device)
         if (grid, device) not in self._indices:
             self._indices[grid, device] = relative_index(grid).to(device)
         return self._indices[grid, device]
@@ -181,7 +183,7 @@ class BEiT(Backbone):
         x = self.patch_embed(image).flatten(2).transpose(1, 2)
         if patch_mask is not None and self.mask_token is not None:
             x = torch.where(patch_mask[..., None], self.mask_token.to(x.dtype), x)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         shared_bias = self.rel_pos_bias(grid, index) if self.rel_pos_bias is not None else None
         chosen = []
         for i, block in enumerate(self.blocks):

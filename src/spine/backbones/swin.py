@@ -121,7 +121,12 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def _windows(self, height: int, width: int) -> tuple[int, tuple[int, int]]:
-        """Returns the window size for a map of this size, and the shift down and to the right."""
+        """Returns the window size for a map of this size, and the shift down and to the right.
+
+        Raises InputError in a graph with symbols for the sides: windows and masks are made for one size.
+        """
+        if torch.compiler.is_exporting() and not isinstance(height, int):
+            raise InputError("Swin's windows are placed for one image size, and not in the graph of the network.")
         if self.small_maps == "shrink" and min(height, width) <= self.window_size:
             return min(height, width), (0, 0)
         down, right = (self.shift if side > self.window_size or self.small_maps == "shift" else 0 for side in (height, width))

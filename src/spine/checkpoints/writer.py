@@ -22,20 +22,21 @@ def layout_for(
     publisher: str,
     options: Options,
     defaults: Options,
+    others: tuple[str, ...] = (),
 ) -> Layout:
     """Returns the layout in which a publisher stores a network that was built with `options`.
 
     It is the publisher's first layout that has a name for every tensor, contains every name that
     would be written, and has the conventions of the network. Floating-point conventions, such as an
     epsilon, may differ: the publisher's network can be built with them. `publisher` "safetensors"
-    means spine's own names. `defaults` are those of the backbone's builder. Raises InputError if
-    there is no such layout.
+    means spine's own names. `defaults` are those of the backbone's builder. `others`: formats other
+    than layouts, for the message. Raises InputError if there is no such layout.
     """
     all_layouts = tuple(layout for layout in layouts if layout.writable)
     wanted = SPINE_LAYOUT.publisher if publisher == "safetensors" else publisher
     candidates = [layout for layout in all_layouts if layout.publisher == wanted]
     if not candidates:
-        names = sorted({layout.publisher for layout in all_layouts} - {SPINE_LAYOUT.publisher} | {"safetensors"})
+        names = sorted({layout.publisher for layout in all_layouts} - {SPINE_LAYOUT.publisher} | {"safetensors", *others})
         raise InputError(
             f"This backbone cannot be written as '{publisher}'.{nearest(publisher, names)} Choices: {', '.join(names)}."
         )

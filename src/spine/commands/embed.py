@@ -43,8 +43,8 @@ def main() -> None:
 
 def embed(cfg: DictConfig) -> None:
     """Embeds a split with the backbone of a checkpoint or of a weight file, and writes the embeddings."""
-    from spine.commands.eval import saved_labels, use_saved_classes
     from spine.config.checks import prepare
+    from spine.config.stored import saved_labels, use_saved_classes
     from spine.reporting.vector_files import check_vector_file, write_vectors
 
     config = to_plain(cfg)

@@ -45,9 +45,13 @@ class ConvGroupNorm(nn.Module):
 class NMF(nn.Module):
     """Non-negative matrix factorization by multiplicative updates. Gradients pass through all steps."""
 
-    def __init__(self, rank: int, train_steps: int = 6, eval_steps: int = 7):
+    def __init__(self, channels: int, rank: int, train_steps: int = 6, eval_steps: int = 7):
+        """`channels`: C of the input."""
         super().__init__()
         self.rank, self.train_steps, self.eval_steps = rank, train_steps, eval_steps
+        generator = torch.Generator().manual_seed(0)
+        # no buffer, which a network in half precision would round
+        self.start = torch.rand(1, channels, rank, generator=generator, device="cpu")
 
     def _start(self, x: Tensor) -> Tensor:
         """Returns initial bases (B, C, R), which are not normalized.
@@ -57,8 +61,7 @@ class NMF(nn.Module):
         B, C, _ = x.shape
         if self.training:
             return torch.rand(B, C, self.rank, device=x.device, dtype=x.dtype)
-        generator = torch.Generator().manual_seed(0)
-        return torch.rand(1, C, self.rank, generator=generator, device="cpu").to(x).expand(B, -1, -1)
+        return self.start.to(x).expand(B, -1, -1)
 
     def forward(self, x: Tensor, bases: Tensor | None = None) -> Tensor:
         """Non-negative (B, C, N), initial bases (B, C, R) or None -> bases @ coefficients^T (B, C, N)."""
@@ -83,7 +86,7 @@ class Hamburger(nn.Module):
     def __init__(self, channels: int, rank: int):
         super().__init__()
         self.ham_in = nn.ModuleDict({"conv": nn.Conv2d(channels, channels, 1)})  # the only convolution here with a bias
-        self.ham = NMF(rank)
+        self.ham = NMF(channels, rank)
         self.ham_out = ConvGroupNorm(channels, channels, relu=False)
 
     def forward(self, x: Tensor, bases: Tensor | None = None) -> Tensor:

@@ -79,5 +79,5 @@ class SimCC(Head):
                 f"pixels. Other sizes need a network that was built for them."
             )
         x = resize_map(self.final_layer(x), self.map_size)  # Xception's maps are a pixel smaller than its strides say
-        x = x.reshape(len(x), self.num_keypoints, -1)  # (B, K, channels * h * w)
+        x = x.reshape(x.shape[0], self.num_keypoints, -1)  # (B, K, channels * h * w)
         return torch.cat([self.mlp_head_x(x), self.mlp_head_y(x)], dim=-1)

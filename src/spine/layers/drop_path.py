@@ -24,7 +24,7 @@ class DropPath(nn.Module):
         """(B, ...) -> (B, ...). Samples that are kept are scaled by 1 / (1 - rate)."""
         if not self.training or self.rate == 0.0:
             return x
-        keep = torch.rand((len(x),) + (1,) * (x.ndim - 1), device=x.device) >= self.rate
+        keep = torch.rand((x.shape[0],) + (1,) * (x.ndim - 1), device=x.device) >= self.rate
         return x * (keep.to(x.dtype) / (1.0 - self.rate))
 
     def extra_repr(self) -> str:

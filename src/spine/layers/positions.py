@@ -33,7 +33,7 @@ def resize_positions(table: Tensor, old: Grid, new: Grid) -> Tensor:
 
     The first `extra` rows, those of class tokens, are not changed.
     """
-    if tuple(old) == tuple(new):
+    if all(isinstance(side, int) for side in new) and tuple(old) == tuple(new):  # in an exported graph sides are symbols
         return table
     extra = table.shape[1] - old[0] * old[1]
     kept, grid = table[:, :extra], table[:, extra:]
@@ -47,19 +47,22 @@ def resize_relative_positions(table: Tensor, old: Grid, new: Grid) -> Tensor:
 
     The last `extra` rows, those of class tokens, are not changed. Source positions are spaced in a
     geometric progression as in BEiT's code, which interpolates by a cubic spline; here the
-    interpolation is bicubic convolution.
+    interpolation is bicubic convolution. Raises InputError in a graph with symbols for the sides: the
+    progression is computed for one grid.
     """
+    if torch.compiler.is_exporting() and not all(isinstance(side, int) for side in new):
+        raise InputError("Tables of relative positions are resized for one image size, and not in the graph of a network.")
     if tuple(old) == tuple(new):
         return table
     rows, columns = (2 * side - 1 for side in old)
     grid, kept = table[: rows * columns], table[rows * columns :]
     maps = at_least_float32(grid.T.reshape(1, -1, rows, columns))
-    points = _sampling_points(tuple(old), tuple(new)).to(maps)
+    sample = _sampling_points if torch.compiler.is_exporting() else _cached_sampling_points
+    points = sample((old[0], old[1]), (new[0], new[1])).to(maps)
     maps = F.grid_sample(maps, points, mode="bicubic", padding_mode="border", align_corners=True)
     return torch.cat([maps[0].flatten(1).T.to(kept.dtype), kept])
 
 
-@functools.lru_cache(maxsize=32)
 @torch.inference_mode(False)  # a cached inference tensor would raise an error in later training
 def _sampling_points(old: Grid, new: Grid) -> Tensor:
     """Returns the points (1, 2h' - 1, 2w' - 1, 2) at which a table is sampled, x and y in [-1, 1]."""
@@ -69,6 +72,9 @@ def _sampling_points(old: Grid, new: Grid) -> Tensor:
         axes.append(torch.tensor([*(-x for x in reversed(positive)), 0.0, *positive], dtype=torch.float64, device="cpu"))
     y, x = torch.meshgrid(*axes, indexing="ij")
     return torch.stack([x, y], dim=-1)[None]
+
+
+_cached_sampling_points = functools.lru_cache(maxsize=32)(_sampling_points)
 
 
 def source_coordinates(old: int, new: int) -> list[float]:

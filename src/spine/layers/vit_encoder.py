@@ -86,7 +86,7 @@ class ViTEncoder(Backbone):
         grid = patch_grid(image.shape[-2:], self.patch_size)
         positions = resize_positions(self.pos_embed, self.grid, grid)
         patches = self.patch_embed(image).flatten(2).transpose(1, 2) + positions[:, 1:]
-        cls_token = (self.cls_token + positions[:, :1]).expand(len(image), -1, -1)
+        cls_token = (self.cls_token + positions[:, :1]).expand(image.shape[0], -1, -1)
         return patches, cls_token, grid
 
     def forward(self, image: Tensor) -> Features:
@@ -109,7 +109,7 @@ class ViTEncoder(Backbone):
         if masking != "drop" or self.norm is None:
             raise InputError(f"This {type(self).__name__} was not built to {masking} patches; build it with use='drop'.")
         patches, cls_token, _ = self.embed(image)  # positions are added before patches are dropped
-        visible = patches[~patch_mask].view(len(image), -1, patches.shape[-1])
+        visible = patches[~patch_mask].view(image.shape[0], -1, patches.shape[-1])
         x = self.pos_drop(torch.cat([cls_token, visible], dim=1))
         for block in self.blocks:
             x = run_block(self, block, x)
