@@ -45,11 +45,11 @@ def leaderboard(arguments: list[str]) -> None:
         print(f"{__doc__}\nKeys:\n" + "\n".join(f"  {key:8}{description}" for key, description in KEYS.items()))
         return
     folders, options = _parsed(arguments)
-    from spine.reporting.leaderboard.page import write_page
+    from spine.reporting.leaderboard.page import write_leaderboard
     from spine.reporting.leaderboard.ranking import make_groups
-    from spine.reporting.leaderboard.records import find_runs, read_run
     from spine.reporting.leaderboard.tables import print_leaderboard, write_csv
     from spine.reporting.provenance import Provenance, provenance
+    from spine.reporting.run_record import find_runs, read_run
 
     records = [read_run(path) for path in find_runs(folders)]
     if not records:
@@ -64,7 +64,7 @@ def leaderboard(arguments: list[str]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_csv(out / "leaderboard.csv", groups)
-        write_page(out / "leaderboard.html", groups, folders, made_by)
+        write_leaderboard(out / "leaderboard.html", groups, folders, made_by)
     except OSError as error:
         raise InputError(
             f"The leaderboard cannot be written to '{out}' ({error.strerror}). Give another folder: out=<folder>."
