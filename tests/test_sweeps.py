@@ -123,8 +123,8 @@ def test_swept_overrides_have_several_values(override, swept):
 
 
 def test_paths_are_quoted_for_hydra_if_needed():
-    assert overrides.quote_path(Path("/a/b-c_1.x")) == "/a/b-c_1.x"
-    assert overrides.quote_path(Path('/a b/c="d"')) == '"/a b/c=\\"d\\""'
+    assert quote_path(Path("/a/b-c_1.x")) == "/a/b-c_1.x"
+    assert quote_path(Path('/a b/c="d"')) == '"/a b/c=\\"d\\""'
 
 
 # Jobs in processes of their own

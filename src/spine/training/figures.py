@@ -19,6 +19,7 @@ from torch import Tensor
 from spine.data.collation import collate
 from spine.interfaces import IGNORE_INDEX, DataSet, Sample
 from spine.layers.image_sizes import stack_padded
+from spine.reporting.confusions import confusion_file, confusion_rows
 from spine.reporting.figures import MAX_IMAGES
 from spine.reporting.tables import classes_file, write_results, write_rows
 from spine.tasks.base import Batch, Task
@@ -104,6 +105,7 @@ class PredictionFigures(pl.Callback):
             if results is not None:
                 write_results(self.folder.parent / f"{pl_module.split}_{results[0]}.json", results[1])
             if confusion is not None:
+                write_rows(confusion_file(self.folder.parent, pl_module.split), confusion_rows(*confusion))
                 for logger in self.loggers:
                     logger.log_confusion(f"{pl_module.split}_confusion_matrix", *confusion, trainer.global_step)
             if self.samples:

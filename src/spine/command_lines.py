@@ -1,0 +1,44 @@
+"""Command lines of spine: those that a person can type again."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def shell_command(arguments: Iterable[str]) -> str:
+    """Returns the command line of this process with `arguments`, quoted for a shell."""
+    if command := os.environ.get("SPINE_COMMAND"):  # `spine train` removes its first argument
+        return shlex.join(["spine", command, *arguments])
+    return shlex.join(["python", sys.argv[0], *arguments])
+
+
+def sibling_command(command: str, name: str, arguments: str) -> str:
+    """Returns the command line of another command of spine, started as `command` was.
+
+    "python train.py ..." makes "python eval.py <arguments>", and "spine train ..." makes "spine eval <arguments>".
+    """
+    words = shlex.split(command)
+    script = Path(words[1]) if len(words) > 1 and words[0] == "python" else None
+    if script is None and words[:1] == ["spine"]:
+        return f"spine {name} {arguments}"
+    path = str(script.with_name(f"{name}.py")) if script is not None and script.suffix == ".py" else f"{name}.py"
+    return f"python {shlex.quote(path)} {arguments}"
+
+
+def short_path(path: Path) -> str:
+    """Returns a path from the current folder if it is below it, otherwise the absolute path."""
+    absolute = Path(os.path.abspath(path))
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
+
+
+def quote_path(path: Path) -> str:
+    """Returns a path as a value of an override, in quotes if it has characters that Hydra would interpret."""
+    text = str(path)
+    if re.fullmatch(r"[\w/.+@%-]+", text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
