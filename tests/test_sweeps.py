@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from spine.command_lines import quote_path
 from spine.config import messages, overrides, resolving, sweep_jobs
 from spine.config.conf_folder import conf_folder
 from spine.config.gpu_slots import own_gpus

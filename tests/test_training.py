@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import re
 import warnings
 
 import numpy as np
@@ -89,13 +90,31 @@ def test_steps_are_logged_and_lines_are_printed_within_an_epoch(tmp_path, caplog
     assert float(steps[0]["train/lr"]) > float(steps[-1]["train/lr"]) > 0  # the learning rate of the step
     assert sum(bool(row["val/top1"]) for row in rows) == 2  # the sanity check is not logged
     lines = [record.getMessage() for record in caplog.records]
-    (line,) = [line for line in lines if line.startswith("epoch 1/2  step 2/4  loss ")]
-    assert (
-        all(f"  {name} " in line for name in ("lr", "grad norm", "data wait")) and " images/s" in line and line.endswith(" left")
-    )
-    assert sum(line.startswith("epoch 2/2  train/loss ") for line in lines) == 1
+    (line,) = [line for line in lines if line.startswith("epoch 2/2  step 2/4  loss ")]
+    assert all(f"  {name} " in line for name in ("val/top1", "lr", "grad norm", "data wait"))
+    assert " images/s" in line and line.endswith(" left")
+    first, second = (line for line in lines if re.match(r"epoch \d/2  step \d  train/loss ", line))
+    for line in (first, second):
+        assert all(f"  {name} " in line for name in ("val/loss", "val/top1", "data wait")) and " images/s" in line
+    assert first.endswith(" left") and second.endswith(" s")
     starts = json.loads((tmp_path / "starts.json").read_text())["starts"]
     assert len(starts) == 1 and starts[0]["versions"]["torch"] == torch.__version__
+
+
+def test_a_narrow_terminal_shows_the_most_important_parts_of_the_progress():
+    parts = {
+        "step": "step 2/4",
+        "loss": "loss 0.1",
+        "lr": "lr 0.01",
+        "speed": "12 images/s",
+        "wait": "data wait 3%",
+        "left": "0:01:00 left",
+    }
+    whole = "step 2/4  loss 0.1  lr 0.01  12 images/s  data wait 3%  0:01:00 left"
+    assert progress.fitted(parts, len(whole)) == whole
+    assert progress.fitted(parts, 60) == "step 2/4  loss 0.1  12 images/s  data wait 3%  0:01:00 left"
+    assert progress.fitted(parts, 45) == "step 2/4  loss 0.1  12 images/s  0:01:00 left"
+    assert progress.fitted(parts, 5) == "step 2/4  loss 0.1"
 
 
 def test_provenance_has_commit_command_and_versions():

@@ -92,7 +92,9 @@ def _changes(folder: Path) -> Changes | None:
     try:
         return read_changes(folder) or _changes_of_command(folder)
     except Exception as error:  # of Hydra, for a command of an earlier version; the report is written without it
-        log.warning("%s: the defaults are not known: %s", folder, str(error).splitlines()[0] if str(error) else type(error).__name__)
+        log.warning(
+            "%s: the defaults are not known: %s", folder, str(error).splitlines()[0] if str(error) else type(error).__name__
+        )
         return None
 
 

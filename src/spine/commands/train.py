@@ -16,13 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from spine import console
 from spine.checkpoints.run_checkpoint import TOKENIZER_COPY, tokenizer_of_run
+from spine.command_lines import shell_command
 from spine.config import messages, sweep_jobs
 from spine.config.command_line import run_command
 from spine.config.rerun import find_original, register_run, report, take_original, warn_of_omissions
 from spine.config.resolving import to_plain
 from spine.config.source import keep_interpolations
 from spine.errors import InputError, RunStopped, find_stop
-from spine.command_lines import shell_command
 from spine.reporting.report.origin import next_commands
 from spine.reporting.tables import print_results
 from spine.training.preemption import hand_over

@@ -120,4 +120,3 @@ def cpu_name() -> str:
         lines = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         name = lines[0] if lines else name
     return f"{name}, {os.cpu_count()} cores"
-

@@ -35,11 +35,12 @@ class RunProgress(pl.Callback):
     def __init__(self, bar: bool, statistics: StepStatistics):
         """`bar`: draw a progress bar; otherwise print lines only. `statistics`: knows the learning rate and the gradient norm."""
         self.statistics = statistics
-        text = Column(no_wrap=True)
-        self.bar = Progress(
-            TextColumn("{task.description}", table_column=text), BarColumn(BAR_WIDTH), TextColumn("{task.fields[status]}", table_column=text),
-            transient=True,
-        ) if bar else None  # fmt: skip
+        one_line = Column(no_wrap=True)
+        columns = (
+            TextColumn("{task.description}", table_column=one_line),
+            TextColumn("{task.fields[status]}", table_column=one_line),
+        )
+        self.bar = Progress(columns[0], BarColumn(BAR_WIDTH), columns[1], transient=True) if bar else None
         self.start = self.epoch_start = self.last_update = 0.0
         self.first_batch = 0  # number of batches of the run before this process continued it
         self.recent, self.epoch = SpeedMeter(), SpeedMeter()
@@ -115,7 +116,9 @@ class RunProgress(pl.Callback):
         now, total = time.perf_counter(), trainer.num_val_batches[0]
         if trainer.is_global_zero and self.bar is not None and now - self.last_update >= SECONDS_BETWEEN_BAR_UPDATES:
             self.last_update = now
-            self._draw(_epoch(trainer), batch_idx + 1, total, {"step": f"validation {batch_idx + 1}/{total}", "watched": self.watched})
+            self._draw(
+                _epoch(trainer), batch_idx + 1, total, {"step": f"validation {batch_idx + 1}/{total}", "watched": self.watched}
+            )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Notes the watched metric. Prints one line with the results of a validation within an epoch."""

@@ -51,11 +51,13 @@ def _cell(number: int, name: str, value: str) -> Cell:
     if number == 0:
         return Cell(value, value)
     if not value:
-        return Cell("–")
+        return Cell("-")
     if number == 1:
         return Cell(f"{int(float(value)):,}", float(value))
     is_fraction = name != "pixels" and 0 <= float(value) <= 1
-    return Cell(f"{float(value):.4f}" if is_fraction else f"{float(value):.2f}", float(value), float(value) if is_fraction else None)
+    return Cell(
+        f"{float(value):.4f}" if is_fraction else f"{float(value):.2f}", float(value), float(value) if is_fraction else None
+    )
 
 
 @dataclass(frozen=True)

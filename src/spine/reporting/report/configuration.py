@@ -11,7 +11,7 @@ from spine.reporting.run_record import Changes, RunRecord
 
 FILE = "changes.json"
 STANDARD = "default"  # the name of an option that need not be shown
-NONE = "–"
+NONE = "-"  # there is no such key
 
 
 @dataclass(frozen=True)

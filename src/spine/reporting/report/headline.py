@@ -40,7 +40,9 @@ def metric_numbers(record: RunRecord) -> list[Number]:
 
 
 def _metric(name: str, value: float, hint: str) -> Number:
-    return Number(name, decimals(value), hint, value) if math.isfinite(value) else Number(name, "not a number", hint)
+    if not math.isfinite(value):
+        return Number(name, "not a number", hint)
+    return Number(name, significant(value, 2) if 0 < abs(value) < 0.001 else decimals(value), hint, value)
 
 
 def cost_numbers(record: RunRecord, steps: int | None) -> list[Number]:
@@ -85,4 +87,3 @@ def _count(name: str, value: int | None, hint: str) -> Number | None:
 
 def _cost(name: str, value: float | str | None, text: Callable[[float], str], hint: str) -> Number | None:
     return Number(name, text(value), hint, value) if isinstance(value, int | float) else None
-

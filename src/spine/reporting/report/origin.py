@@ -54,7 +54,7 @@ def origin_facts(starts: Sequence[Mapping[str, object]]) -> dict[str, str]:
         "device": last.get("device"),
         "processes": last.get("processes"),
         "host": last.get("host"),
-        "started": ", ".join(str(start["time"]).replace("T", " ")[:19] for start in starts),
+        "started": ", ".join(str(start.get("time", "")).replace("T", " ")[:19] for start in starts),
         "code": f"commit {str(last['commit'])[:MAX_HASH]}{changed}" if last.get("commit") else None,
         "versions": _listed(last.get("versions")),
         "seeds": _listed(last.get("seeds")),
@@ -77,8 +77,7 @@ def next_commands(checkpoint: Path, started: str) -> dict[str, str]:
 
     `started`: the command of the run; the others are started in the same way.
     """
-    path = f"ckpt_path={quote_path(Path(short_path(checkpoint)))}"
-    path = shlex.quote(path) if '"' in path else path
+    path = _override("ckpt_path", checkpoint)
     return {
         "evaluate": sibling_command(started, "eval", path),
         "predict": sibling_command(started, "predict", f"{path} source=<image or folder>"),
@@ -86,10 +85,14 @@ def next_commands(checkpoint: Path, started: str) -> dict[str, str]:
     }
 
 
-def repeat_commands(folder: Path, starts: Sequence[Mapping[str, object]]) -> dict[str, str]:
-    """Returns the command that started a run first, and the one that repeats it from its stored configuration."""
-    if not starts:
+def repeat_commands(folder: Path, started: str) -> dict[str, str]:
+    """Returns the command that started a run, and the one that repeats it from its stored configuration."""
+    if not started:
         return {}
-    started = str(starts[0]["command"])
-    rerun = sibling_command(started, "train", f"rerun={quote_path(Path(short_path(folder)))}")
-    return {"started with": started, "repeat": rerun}
+    return {"started with": started, "repeat": sibling_command(started, "train", _override("rerun", folder))}
+
+
+def _override(key: str, path: Path) -> str:
+    """Returns an override with a path, quoted for Hydra and the shell if needed."""
+    override = f"{key}={quote_path(Path(short_path(path)))}"
+    return shlex.quote(override) if '"' in override else override

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from spine.reporting.report.curves import curve_panels
 from spine.reporting.report.headline import cost_numbers, metric_numbers
 from spine.reporting.report.origin import next_commands, origin_facts, read_weights, repeat_commands
 from spine.reporting.report.pictures import find_pictures
-from spine.reporting.run_record import Changes, RunRecord, read_run
+from spine.reporting.run_record import Changes, read_run
 
 FILE = "report.html"
 RELOAD_SECONDS = 30  # of the page of a run that is training
@@ -28,15 +28,9 @@ def write_report(folder: Path, running: bool | None = None, progress: str = "", 
     `running`: see `read_run`. `progress`: where a running training is. `changes`: in what the configuration differs from
     the defaults, for a run that has no changes.json.
     """
-    record = read_run(folder, running)
-    results, starts = _read_json(folder / "metrics.json"), _starts(folder)
-    split = record.split or "val"
-    monitor = record.monitor or "val/loss"
-    matrix, classes = read_confusion(folder, split), read_classes(folder, split)
-    drawn = [name for name, table in (("confusion", matrix and matrix.rows), ("classes", classes)) if table]
+    record, results, starts = read_run(folder, running), _read_json(folder / "metrics.json"), _starts(folder)
+    monitor, split = record.monitor or "val/loss", record.split or "val"
     panels = [] if record.split else curve_panels(record.history, monitor)
-    checkpoint = _checkpoint(folder, results)
-    started = str(starts[0]["command"]) if starts else ""
     content = {
         "record": record,
         "monitor": monitor,
@@ -49,18 +43,31 @@ def write_report(folder: Path, running: bool | None = None, progress: str = "", 
         "metrics": metric_numbers(record),
         "costs": cost_numbers(record, _int(results.get("steps"))),
         "panels": panels,
-        "pictures": find_pictures(folder, split, drawn),
-        "matrix": matrix,
-        "classes": classes,
         "configuration": configuration_of(record, read_changes(folder) or changes),
         "origin": origin_facts(starts) | ({"measured on": str(record.costs["device"])} if "device" in record.costs else {}),
         "weights": read_weights(folder, starts),
-        "commands": repeat_commands(folder, starts) | (next_commands(checkpoint, started) if checkpoint is not None else {}),
+        "commands": _commands(folder, results, starts),
         "data": {"panels": panels},
+        **_evaluated(folder, split),
     }
     path = folder / FILE
     write_page(path, "spine.reporting.report", "report.html", content)
     return path
+
+
+def _evaluated(folder: Path, split: str) -> dict[str, object]:
+    """Returns the tables and the pictures of the last evaluation. What is shown as a table is not shown as a picture."""
+    matrix, classes = read_confusion(folder, split), read_classes(folder, split)
+    tables = {"confusion": matrix is not None and matrix.rows, "classes": classes}
+    pictures = find_pictures(folder, split, [name for name, table in tables.items() if table])
+    return {"matrix": matrix, "classes": classes, "pictures": pictures}
+
+
+def _commands(folder: Path, results: Json, starts: Sequence[Json]) -> dict[str, str]:
+    """Returns the commands that repeat the run, and those that use its checkpoint, if there is one."""
+    started = str(starts[0].get("command", "")) if starts else ""
+    checkpoint = _checkpoint(folder, results)
+    return repeat_commands(folder, started) | (next_commands(checkpoint, started) if checkpoint is not None else {})
 
 
 def _read_json(path: Path) -> Json:

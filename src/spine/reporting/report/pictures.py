@@ -68,7 +68,9 @@ def find_pictures(folder: Path, split: str, shown_otherwise: Sequence[str] = ())
     return Pictures(
         [found[name] for name in predictions],
         [
-            RankedTable(title, [found[name] for name in ranked[kind]], *_samples(folder / "figures" / f"{split}_{kind}_samples.csv"))
+            RankedTable(
+                title, [found[name] for name in ranked[kind]], *_samples(folder / "figures" / f"{split}_{kind}_samples.csv")
+            )
             for kind, title in RANKED.items()
             if ranked[kind]
         ],
