@@ -260,7 +260,7 @@ def test_a_command_of_another_version_leaves_the_defaults_out(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Which run\\? Give one or more folders"),
+        ([], "Which runs\\? Give one or more folders"),
         (["{}/nothing"], "There is no folder '.*nothing'"),
         (["{}/empty"], "There is no run in .*empty"),
         (["{}", "opn=true"], "Unknown key 'opn'. Did you mean 'open'"),
@@ -328,17 +328,17 @@ def test_the_browser_reports_scripts_that_fail_and_files_that_do_not_load(tmp_pa
 @pytest.mark.parametrize("task", list(modules("task")))
 def test_the_report_of_every_task_opens_in_a_browser_with_the_numbers_of_its_files(tmp_path, task):
     backbone = ["backbone=vit"] if task in ("mae", "beit") else ["backbone=mobilenet_v2"] if task != "dvae" else []
-    trained(tmp_path / "run", *for_task(task), *backbone, *TINY)
-    path = tmp_path / "run" / "report.html"
+    trained(tmp_path, *for_task(task), *backbone, *TINY)
+    path = tmp_path / "report.html"
     page, complaints = open_page(path)
     assert complaints == [] and path.stat().st_size < 8_000_000
-    results = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    results = json.loads((tmp_path / "metrics.json").read_text())
     measured = {name: value for name, value in results["metrics"].items() if name.count("/") < 2 and value is not None}
     assert {name: value for name, (value, _) in shown_metrics(page).items()} == measured
     assert page.count("<canvas") >= 2 and "There is no number yet" not in visible(page)
     text = visible(page)
     assert "Predictions" in text and "highest losses" in text and "lowest losses" in text
-    with (tmp_path / "run" / "figures" / "val_worst_samples.csv").open(newline="") as file:
+    with (tmp_path / "figures" / "val_worst_samples.csv").open(newline="") as file:
         assert all(f"{float(row['loss']):.4g}" in text for row in csv.DictReader(file))
     if task in ("cls", "seg"):
         assert 'class="matrix numbered"' in page and "Classes" in text

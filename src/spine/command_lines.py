@@ -1,4 +1,4 @@
-"""Command lines of spine: those that a person can type again."""
+"""Command lines of spine: arguments that are folders, and commands that a person can type again."""
 
 from __future__ import annotations
 
@@ -6,8 +6,40 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from spine.errors import InputError, nearest
+
+
+def parse_folders(
+    arguments: Iterable[str], keys: Mapping[str, str], choices: Mapping[str, Sequence[str]], example: str
+) -> tuple[list[Path], dict[str, str]]:
+    """Returns the folders and the options of a command line. A folder may have `=` in its name.
+
+    `keys`: the options, with their descriptions. `choices`: the values of some of them. `example`: a valid command line.
+    Raises InputError for an unknown key or value, and for folders that do not exist.
+    """
+    folders, options = [], {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if key in keys and equals:
+            options[key] = value
+        elif equals and not Path(argument).exists() and os.sep not in key:
+            raise InputError(f"Unknown key '{key}'.{nearest(key, list(keys))} Choices: {', '.join(keys)}.")
+        else:
+            folders.append(Path(argument).expanduser())
+    if not folders:
+        raise InputError(f"Which runs? Give one or more folders: {example}.")
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"There is no folder '{folder}'. Give folders that contain runs: {example}.")
+    for key, value in options.items():
+        if key in choices and value not in choices[key]:
+            raise InputError(f"{key} is '{value}'; it must be {' or '.join(choices[key])}.")
+        if value == "":
+            raise InputError(f"{key} is empty; it is the {keys[key].partition(';')[0]}.")
+    return folders, options
 
 
 def shell_command(arguments: Iterable[str]) -> str:

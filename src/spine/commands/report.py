@@ -9,20 +9,21 @@ Finds run folders at any depth, and writes report.html into each. train.py and e
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spine import console
-from spine.errors import InputError, nearest
+from spine.command_lines import parse_folders
+from spine.errors import InputError
 
 if TYPE_CHECKING:
     from spine.reporting.run_record import Changes
 
 log = logging.getLogger(__name__)
-OPEN = "open"
+KEYS = {"open": "true: opens the pages in a browser"}
+CHOICES = {"open": ("true", "false")}
 
 
 def main() -> None:
@@ -40,9 +41,9 @@ def report(arguments: list[str]) -> None:
     Raises InputError for an unknown key, a folder that does not exist, or folders without runs.
     """
     if {"--help", "-h"} & set(arguments):
-        print(f"{__doc__}\nKeys:\n  open      true: opens the pages in a browser")
+        print(f"{__doc__}\nKeys:\n" + "\n".join(f"  {key:8}{description}" for key, description in KEYS.items()))
         return
-    folders, opened = _parsed(arguments)
+    folders, options = parse_folders(arguments, KEYS, CHOICES, "python -m spine.report logs/train/runs/<name>")
     from spine.reporting.report.page import write_report
     from spine.reporting.run_record import find_runs
 
@@ -58,31 +59,10 @@ def report(arguments: list[str]) -> None:
         except OSError as error:
             raise InputError(f"The report cannot be written to '{run}' ({error.strerror}).") from error
         print(path)
-        if opened:
+        if options.get("open") == "true":
             import webbrowser
 
             webbrowser.open(path.resolve().as_uri())
-
-
-def _parsed(arguments: list[str]) -> tuple[list[Path], bool]:
-    """Returns the folders, and whether the pages are opened. A folder may have `=` in its name."""
-    folders, opened = [], False
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if key == OPEN and equals:
-            if value not in ("true", "false"):
-                raise InputError(f"open is '{value}'; it must be true or false.")
-            opened = value == "true"
-        elif equals and not Path(argument).exists() and os.sep not in key:
-            raise InputError(f"Unknown key '{key}'.{nearest(key, [OPEN])} Choices: {OPEN}.")
-        else:
-            folders.append(Path(argument).expanduser())
-    if not folders:
-        raise InputError("Which run? Give one or more folders: python -m spine.report logs/train/runs/<name>.")
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"There is no folder '{folder}'. Give the folder of a run, such as logs/train/runs/<name>.")
-    return folders, opened
 
 
 def _changes(folder: Path) -> Changes | None:

@@ -200,10 +200,16 @@ def _write_start(run: Run, trainer: pl.Trainer, folder: RunFolder) -> None:
 
 def _write_changes(config: Config, folder: RunFolder) -> None:
     """Writes changes.json: in what the configuration of a command line of train.py differs from the defaults."""
-    if HydraConfig.initialized() and HydraConfig.get().job.config_name == "train":
-        from spine.config.changes import find_changes
+    if not HydraConfig.initialized() or HydraConfig.get().job.config_name != "train":
+        return
+    from spine.config.changes import find_changes
 
-        folder.write_json(folder.path / "changes.json", find_changes(config, HydraConfig.get().runtime.choices))
+    try:
+        changes = find_changes(config, HydraConfig.get().runtime.choices)
+    except Exception as error:  # of Hydra: the report is not worth the run
+        log.warning("The report will not show what differs from the defaults: %s", error)
+        return
+    folder.write_json(folder.path / "changes.json", changes)
 
 
 def _learning_rate(run: Run, trainer: pl.Trainer) -> tuple[float, int]:
