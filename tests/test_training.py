@@ -1,6 +1,7 @@
 """Robustness of training: values that are not finite, full disks, logs, memory."""
 
 import csv
+import io
 import json
 import logging
 import re
@@ -9,6 +10,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from test_configs import composed
 
 from spine import console
@@ -101,20 +103,27 @@ def test_steps_are_logged_and_lines_are_printed_within_an_epoch(tmp_path, caplog
     assert len(starts) == 1 and starts[0]["versions"]["torch"] == torch.__version__
 
 
-def test_a_narrow_terminal_shows_the_most_important_parts_of_the_progress():
-    parts = {
-        "step": "step 2/4",
-        "loss": "loss 0.1",
-        "lr": "lr 0.01",
-        "speed": "12 images/s",
-        "wait": "data wait 3%",
-        "left": "0:01:00 left",
-    }
-    whole = "step 2/4  loss 0.1  lr 0.01  12 images/s  data wait 3%  0:01:00 left"
-    assert progress.fitted(parts, len(whole)) == whole
-    assert progress.fitted(parts, 60) == "step 2/4  loss 0.1  12 images/s  data wait 3%  0:01:00 left"
-    assert progress.fitted(parts, 45) == "step 2/4  loss 0.1  12 images/s  0:01:00 left"
-    assert progress.fitted(parts, 5) == "step 2/4  loss 0.1"
+def test_a_narrow_terminal_shows_the_first_values_of_the_progress():
+    values = ["loss 0.1", "", "12 images/s", "lr 0.01"]
+    assert progress.fitted(values, 30) == "loss 0.1  12 images/s  lr 0.01"
+    assert progress.fitted(values, 29) == "loss 0.1  12 images/s"
+    assert progress.fitted(values, 5) == "loss 0.1"
+
+
+def test_the_bar_shows_where_the_run_is_and_its_values_below(monkeypatch):
+    bar = progress.ProgressBar()
+    bar.live.console = console = Console(width=60, file=io.StringIO(), force_terminal=True, color_system=None)
+    bar.add_task("", total=None, status="")
+    bar.start()
+    bar.show(
+        "epoch 1/3", 5, 10, "step 5/10  0:01:00 left", ["loss 0.1234", "val/top1 0.5000", "12 images/s", "data wait 3%", "lr 1"]
+    )
+    with console.capture() as capture:
+        console.print(bar.get_renderable())
+    bar.stop()
+    first, second = capture.get().splitlines()
+    assert first.startswith("epoch 1/3 ━") and first.endswith("step 5/10  0:01:00 left")
+    assert second.rstrip() == "loss 0.1234  val/top1 0.5000  12 images/s  data wait 3%"
 
 
 def test_provenance_has_commit_command_and_versions():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities.types import STEP_OUTPUT
+from rich.console import RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Column
+from rich.text import Text
 from torch import Tensor
 
 from spine.tasks.base import Batch, Task
@@ -21,8 +22,26 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_BAR_UPDATES = 0.5
 SECONDS_OF_SPEED = 5.0  # the speed in the bar is the mean of at least so long
-BAR_WIDTH = 20  # characters
-LEFT_OUT_FIRST = ("grad_norm", "lr", "wait", "speed", "left")  # parts of the status that a narrow terminal does not show
+
+
+class ProgressBar(Progress):
+    """A progress bar, and a line of text below it. The bar disappears when it is stopped."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        columns = TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[status]}")
+        super().__init__(*columns, transient=True, expand=True)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Returns what is drawn. Called by rich."""
+        yield from super().get_renderables()
+        yield Text(self.text, no_wrap=True)
+
+    def show(self, description: str, completed: int, total: int | float, status: str, below: Sequence[str] = ()) -> None:
+        """Draws a new state. Of the texts `below` the bar, the last ones are left out in a narrow terminal."""
+        if self.live.is_started:
+            self.text = fitted(below, self.console.width)
+            self.update(self.task_ids[0], description=description, completed=completed, total=total, status=status)
 
 
 class RunProgress(pl.Callback):
@@ -35,16 +54,11 @@ class RunProgress(pl.Callback):
     def __init__(self, bar: bool, statistics: StepStatistics):
         """`bar`: draw a progress bar; otherwise print lines only. `statistics`: knows the learning rate and the gradient norm."""
         self.statistics = statistics
-        one_line = Column(no_wrap=True)
-        columns = (
-            TextColumn("{task.description}", table_column=one_line),
-            TextColumn("{task.fields[status]}", table_column=one_line),
-        )
-        self.bar = Progress(columns[0], BarColumn(BAR_WIDTH), columns[1], transient=True) if bar else None
+        self.bar = ProgressBar() if bar else None
         self.start = self.epoch_start = self.last_update = 0.0
         self.first_batch = 0  # number of batches of the run before this process continued it
         self.recent, self.epoch = SpeedMeter(), SpeedMeter()
-        self.speed: dict[str, str] = {}  # in words
+        self.speed: list[str] = []  # in words
         self.watched = ""  # the last value of the metric that selects the best checkpoint
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -77,26 +91,13 @@ class RunProgress(pl.Callback):
             self.speed = _in_words(self.recent, trainer)
             self.recent.restart(trainer)
         total = trainer.num_training_batches
-        parts = {
-            "step": f"step {batch_idx + 1}/{total}" if _counts_epochs(trainer) else "",
-            "loss": f"loss {float(step_loss(outputs)):.4f}",
-            "watched": self.watched,
-            **self.statistics.latest,
-            **self.speed,
-            "left": self.time_left(trainer),
-        }
+        step = f"step {batch_idx + 1}/{total}" if _counts_epochs(trainer) else ""
+        values = [f"loss {float(step_loss(outputs)):.4f}", self.watched, *self.speed, *self.statistics.latest]
+        left = self.time_left(trainer)
         if self.bar is None:
-            log.info("%s  %s", _epoch(trainer), _joined(parts))
+            log.info("%s", _joined([_epoch(trainer), step, *values, left]))
         else:
-            self._draw(_epoch(trainer), batch_idx + 1, total, parts)
-
-    def _draw(self, description: str, completed: int, total: int | float, parts: Mapping[str, str]) -> None:
-        """Draws the bar with the parts of the status for which there is room."""
-        if self.bar is None or not self.bar.live.is_started:
-            return
-        room = self.bar.console.width - len(description) - BAR_WIDTH - 2
-        status = fitted(parts, room)
-        self.bar.update(self.bar.task_ids[0], description=description, completed=completed, total=total, status=status)
+            self.bar.show(_epoch(trainer), batch_idx + 1, total, _joined([step, left]), values)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stops the clocks of the speed."""
@@ -130,7 +131,7 @@ class RunProgress(pl.Callback):
         values = _results(trainer, pl_module)
         self.watched = values.get(pl_module.monitor, "")
         if trainer.state.fn == "fit" and trainer.check_val_every_n_epoch is None:
-            log.info("step %d  %s", trainer.global_step, _joined(values))
+            log.info("%s", _joined([f"step {trainer.global_step}", *values.values()]))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prints one line with the results of the epoch."""
@@ -140,15 +141,16 @@ class RunProgress(pl.Callback):
             return
         validated = trainer.check_val_every_n_epoch is not None and trainer.fit_loop.epoch_loop._should_check_val_epoch()
         now = time.perf_counter()
-        parts = {
-            "step": f"step {trainer.global_step}" if _counts_epochs(trainer) else "",
-            "loss": f"train/loss {loss:.4f}",
-            **(_results(trainer, pl_module) if validated else {}),
-            **_in_words(self.epoch, trainer),
-            "seconds": f"{now - self.epoch_start:.1f} s",
-            "left": self.time_left(trainer),
-        }
-        log.info("%s  %s", _epoch(trainer), _joined(parts))
+        line = [
+            _epoch(trainer),
+            f"step {trainer.global_step}" if _counts_epochs(trainer) else "",
+            f"train/loss {loss:.4f}",
+            *(_results(trainer, pl_module).values() if validated else ()),
+            *_in_words(self.epoch, trainer),
+            f"{now - self.epoch_start:.1f} s",
+            self.time_left(trainer),
+        ]
+        log.info("%s", _joined(line))
         self.last_update = now
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -186,23 +188,21 @@ class RunProgress(pl.Callback):
         return ", ".join(filter(None, (_epoch(trainer), f"{trainer.global_step} steps done", self.time_left(trainer))))
 
 
-def fitted(parts: Mapping[str, str], width: int) -> str:
-    """Returns the parts of a status in one line of at most `width` characters, without those of LEFT_OUT_FIRST that do not fit."""
-    kept = dict(parts)
-    for name in LEFT_OUT_FIRST:
-        if len(_joined(kept)) <= width:
-            break
-        kept.pop(name, None)
-    return _joined(kept)
+def fitted(parts: Sequence[str], width: int) -> str:
+    """Returns as many parts as fit into a line of `width` characters, from the first one on."""
+    count = len(parts)
+    while count > 1 and len(_joined(parts[:count])) > width:
+        count -= 1
+    return _joined(parts[:count])
 
 
-def _joined(parts: Mapping[str, str]) -> str:
-    return "  ".join(part for part in parts.values() if part)
+def _joined(parts: Iterable[str]) -> str:
+    return "  ".join(part for part in parts if part)
 
 
-def _in_words(meter: SpeedMeter, trainer: pl.Trainer) -> dict[str, str]:
+def _in_words(meter: SpeedMeter, trainer: pl.Trainer) -> list[str]:
     speed = meter.measure(trainer)
-    return {"speed": str(speed), "wait": f"data wait {speed.data_wait:.0%}"}
+    return [str(speed), f"data wait {speed.data_wait:.0%}"]
 
 
 def _results(trainer: pl.Trainer, task: Task) -> dict[str, str]:

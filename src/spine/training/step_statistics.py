@@ -26,7 +26,7 @@ class StepStatistics(pl.Callback):
         self.meter = SpeedMeter()  # since the last logged step
         self.grad_norm: Tensor | None = None
         self.lr = 0.0
-        self.latest: dict[str, str] = {}  # the last learning rate and gradient norm, for the progress of the run
+        self.latest: list[str] = []  # the last learning rate and gradient norm, for the progress of the run
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock, and the measurement of the peak memory of a GPU."""
@@ -76,10 +76,10 @@ class StepStatistics(pl.Callback):
             "train/images_per_s": speed.images_per_s,
             "train/data_wait": speed.data_wait,
         }
-        self.latest = {"lr": f"lr {self.lr:.3g}"}
+        self.latest = [f"lr {self.lr:.3g}"]
         if self.grad_norm is not None:
             values["train/grad_norm"] = float(self.grad_norm)
-            self.latest["grad_norm"] = f"grad norm {values['train/grad_norm']:.3g}"
+            self.latest.append(f"grad norm {values['train/grad_norm']:.3g}")
         for logger in trainer.loggers:
             logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=trainer.global_step - 1)
         self.meter.restart(trainer)
