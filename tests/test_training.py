@@ -110,18 +110,16 @@ def test_a_narrow_terminal_shows_the_first_values_of_the_progress():
     assert progress.fitted(values, 5) == "loss 0.1"
 
 
-def test_the_bar_shows_where_the_run_is_and_its_values_below(monkeypatch):
-    bar = progress.ProgressBar()
-    bar.live.console = console = Console(width=60, file=io.StringIO(), force_terminal=True, color_system=None)
+def test_the_bar_shows_where_the_run_is_and_its_values_below():
+    bar, screen = progress.ProgressBar(), io.StringIO()
+    bar.live.console = Console(width=60, file=io.StringIO(), force_terminal=True)
     bar.add_task("", total=None, status="")
     bar.start()
-    bar.show(
-        "epoch 1/3", 5, 10, "step 5/10  0:01:00 left", ["loss 0.1234", "val/top1 0.5000", "12 images/s", "data wait 3%", "lr 1"]
-    )
-    with console.capture() as capture:
-        console.print(bar.get_renderable())
+    values = ["loss 0.1234", "val/top1 0.5000", "12 images/s", "data wait 3%", "lr 1"]
+    bar.show("epoch 1/3", 5, 10, "step 5/10  0:01:00 left", values)
     bar.stop()
-    first, second = capture.get().splitlines()
+    Console(width=60, file=screen, color_system=None).print(bar.get_renderable())
+    first, second = screen.getvalue().splitlines()
     assert first.startswith("epoch 1/3 ━") and first.endswith("step 5/10  0:01:00 left")
     assert second.rstrip() == "loss 0.1234  val/top1 0.5000  12 images/s  data wait 3%"
 
