@@ -117,9 +117,8 @@ class RunProgress(pl.Callback):
         now, total = time.perf_counter(), trainer.num_val_batches[0]
         if trainer.is_global_zero and self.bar is not None and now - self.last_update >= SECONDS_BETWEEN_BAR_UPDATES:
             self.last_update = now
-            self._draw(
-                _epoch(trainer), batch_idx + 1, total, {"step": f"validation {batch_idx + 1}/{total}", "watched": self.watched}
-            )
+            status = f"validation {batch_idx + 1}/{total}"
+            self.bar.show(_epoch(trainer), batch_idx + 1, total, status, [self.watched])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Notes the watched metric. Prints one line with the results of a validation within an epoch."""
