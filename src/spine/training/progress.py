@@ -65,7 +65,8 @@ class RunProgress(pl.Callback):
         """Starts the clock and the bar."""
         self.start = self.epoch_start = self.last_update = time.perf_counter()
         self.first_batch = self._batches_done(trainer)
-        self.recent.restart(trainer)
+        for meter in (self.recent, self.epoch):  # a run that is resumed within an epoch does not begin one
+            meter.restart(trainer)
         if self.bar is not None and trainer.is_global_zero:
             self.bar.add_task("", total=None, status="")
             self.bar.start()
