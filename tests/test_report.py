@@ -105,6 +105,15 @@ def test_the_report_has_pictures_tables_configuration_weights_and_commands(tmp_p
     assert f"python predict.py {checkpoint} source=" in text and f"python export.py {checkpoint} format=onnx out=" in text
 
 
+def test_the_report_of_an_evaluation_names_its_split_and_checkpoint_and_has_no_curves(tmp_path):
+    results = {
+        "metrics": {"test/top1": 0.8}, "monitor": "test/top1", "mode": "max", "seconds": 1.0, "split": "test", "checkpoint": "a/best.ckpt"
+    }  # fmt: skip
+    page = page_of(run(tmp_path / "a", metrics_json=json.dumps(results)))
+    assert shown_metrics(page) == {"test/top1": (0.8, "0.8000")} and "Of a/best.ckpt on the test split" in visible(page)
+    assert 'id="curves"' not in page and "defaults of this run" not in page
+
+
 @pytest.mark.parametrize(
     ("files", "status", "notice"),
     [

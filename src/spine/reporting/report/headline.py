@@ -51,7 +51,7 @@ def cost_numbers(record: RunRecord, steps: int | None) -> list[Number]:
     found = [
         _count("epochs", record.epochs, f"of at most {record.max_epochs}" if record.max_epochs else ""),
         _count("steps", steps, "of the optimizer"),
-        Number("time", duration(record.seconds), "of the last start, with the final evaluation", record.seconds)
+        Number("time", duration(record.seconds), "" if record.split else "of the last start, with the final evaluation", record.seconds)
         if math.isfinite(record.seconds)
         else None,
         _cost("images/s", _speed(record), significant, "in training, all processes together: the median"),

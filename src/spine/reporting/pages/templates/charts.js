@@ -17,7 +17,7 @@ function drawChart(target, { title, lines, xLabel, log = false, whole = false, r
   const [first, last] = [data[0][0], data[0].at(-1)];
   const ends = first === last ? [first - 0.5, first + 0.5] : [first, last];
   const options = {
-    width: Math.max(target.clientWidth, 200), height, legend: { show: false }, focus: { alpha: 0.15 }, padding: [8, 8, 0, 0],
+    width: Math.max(target.clientWidth, 200), height, legend: { show: false }, focus: { alpha: 0.15 }, padding: [8, 16, 0, 0],
     cursor: { sync: { key: "charts", setSeries: false }, y: false, drag: { setScale: true, x: true }, points: { size: 7 }, hover: { prox: 24, skip: [null, undefined] } },
     scales: { x: { time: false, range: (_, low, high) => (low === high || low === null ? ends : [low, high]) }, y: log ? { distr: 3 } : { range: yRange } },
     axes: [
