@@ -344,7 +344,8 @@ def test_the_report_of_every_task_opens_in_a_browser_with_the_numbers_of_its_fil
     results = json.loads((tmp_path / "metrics.json").read_text())
     measured = {name: value for name, value in results["metrics"].items() if name.count("/") < 2 and value is not None}
     assert {name: value for name, (value, _) in shown_metrics(page).items()} == measured
-    assert page.count("<canvas") >= 2 and "There is no number yet" not in visible(page)
+    panels = [panel["title"] for panel in data_of(page)["panels"] if panel["first"]]
+    assert "loss" in panels and page.count("<canvas") == len(panels) and "There is no number yet" not in visible(page)
     text = visible(page)
     assert "Predictions" in text and "highest losses" in text and "lowest losses" in text
     with (tmp_path / "figures" / "val_worst_samples.csv").open(newline="") as file:
