@@ -129,7 +129,7 @@ def test_a_run_that_is_not_finished_has_a_report_with_the_reason(tmp_path, files
 
 def test_the_report_of_a_running_training_shows_where_it_is_and_loads_itself_again(tmp_path):
     folder = run(tmp_path / "a")
-    page = page_of(folder, running=True, progress="epoch 2/5, 20 steps done, 0:01:00 left")
+    page = page_of(folder, running=True, progress="epoch 2/5, step 20, 0:01:00 left")
     assert '<meta http-equiv="refresh"' in page and "0:01:00 left" in page and "best value so far" not in visible(page)
     start = {"time": "x", "command": "python train.py", "monitor": "val/top1", "mode": "max"}
     (folder / "starts.json").write_text(json.dumps({"starts": [start]}))

@@ -185,7 +185,8 @@ class RunProgress(pl.Callback):
 
     def position(self, trainer: pl.Trainer) -> str:
         """Returns where the run is, in words, for its report."""
-        return ", ".join(filter(None, (_epoch(trainer), f"{trainer.global_step} steps done", self.time_left(trainer))))
+        step = f"step {trainer.global_step}" if _counts_epochs(trainer) else ""
+        return ", ".join(filter(None, (_epoch(trainer), step, self.time_left(trainer))))
 
 
 def fitted(parts: Sequence[str], width: int) -> str:
