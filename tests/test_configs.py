@@ -239,7 +239,7 @@ def test_the_run_id_depends_on_the_samples_of_a_step_and_not_on_their_division()
 NEUTRAL = (
     "logger=tensorboard", "tags=[a]", "ckpt_path=a.ckpt", "restart=true", "dataset.num_workers=5", "trainer.max_time=00:01:00:00",
     "trainer.log_every_n_steps=1", "trainer.max_epochs=7", "trainer.max_steps=7", "callbacks.keep_best=2", "sweep.retries=1",
-    "callbacks.figure_every_n_epochs=3", "optimized_metric=val/mIoU",
+    "callbacks.figure_every_n_epochs=3", "callbacks.report_every_minutes=5", "optimized_metric=val/mIoU",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from spine.command_lines import quote_path
 from spine.config import messages, overrides, resolving, sweep_jobs
 from spine.config.conf_folder import conf_folder
 from spine.config.gpu_slots import own_gpus
@@ -123,8 +124,8 @@ def test_swept_overrides_have_several_values(override, swept):
 
 
 def test_paths_are_quoted_for_hydra_if_needed():
-    assert overrides.quote_path(Path("/a/b-c_1.x")) == "/a/b-c_1.x"
-    assert overrides.quote_path(Path('/a b/c="d"')) == '"/a b/c=\\"d\\""'
+    assert quote_path(Path("/a/b-c_1.x")) == "/a/b-c_1.x"
+    assert quote_path(Path('/a b/c="d"')) == '"/a b/c=\\"d\\""'
 
 
 # Jobs in processes of their own

@@ -1,13 +1,16 @@
 """Robustness of training: values that are not finite, full disks, logs, memory."""
 
 import csv
+import io
 import json
 import logging
+import re
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from test_configs import composed
 
 from spine import console
@@ -89,13 +92,36 @@ def test_steps_are_logged_and_lines_are_printed_within_an_epoch(tmp_path, caplog
     assert float(steps[0]["train/lr"]) > float(steps[-1]["train/lr"]) > 0  # the learning rate of the step
     assert sum(bool(row["val/top1"]) for row in rows) == 2  # the sanity check is not logged
     lines = [record.getMessage() for record in caplog.records]
-    (line,) = [line for line in lines if line.startswith("epoch 1/2  step 2/4  loss ")]
-    assert (
-        all(f"  {name} " in line for name in ("lr", "grad norm", "data wait")) and " images/s" in line and line.endswith(" left")
-    )
-    assert sum(line.startswith("epoch 2/2  train/loss ") for line in lines) == 1
+    (line,) = [line for line in lines if line.startswith("epoch 2/2  step 2/4  loss ")]
+    assert all(f"  {name} " in line for name in ("val/top1", "lr", "grad norm", "data wait"))
+    assert " images/s" in line and line.endswith(" left")
+    first, second = (line for line in lines if re.match(r"epoch \d/2  step \d  train/loss ", line))
+    for line in (first, second):
+        assert all(f"  {name} " in line for name in ("val/loss", "val/top1", "data wait")) and " images/s" in line
+    assert first.endswith(" left") and second.endswith(" s")
     starts = json.loads((tmp_path / "starts.json").read_text())["starts"]
     assert len(starts) == 1 and starts[0]["versions"]["torch"] == torch.__version__
+
+
+def test_a_narrow_terminal_shows_the_first_values_of_the_progress():
+    values = ["loss 0.1", "", "12 images/s", "lr 0.01"]
+    assert progress.fitted(values, 30) == "loss 0.1  12 images/s  lr 0.01"
+    assert progress.fitted(values, 29) == "loss 0.1  12 images/s"
+    assert progress.fitted(values, 5) == "loss 0.1"
+
+
+def test_the_bar_shows_where_the_run_is_and_its_values_below():
+    bar, screen = progress.ProgressBar(), io.StringIO()
+    bar.live.console = Console(width=60, file=io.StringIO(), force_terminal=True)
+    bar.add_task("", total=None, status="")
+    bar.start()
+    values = ["loss 0.1234", "val/top1 0.5000", "12 images/s", "data wait 3%", "lr 1"]
+    bar.show("epoch 1/3", 5, 10, "step 5/10  0:01:00 left", values)
+    bar.stop()
+    Console(width=60, file=screen, color_system=None).print(bar.get_renderable())
+    first, second = screen.getvalue().splitlines()
+    assert first.startswith("epoch 1/3 ━") and first.endswith("step 5/10  0:01:00 left")
+    assert second.rstrip() == "loss 0.1234  val/top1 0.5000  12 images/s  data wait 3%"
 
 
 def test_provenance_has_commit_command_and_versions():

@@ -100,13 +100,16 @@ def test_the_run_has_names_tags_and_the_configuration(trained, offline):
 
 def test_pictures_tables_and_the_confusion_matrix_are_in_the_run_and_in_the_folder(trained, offline):
     assert offline.media == {
-        "val_predictions", "val_confusion", "val_calibration", "val_worst_predictions", "val_worst_samples",
+        "val_predictions", "val_confusion", "val_calibration", "val_worst_predictions", "val_worst_samples", "val_best_predictions",
+        "val_best_samples",
         "val_confusion_matrix_table",
     }  # fmt: skip
     assert sum("val_predictions._type" in row for row in offline.history) == 3  # two epochs, and the best checkpoint
     files = {path.name for path in (trained / "figures").iterdir()}
-    figures = {"val_predictions.png", "val_confusion.png", "val_calibration.png", "val_worst_predictions.png"}
-    assert files == figures | {"val_worst_samples.csv"}
+    figures = {
+        "val_predictions.png", "val_confusion.png", "val_calibration.png", "val_worst_predictions.png", "val_best_predictions.png",
+    }  # fmt: skip
+    assert files == figures | {"val_worst_samples.csv", "val_best_samples.csv"}
 
 
 def test_the_table_of_worst_samples_is_that_of_the_folder(trained, offline):

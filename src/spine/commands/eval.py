@@ -88,6 +88,7 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
     from spine.config.building import build_run, build_trainer  # imports Lightning, which takes seconds
     from spine.evaluation.evaluate import evaluate_checkpoint
     from spine.training.loggers.run_logger import finished_at_end, log_results
+    from spine.training.run_report import write_quietly
     from spine.training.trainer import silence_libraries
 
     silence_libraries()
@@ -112,4 +113,5 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
         folder.write_json(folder.results, content)
         folder.write_json(folder.path / "config.json", run.config)
         print_results(folder.path, monitor, values, seconds, run.task.describe_evaluation())
+        write_quietly(folder.path)
     return values

@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 
 from spine import console
-from spine.errors import InputError, nearest
+from spine.command_lines import parse_folders
+from spine.errors import InputError
 
 KEYS = {
     "out": "folder of leaderboard.csv and leaderboard.html; by default, the given folder, or the one that holds all given folders",
@@ -44,12 +45,12 @@ def leaderboard(arguments: list[str]) -> None:
     if {"--help", "-h"} & set(arguments):
         print(f"{__doc__}\nKeys:\n" + "\n".join(f"  {key:8}{description}" for key, description in KEYS.items()))
         return
-    folders, options = _parsed(arguments)
-    from spine.reporting.leaderboard.page import write_page
+    folders, options = parse_folders(arguments, KEYS, CHOICES, "python -m spine.leaderboard logs/train")
+    from spine.reporting.leaderboard.page import write_leaderboard
     from spine.reporting.leaderboard.ranking import make_groups
-    from spine.reporting.leaderboard.records import find_runs, read_run
     from spine.reporting.leaderboard.tables import print_leaderboard, write_csv
     from spine.reporting.provenance import Provenance, provenance
+    from spine.reporting.run_record import find_runs, read_run
 
     records = [read_run(path) for path in find_runs(folders)]
     if not records:
@@ -64,7 +65,7 @@ def leaderboard(arguments: list[str]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_csv(out / "leaderboard.csv", groups)
-        write_page(out / "leaderboard.html", groups, folders, made_by)
+        write_leaderboard(out / "leaderboard.html", groups, folders, made_by)
     except OSError as error:
         raise InputError(
             f"The leaderboard cannot be written to '{out}' ({error.strerror}). Give another folder: out=<folder>."
@@ -75,31 +76,6 @@ def leaderboard(arguments: list[str]) -> None:
         import webbrowser
 
         webbrowser.open((out / "leaderboard.html").resolve().as_uri())
-
-
-def _parsed(arguments: list[str]) -> tuple[list[Path], dict[str, str]]:
-    """Returns the folders and the options of the command line. A folder may have `=` in its name."""
-    folders, options = [], {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if key in KEYS and equals:
-            options[key] = value
-        elif equals and not Path(argument).exists() and os.sep not in key:
-            raise InputError(f"Unknown key '{key}'.{nearest(key, list(KEYS))} Choices: {', '.join(KEYS)}.")
-        else:
-            folders.append(Path(argument).expanduser())
-    if not folders:
-        raise InputError("Which runs? Give one or more folders: python -m spine.leaderboard logs/train.")
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"There is no folder '{folder}'. Give folders that contain runs, such as logs/train.")
-    for key, choices in CHOICES.items():
-        if key in options and options[key] not in choices:
-            raise InputError(f"{key} is '{options[key]}'; it must be {' or '.join(choices)}.")
-    for key in ("out", "metric"):
-        if options.get(key) == "":
-            raise InputError(f"{key} is empty; it is the {KEYS[key].partition(';')[0]}.")
-    return folders, options
 
 
 def _output_folder(folders: list[Path], out: str | None) -> Path:

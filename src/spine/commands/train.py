@@ -16,13 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from spine import console
 from spine.checkpoints.run_checkpoint import TOKENIZER_COPY, tokenizer_of_run
+from spine.command_lines import shell_command
 from spine.config import messages, sweep_jobs
 from spine.config.command_line import run_command
 from spine.config.rerun import find_original, register_run, report, take_original, warn_of_omissions
 from spine.config.resolving import to_plain
 from spine.config.source import keep_interpolations
 from spine.errors import InputError, RunStopped, find_stop
-from spine.reporting.provenance import shell_command
+from spine.reporting.report.origin import next_commands
 from spine.reporting.tables import print_results
 from spine.training.preemption import hand_over
 from spine.training.run_folder import PruneReport, RunFolder, StopReport, TrainingResults, without_nan
@@ -74,6 +75,7 @@ def train(cfg: DictConfig) -> float | None:
             except Exception as error:
                 if console.process_rank() == 0:
                     folder.write_error(messages.user_message(error) or f"{type(error).__name__}: {error}")
+                    _write_report(folder)
                 raise
             if original is not None and console.process_rank() == 0:
                 report(original, folder, [*map(str, HydraConfig.get().overrides.task)])
@@ -132,6 +134,7 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None, o
             if original is not None:
                 warn_of_omissions(original, run.config)
             _write_start(run, trainer, folder)
+            _write_changes(config, folder)
             record_start(run, trainer, folder, original)
         values = _fit_and_evaluate(run, trainer, folder, checkpoint)
         if (epoch := pruned_epoch(trainer)) is not None:
@@ -193,6 +196,20 @@ def _write_start(run: Run, trainer: pl.Trainer, folder: RunFolder) -> None:
     if (size := config["optimizer"].get("lr_batch_size")) is not None:
         lr, samples = _learning_rate(run, trainer)
         log.info("Learning rate %g for steps of %d samples (%g for %d)", lr, samples, config["optimizer"]["lr"], size)
+
+
+def _write_changes(config: Config, folder: RunFolder) -> None:
+    """Writes changes.json: in what the configuration of a command line of train.py differs from the defaults."""
+    if not HydraConfig.initialized() or HydraConfig.get().job.config_name != "train":
+        return
+    from spine.config.changes import find_changes
+
+    try:
+        changes = find_changes(config, HydraConfig.get().runtime.choices)
+    except Exception as error:  # of Hydra: the report is not worth the run
+        log.warning("The report will not show what differs from the defaults: %s", error)
+        return
+    folder.write_json(folder.path / "changes.json", changes)
 
 
 def _learning_rate(run: Run, trainer: pl.Trainer) -> tuple[float, int]:
@@ -265,7 +282,7 @@ def _best_path(trainer: pl.Trainer) -> str:
 
 
 def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dict[str, float], seconds: float) -> None:
-    """Writes curves.png, prints the results, and writes metrics.json last: it marks a finished run."""
+    """Writes curves.png, prints the results, and writes metrics.json, which marks a finished run, and its report."""
     from spine.reporting.curves import draw_curves  # imports matplotlib, which takes a second
     from spine.training.costs import latency_ms, run_costs
     from spine.training.early_stopping import stopped_early
@@ -299,6 +316,8 @@ def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dic
     print_results(folder.path, monitor, values, seconds, results["evaluation"])
     log_results(trainer.loggers, run.config, logged_results(results))
     folder.write_json(folder.results, results)
+    _write_report(folder)
+    _print_next_steps(folder, Path(results["checkpoint"]))
 
 
 def _write_pruned(run: Run, folder: RunFolder, epoch: int, values: dict[str, float]) -> None:
@@ -309,7 +328,24 @@ def _write_pruned(run: Run, folder: RunFolder, epoch: int, values: dict[str, flo
     report: PruneReport = {"epoch": epoch, "metrics": without_nan(values), "monitor": run.task.monitor, "mode": run.task.mode}
     folder.write_json(folder.pruned, report)
     folder.stopped.unlink(missing_ok=True)
+    _write_report(folder)
     log.info("Pruned after epoch %d: other trials were better at this epoch. Run folder: %s", epoch, folder.path)
+
+
+def _write_report(folder: RunFolder) -> None:
+    """Writes report.html, from the other files of the folder, if the run has begun."""
+    if (folder.path / "starts.json").is_file():
+        from spine.training.run_report import write_quietly
+
+        write_quietly(folder.path)
+
+
+def _print_next_steps(folder: RunFolder, checkpoint: Path) -> None:
+    """Prints the path of the report, and the commands that evaluate, predict with, and export the best checkpoint."""
+    steps = {"report": str(folder.path / "report.html")}
+    if checkpoint.is_file():
+        steps |= next_commands(checkpoint, shell_command(()))
+    log.info("%s", "\n".join(f"{name.capitalize():9}{text}" for name, text in steps.items()))
 
 
 def _optimized_value(config: Config, values: Mapping[str, float | None]) -> float | None:
@@ -337,6 +373,7 @@ def _report_stop(stop: RunStopped, trainer: pl.Trainer, folder: RunFolder) -> st
             "command": command,
         }
         folder.write_json(folder.stopped, report)
+        _write_report(folder)
     saved = f"The state is in {folder.last}." if folder.last.is_file() else "No checkpoint was written yet."
     epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
     trained = (epochs is not None and epochs < epoch) or 0 < trainer.max_steps <= step

@@ -23,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from spine import console, plugins
+from spine.command_lines import quote_path
 from spine.config import messages, optuna_sweeper, overrides, resolving, sweep_jobs  # noqa: F401  (registers the resolvers)
 from spine.config.conf_folder import conf_folder
 from spine.errors import STOP_SIGNALS, RunStopped
@@ -125,7 +126,7 @@ class SweepTable(Callback):
         swept = [*overrides.swept_keys(config.hydra.overrides.task), *searched]
         sweep_jobs.start_sweep(str(folder), swept, self.traced)
         # jobs are composed again, in other processes too, where sys.argv is not that of this command
-        config.hydra.overrides.hydra.append(f"hydra.sweep.dir={overrides.quote_path(folder)}")
+        config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quote_path(folder)}")
 
     @staticmethod
     def stopped() -> RunStopped | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 UNQUOTED = re.compile(r"""[^'"\[\](),]*""")  # one value without quotes, brackets or commas
 
@@ -44,14 +43,6 @@ def space_entry(override: str) -> str | None:
     """Returns what the user wrote for an entry of `sweep.space`, or None for any other override."""
     match = re.fullmatch(r"\+\+sweep\.space=\{([^:]*): (.*)\}", override)
     return f"sweep.space.{match[1]}={match[2]}" if match else None
-
-
-def quote_path(path: Path) -> str:
-    """Returns a path as a value of an override, in quotes if it has characters that Hydra would interpret."""
-    text = str(path)
-    if re.fullmatch(r"[\w/.+@%-]+", text):
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def swept_keys(overrides: Iterable[str]) -> list[str]:

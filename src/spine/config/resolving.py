@@ -38,6 +38,7 @@ NEUTRAL = (
     "trainer.log_every_n_steps",
     "trainer.profiler",
     "callbacks.figure_every_n_epochs",
+    "callbacks.report_every_minutes",
     "callbacks.checkpoint_every_minutes",
     "callbacks.checkpoint_every_steps",
     "callbacks.keep_best",

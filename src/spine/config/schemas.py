@@ -232,6 +232,7 @@ TASK: Schema = {  # keys of every task, in addition to the options of its TaskSp
 LOADER_KEYS = tuple(key for key in LOADER if key != "root")  # keys of `dataset` that are not arguments of its format
 CALLBACKS: Schema = {
     "figure_every_n_epochs": Allowed(Count, "a whole number of epochs, or 0 for figures of the best checkpoint only"),
+    "report_every_minutes": Allowed(AboveZero | None, "a number of minutes above 0, or null for a report at the end only"),
     "checkpoint_every_minutes": Allowed(
         AboveZero | None, "a number of minutes above 0, or null for checkpoints at the end of epochs only"
     ),

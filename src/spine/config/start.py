@@ -64,6 +64,8 @@ def run_facts(run: Run, trainer: pl.Trainer) -> RunFacts:
         "tokenizer_sha256": tokenizer.sha256 if tokenizer is not None else None,
         "processes": trainer.world_size,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "monitor": run.task.monitor,
+        "mode": run.task.mode,
     }
 
 

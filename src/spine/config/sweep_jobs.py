@@ -23,10 +23,10 @@ from types import FrameType
 from hydra.core.hydra_config import HydraConfig
 
 from spine import plugins
+from spine.command_lines import quote_path
 from spine.config import messages
 from spine.config.conf_folder import conf_folder
 from spine.config.gpu_slots import own_gpus
-from spine.config.overrides import quote_path
 from spine.console import show_messages
 from spine.errors import STOP_SIGNALS, InputError, RunStopped
 from spine.training.preemption import deferred, hand_over

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
+from spine.command_lines import shell_command
 from spine.reporting.working_tree import PACKAGE, git, is_checkout
 
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "albumentations", "numpy", "opencv-python-headless")
@@ -38,6 +38,8 @@ class RunFacts(TypedDict):
     tokenizer_sha256: str | None  # of the weights of the tokenizer's encoder
     processes: int
     device: str  # name of the CPU or GPU
+    monitor: NotRequired[str]  # the metric that selects the best checkpoint; older files lack it
+    mode: NotRequired[str]  # max or min: whether more of it is better
 
 
 class Start(Provenance, RunFacts):
@@ -118,8 +120,3 @@ def cpu_name() -> str:
         lines = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         name = lines[0] if lines else name
     return f"{name}, {os.cpu_count()} cores"
-
-
-def shell_command(arguments: Iterable[str]) -> str:
-    """Returns the command line of this script with `arguments`, quoted for a shell."""
-    return shlex.join(["python", sys.argv[0], *arguments])

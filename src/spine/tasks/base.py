@@ -55,7 +55,6 @@ class Task(pl.LightningModule):
     monitor: ClassVar[str]  # the metric that selects the best checkpoint
     mode: ClassVar[str] = "max"
     tokenizer: FrozenTokenizer | None = None  # of tasks that predict its tokens
-    shows_best: ClassVar[bool] = False  # whether the samples with the lowest losses are drawn too
     trains: ClassVar[bool] = True  # False: nothing is trained, and `training_batches` are read before an evaluation
 
     def __init__(
@@ -124,7 +123,7 @@ class Task(pl.LightningModule):
         return {}
 
     def sample_losses(self, output: Tensor, batch: Batch) -> Tensor | None:
-        """The loss (B,) of each sample of an evaluated batch. The samples with the highest losses are reported.
+        """The loss (B,) of each sample of an evaluated batch. The samples with the highest and the lowest losses are reported.
 
         None: the task has no loss of single samples.
         """

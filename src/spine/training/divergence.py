@@ -15,11 +15,11 @@ import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
+from spine.command_lines import shell_command
 from spine.data.data_module import DataModule
 from spine.errors import InputError
 from spine.models.sharding import local_part
 from spine.reporting.bad_batches import BAD_BATCH, SKIPPED, SPIKES, BatchRecord, append_rows, keep_rows, write_record
-from spine.reporting.provenance import shell_command
 from spine.tasks.base import Batch
 from spine.training.batch_augmentation import epoch_of_samples
 from spine.training.skipping import SkipBadSteps

@@ -1,4 +1,4 @@
-"""Callback that draws predictions and the worst samples of an evaluation."""
+"""Callback that draws predictions, and the worst and the best samples of an evaluation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor
@@ -20,6 +21,7 @@ from spine.data.collation import collate
 from spine.data.transforms.pipeline import to_pixels
 from spine.interfaces import IGNORE_INDEX, DataSet, Sample
 from spine.layers.image_sizes import stack_padded
+from spine.reporting.confusions import confusion_file, confusion_rows
 from spine.reporting.figures import MAX_IMAGES
 from spine.reporting.tables import classes_file, write_results, write_rows
 from spine.tasks.base import Batch, Task
@@ -29,7 +31,7 @@ from spine.training.ranked_samples import EvaluatedSample, RankedSamples, write_
 
 
 class PredictionFigures(pl.Callback):
-    """Draws predictions for samples of the evaluated split, and for those with the highest losses and, for some tasks, the lowest.
+    """Draws predictions for samples of the evaluated split, and for those with the highest and the lowest losses.
 
     The figures are written to a folder and to the loggers. They are drawn in every evaluation
     outside of training, and every `every_n_epochs` epochs in training.
@@ -82,7 +84,7 @@ class PredictionFigures(pl.Callback):
     @torch.no_grad()
     def _rank(self, task: pl.LightningModule, output: Tensor, batch: Batch) -> None:
         if isinstance(task, Task) and "index" in batch and (losses := task.sample_losses(output, batch)) is not None:
-            for ranked in (self.worst, self.best) if task.shows_best else (self.worst,):
+            for ranked in (self.worst, self.best):
                 ranked.update(losses, output, batch)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -102,6 +104,7 @@ class PredictionFigures(pl.Callback):
             if results is not None:
                 write_results(self.folder.parent / f"{pl_module.split}_{results[0]}.json", results[1])
             if confusion is not None:
+                write_rows(confusion_file(self.folder.parent, pl_module.split), confusion_rows(*confusion))
                 for logger in self.loggers:
                     logger.log_confusion(f"{pl_module.split}_confusion_matrix", *confusion, trainer.global_step)
             if self.samples:
@@ -157,9 +160,9 @@ class PredictionFigures(pl.Callback):
         return not trainer.sanity_checking and every > 0 and (trainer.current_epoch + 1) % every == 0
 
     def _write(self, name: str, figure: Figure, step: int) -> None:
-        image = render(figure)
+        image = render(figure)  # once for all: drawing takes long
         self.folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(self.folder / f"{name}.png")
+        Image.fromarray(image).save(self.folder / f"{name}.png")
         for logger in self.loggers:
             logger.log_figure(name, image, step)
 

@@ -1,120 +1,72 @@
-"""Reports the progress of training: statistics of steps, a progress bar, and lines in the log."""
+"""Shows the progress of a run: a progress bar on a terminal, and lines in the log."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable, Sequence
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT
+from rich.console import RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
 from torch import Tensor
-from torch.optim import Optimizer
 
-from spine.models.sharding import full_tensor
 from spine.tasks.base import Batch, Task
+from spine.training.speed import SpeedMeter
 from spine.training.step_output import step_loss
+from spine.training.step_statistics import StepStatistics
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_BAR_UPDATES = 0.5
+SECONDS_OF_SPEED = 5.0  # the speed in the bar is the mean of at least so long
 
 
-class StepStatistics(pl.Callback):
-    """Logs statistics every `log_every_n_steps` steps.
-
-    train/loss_step; train/lr, the highest of the parameter groups; train/grad_norm, before
-    clipping; train/images_per_s, of all processes; and train/data_wait, the fraction of time in
-    which the process waited for batches.
-    """
+class ProgressBar(Progress):
+    """A progress bar, and a line of text below it. The bar disappears when it is stopped."""
 
     def __init__(self) -> None:
-        self.start, self.waited, self.images = 0.0, 0.0, 0  # since the last logged step
-        self.grad_norm: Tensor | None = None
-        self.lr = 0.0
-        self.latest = ""  # the last logged values, for the progress bar
+        self.text = ""
+        columns = TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[status]}")
+        super().__init__(*columns, transient=True, expand=True)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock, and the measurement of the peak memory of a GPU."""
-        self._restart_clock(trainer)
-        if pl_module.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(pl_module.device)  # the previous run of a sweep used the same process
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Returns what is drawn. Called by rich."""
+        yield from super().get_renderables()
+        yield Text(self.text, no_wrap=True)
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Restarts the clock: the time between epochs does not count."""
-        self._restart_clock(trainer)
-
-    def _restart_clock(self, trainer: pl.Trainer) -> None:
-        self.start, self.images = time.perf_counter(), 0
-        self.waited = getattr(trainer.train_dataloader, "seconds_waited", 0.0)
-
-    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
-        """Measures the gradients if the step will be logged.
-
-        They are unscaled and not yet clipped.
-        """
-        if self._due(trainer.global_step + 1, trainer):
-            self.lr = max(group["lr"] for group in optimizer.param_groups)
-            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-            self.grad_norm = full_tensor(torch.nn.utils.get_total_norm(gradients))
-
-    @staticmethod
-    def _due(step: int, trainer: pl.Trainer) -> bool:
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return every > 0 and step % every == 0
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int
-    ) -> None:
-        """Logs the step if it is due."""
-        self.images += len(batch["image"]) * trainer.world_size
-        loop = trainer.fit_loop.epoch_loop
-        if loop._should_accumulate() or not self._due(trainer.global_step, trainer):
-            return
-        seconds = max(time.perf_counter() - self.start, 1e-9)
-        waited = getattr(trainer.train_dataloader, "seconds_waited", 0.0) - self.waited
-        values = {
-            "train/loss_step": float(step_loss(outputs)),
-            "train/lr": self.lr,
-            "train/images_per_s": self.images / seconds,
-            "train/data_wait": min(1.0, waited / seconds),
-        }
-        if self.grad_norm is not None:
-            values["train/grad_norm"] = float(self.grad_norm)
-        for logger in trainer.loggers:
-            logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=trainer.global_step - 1)
-        norm = f"  grad norm {values['train/grad_norm']:.3g}" if self.grad_norm is not None else ""
-        self.latest = (
-            f"  lr {values['train/lr']:.3g}{norm}  {values['train/images_per_s']:.3g} images/s"
-            f"  data wait {values['train/data_wait']:.0%}"
-        )
-        self._restart_clock(trainer)
+    def show(self, description: str, completed: int, total: int | float, status: str, below: Sequence[str] = ()) -> None:
+        """Draws a new state. Of the texts `below` the bar, the last ones are left out in a narrow terminal."""
+        if self.live.is_started:
+            self.text = fitted(below, self.console.width)
+            self.update(self.task_ids[0], description=description, completed=completed, total=total, status=status)
 
 
 class RunProgress(pl.Callback):
-    """Shows the progress of a run.
+    """Shows epoch, step, loss, the watched metric, images per second, the wait for data, and the time that is left.
 
     On a terminal, draws a progress bar; otherwise, prints one line per minute. In both cases,
     prints one line for each epoch.
     """
 
     def __init__(self, bar: bool, statistics: StepStatistics):
-        """`bar`: draw a progress bar; otherwise print lines only.
-
-        The last values of `statistics` are shown after the loss.
-        """
+        """`bar`: draw a progress bar; otherwise print lines only. `statistics`: knows the learning rate and the gradient norm."""
         self.statistics = statistics
-        self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"), transient=True
-        ) if bar else None  # fmt: skip
+        self.bar = ProgressBar() if bar else None
         self.start = self.epoch_start = self.last_update = 0.0
         self.first_batch = 0  # number of batches of the run before this process continued it
+        self.recent, self.epoch = SpeedMeter(), SpeedMeter()
+        self.speed: list[str] = []  # in words
+        self.watched = ""  # the last value of the metric that selects the best checkpoint
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock and the bar."""
         self.start = self.epoch_start = self.last_update = time.perf_counter()
         self.first_batch = self._batches_done(trainer)
+        for meter in (self.recent, self.epoch):  # a run that is resumed within an epoch does not begin one
+            meter.restart(trainer)
         if self.bar is not None and trainer.is_global_zero:
             self.bar.add_task("", total=None, status="")
             self.bar.start()
@@ -122,53 +74,83 @@ class RunProgress(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock of the epoch."""
         self.epoch_start = time.perf_counter()
+        self.recent.restart(trainer)
+        self.epoch.restart(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int
     ) -> None:
         """Updates the bar, or prints a line once a minute."""
-        if not trainer.is_global_zero:
-            return
+        for meter in (self.recent, self.epoch):
+            meter.count(len(batch["image"]) * trainer.world_size)
         now = time.perf_counter()
         interval = SECONDS_BETWEEN_BAR_UPDATES if self.bar is not None else SECONDS_BETWEEN_LINES
-        if now - self.last_update < interval:
+        if not trainer.is_global_zero or now - self.last_update < interval:
             return
         self.last_update = now
+        if not self.speed or self.recent.seconds >= min(SECONDS_OF_SPEED, interval):
+            self.speed = _in_words(self.recent, trainer)
+            self.recent.restart(trainer)
         total = trainer.num_training_batches
-        step, loss = f"step {batch_idx + 1}/{total}", float(step_loss(outputs))
-        status = f"{step}  loss {loss:.4f}{self.statistics.latest}{self._time_left(trainer, now)}"
+        step = f"step {batch_idx + 1}/{total}" if _counts_epochs(trainer) else ""
+        values = [f"loss {float(step_loss(outputs)):.4f}", self.watched, *self.speed, *self.statistics.latest]
+        left = self.time_left(trainer)
         if self.bar is None:
-            log.info("%s  %s", _epoch(trainer), status)
+            log.info("%s", _joined([_epoch(trainer), step, *values, left]))
         else:
-            task_id = self.bar.task_ids[0]
-            self.bar.update(task_id, description=_epoch(trainer), completed=batch_idx + 1, total=total, status=status)
+            self.bar.show(_epoch(trainer), batch_idx + 1, total, _joined([step, left]), values)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Shows in the bar that a validation runs."""
-        if self.bar is not None and self.bar.live.is_started:
-            total = trainer.num_training_batches
-            self.bar.update(self.bar.task_ids[0], completed=total, total=total, status="validating")
+        """Stops the clocks of the speed."""
+        self.recent.pause()
+        self.epoch.pause()
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Shows in the bar how far a validation is."""
+        now, total = time.perf_counter(), trainer.num_val_batches[0]
+        if trainer.is_global_zero and self.bar is not None and now - self.last_update >= SECONDS_BETWEEN_BAR_UPDATES:
+            self.last_update = now
+            status = f"validation {batch_idx + 1}/{total}"
+            self.bar.show(_epoch(trainer), batch_idx + 1, total, status, [self.watched])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Prints one line with the results of a validation within an epoch."""
+        """Notes the watched metric. Prints one line with the results of a validation within an epoch."""
         assert isinstance(pl_module, Task)
-        within = trainer.state.fn == "fit" and trainer.check_val_every_n_epoch is None and not trainer.sanity_checking
-        if within and trainer.is_global_zero:
-            found = {key: trainer.callback_metrics.get(key) for key in ("val/loss", pl_module.monitor)}
-            metrics = "  ".join(f"{key} {float(value):.4f}" for key, value in found.items() if value is not None)
-            log.info("step %d  %s", trainer.global_step, metrics)
+        self.recent.resume()
+        self.epoch.resume()
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        values = _results(trainer, pl_module)
+        self.watched = values.get(pl_module.monitor, "")
+        if trainer.state.fn == "fit" and trainer.check_val_every_n_epoch is None:
+            log.info("%s", _joined([f"step {trainer.global_step}", *values.values()]))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prints one line with the results of the epoch."""
         assert isinstance(pl_module, Task)
-        values: dict[str, Tensor | None] = {"train/loss": pl_module.train_loss.compute()}  # on every process: it gathers
+        loss = float(pl_module.train_loss.compute())  # on every process: it gathers
         if not trainer.is_global_zero:
             return
-        if trainer.check_val_every_n_epoch is not None and trainer.fit_loop.epoch_loop._should_check_val_epoch():
-            values |= {key: trainer.callback_metrics.get(key) for key in ("val/loss", pl_module.monitor)}
-        metrics = "  ".join(f"{key} {float(value):.4f}" for key, value in values.items() if value is not None)
+        validated = trainer.check_val_every_n_epoch is not None and trainer.fit_loop.epoch_loop._should_check_val_epoch()
         now = time.perf_counter()
-        log.info("%s  %s  %.1f s", _epoch(trainer), metrics, now - self.epoch_start)
+        line = [
+            _epoch(trainer),
+            f"step {trainer.global_step}" if _counts_epochs(trainer) else "",
+            f"train/loss {loss:.4f}",
+            *(_results(trainer, pl_module).values() if validated else ()),
+            *_in_words(self.epoch, trainer),
+            f"{now - self.epoch_start:.1f} s",
+            self.time_left(trainer),
+        ]
+        log.info("%s", _joined(line))
         self.last_update = now
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -184,8 +166,8 @@ class RunProgress(pl.Callback):
     def _batches_done(trainer: pl.Trainer) -> int:
         return trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
-    def _time_left(self, trainer: pl.Trainer, now: float) -> str:
-        """Returns the estimated time to the end of the run.
+    def time_left(self, trainer: pl.Trainer) -> str:
+        """Returns the estimated time to the end of the run, in words.
 
         It follows from the average speed of this process, including validation.
         """
@@ -195,15 +177,47 @@ class RunProgress(pl.Callback):
             limits.append(trainer.max_epochs * trainer.num_training_batches - self._batches_done(trainer))
         if trainer.max_steps > 0:
             limits.append((trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches)
-        if not limits:
+        if (left := min(limits, default=0)) <= 0:
             return ""
-        left = min(limits)
-        seconds = int((now - self.start) / max(1, done) * max(0, left))
+        seconds = int((time.perf_counter() - self.start) / max(1, done) * left)
         hours, minutes = divmod(seconds // 60, 60)
-        return f"  {hours}:{minutes:02}:{seconds % 60:02} left"
+        return f"{hours}:{minutes:02}:{seconds % 60:02} left"
+
+    def position(self, trainer: pl.Trainer) -> str:
+        """Returns where the run is, in words, for its report."""
+        step = f"step {trainer.global_step}" if _counts_epochs(trainer) else ""
+        return ", ".join(filter(None, (_epoch(trainer), step, self.time_left(trainer))))
+
+
+def fitted(parts: Sequence[str], width: int) -> str:
+    """Returns as many parts as fit into a line of `width` characters, from the first one on."""
+    count = len(parts)
+    while count > 1 and len(_joined(parts[:count])) > width:
+        count -= 1
+    return _joined(parts[:count])
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return "  ".join(part for part in parts if part)
+
+
+def _in_words(meter: SpeedMeter, trainer: pl.Trainer) -> list[str]:
+    speed = meter.measure(trainer)
+    return [str(speed), f"data wait {speed.data_wait:.0%}"]
+
+
+def _results(trainer: pl.Trainer, task: Task) -> dict[str, str]:
+    """Returns the loss and the watched metric of the last validation, in words."""
+    values: dict[str, Tensor | None] = {key: trainer.callback_metrics.get(key) for key in ("val/loss", task.monitor)}
+    return {key: f"{key} {float(value):.4f}" for key, value in values.items() if value is not None}
+
+
+def _counts_epochs(trainer: pl.Trainer) -> bool:
+    """Returns whether the length of the training is a number of epochs, not of steps."""
+    return bool(trainer.max_epochs and trainer.max_epochs > 0)
 
 
 def _epoch(trainer: pl.Trainer) -> str:
-    if trainer.max_epochs and trainer.max_epochs > 0:
+    if _counts_epochs(trainer):
         return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-    return f"step {trainer.global_step}/{trainer.max_steps}  epoch {trainer.current_epoch + 1}"
+    return f"epoch {trainer.current_epoch + 1}  step {trainer.global_step}/{trainer.max_steps}"

@@ -37,7 +37,7 @@ class RunCosts(TypedDict):
 
 
 class TrainingResults(TypedDict):
-    """The content of metrics.json after training. It is the last file that a run writes."""
+    """The content of metrics.json after training. It is the last file that a run writes, except for its report."""
 
     metrics: dict[str, float | None]  # of the best checkpoint on the validation split
     monitor: str  # the metric that selects the best checkpoint

@@ -28,10 +28,12 @@ from spine.training.freezing import Freeze
 from spine.training.global_batch import GlobalBatch
 from spine.training.loggers.metrics_file import MetricsFile
 from spine.training.loggers.run_logger import run_loggers
-from spine.training.progress import RunProgress, StepStatistics
+from spine.training.progress import RunProgress
 from spine.training.pruning import pruning
 from spine.training.random_state import RandomState
+from spine.training.run_report import RunReport
 from spine.training.skipping import SkipBadSteps
+from spine.training.step_statistics import StepStatistics
 from spine.training.stopping import StopOnSignal
 
 HIDDEN_WARNINGS = (  # patterns
@@ -136,7 +138,7 @@ def _standard_callbacks(
     saving, checkpoints = config["callbacks"], folder / "checkpoints"
     every = saving.get("checkpoint_every_minutes"), saving.get("checkpoint_every_steps")
     last = LastCheckpoint(checkpoints / LAST, metrics, *every)
-    dataset = config["dataset"]
+    dataset, progress = config["dataset"], RunProgress(sys.stdout.isatty(), statistics)
     skipping = SkipBadSteps() if saving.get("on_nan") == "skip" else None
     losses = LossCheck(folder, config["seed"], config["trainer"]["log_every_n_steps"], saving.get("spike_threshold"), skipping)
     callbacks: list[Callback] = [
@@ -151,7 +153,7 @@ def _standard_callbacks(
         *([skipping] if skipping else []),
         losses,
         *_recipe_callbacks(config, task),
-        RunProgress(sys.stdout.isatty(), statistics),
+        progress,
         random_state,
         StopOnSignal(last, random_state),
     ]
@@ -162,6 +164,8 @@ def _standard_callbacks(
                 TopCheckpoints(checkpoints, task.monitor, task.mode, keep, config["trainer"].get("val_every_n_steps") is not None)
             )
     callbacks.append(last)  # after BestCheckpoint, because last.ckpt stores the best metric so far
+    if (minutes := saving.get("report_every_minutes")) is not None:
+        callbacks.append(RunReport(folder, minutes, metrics, progress))
     return callbacks
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 
 from spine.reporting.leaderboard.ranking import Entry, Group, key_value
+from spine.reporting.numbers import decimals, duration, significant
 
 Value = float | str | None
 MISSING = "-"
@@ -45,24 +45,6 @@ def group_columns(group: Group) -> list[Column]:
     columns += COSTS
     columns += [Column(name, name, partial(_metric, name=name), decimals, more=True) for name in metrics if name not in losses]
     return [*columns, *MORE]
-
-
-def decimals(value: float) -> str:
-    """Formats a metric: 0.7512."""
-    return f"{value:.4f}"
-
-
-def significant(value: float, digits: int = 3) -> str:
-    """Formats a number with some significant digits and no exponent: 0.0152, 3.50, 1,230."""
-    if value == 0:
-        return "0"
-    places = digits - 1 - math.floor(math.log10(abs(value)))
-    return f"{round(value, places):,.{max(0, places)}f}"
-
-
-def duration(seconds: float) -> str:
-    """Formats a time as hours:minutes:seconds."""
-    return str(timedelta(seconds=round(seconds)))
 
 
 def _key(entry: Entry, key: str) -> Value:

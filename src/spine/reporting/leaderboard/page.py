@@ -3,55 +3,37 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from spine.reporting.history import Points
 from spine.reporting.leaderboard.columns import Column, group_columns
 from spine.reporting.leaderboard.pictures import embedded_figures
 from spine.reporting.leaderboard.ranking import Entry, Group
 from spine.reporting.leaderboard.seeds import seed_means, seed_titles
 from spine.reporting.leaderboard.tables import title
+from spine.reporting.pages.page import finite, relative_link, thin, write_page
 from spine.reporting.provenance import Provenance
 
-MAX_POINTS = 200  # of one curve; longer ones are averaged
 SELECTED = 5  # runs that are selected when the page is opened
-SCRIPTS = ("elements.js", "table.js", "curves.js", "tradeoffs.js", "compare.js", "main.js")
 STATUSES = ("finished", "running", "pruned", "stopped", "interrupted", "failed", "damaged", "not started")
 
 Plain = str | int | float | None
 Row = dict[str, object]
 
 
-def write_page(path: Path, groups: Sequence[Group], folders: Sequence[Path], made_by: Provenance) -> None:
+def write_leaderboard(path: Path, groups: Sequence[Group], folders: Sequence[Path], made_by: Provenance) -> None:
     """Writes the page. `folders`: where the runs were looked for. `made_by`: time and command of the page."""
-    environment = Environment(
-        loader=PackageLoader("spine.reporting.leaderboard", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )  # fmt: skip
-    environment.policies["json.dumps_kwargs"] = {}  # by default, keys are sorted
-    assert environment.loader is not None
-    source = {name: Markup(environment.loader.get_source(environment, name)[0]) for name in ("page.css", *SCRIPTS)}
     counts = Counter(entry.run.status for group in groups for entry in group.entries)
-    text = environment.get_template("page.html").render(
-        folders=[str(folder) for folder in folders],
-        made_by=made_by,
-        counts={status: counts[status] for status in STATUSES if counts[status]},
-        total=counts.total(),
-        groups=[_group_table(group, path.parent) for group in groups],
-        data=_data(groups, path.parent),
-        style=source["page.css"],
-        scripts=Markup("\n").join(source[name] for name in SCRIPTS),
-    )
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8", errors="backslashreplace")
-    part.replace(path)
+    content = {
+        "folders": [str(folder) for folder in folders],
+        "made_by": made_by,
+        "counts": {status: counts[status] for status in STATUSES if counts[status]},
+        "total": counts.total(),
+        "groups": [_group_table(group, path.parent) for group in groups],
+        "data": _data(groups, path.parent),
+    }
+    write_page(path, "spine.reporting.leaderboard", "leaderboard.html", content)
 
 
 def _group_table(group: Group, out: Path) -> Row:
@@ -65,7 +47,7 @@ def _group_table(group: Group, out: Path) -> Row:
         share = (entry.value - low) / (high - low) if entry.rank is not None and high > low else 0.0
         rows.append({
             "entry": entry,
-            "link": _link(entry.run.folder, out),
+            "link": relative_link(entry.run.folder, out),
             "cells": [_cell(column, entry) for column in columns],
             "share": share if group.maximize else 1.0 - share if entry.rank is not None and high > low else 0.0,
         })  # fmt: skip
@@ -79,11 +61,6 @@ def _group_table(group: Group, out: Path) -> Row:
 def _cell(column: Column, entry: Entry) -> Row:
     value = column.value(entry)
     return {"text": column.cell(entry), "sort": "" if isinstance(value, float) and math.isnan(value) else value}
-
-
-def _link(path: Path, out: Path) -> str:
-    """Returns a relative link to a file or folder from the folder of the page."""
-    return quote(os.path.relpath(path, out).encode("utf-8", "surrogateescape"))
 
 
 # Data of the scripts
@@ -115,23 +92,11 @@ def _run(entry: Entry, common: Mapping[str, str], figures: Mapping[str, str], ou
         "label": entry.label,
         "rank": entry.rank,
         "status": run.status,
-        "value": _finite(entry.value),
-        "costs": {key: _finite(value) if isinstance(value, float) else value for key, value in run.costs.items()},
+        "value": finite(entry.value),
+        "costs": {key: finite(value) if isinstance(value, float) else value for key, value in run.costs.items()},
         "secondsPerEpoch": run.seconds / run.epochs if known and run.epochs else None,
         "config": {key: value for key, value in run.config.items() if key not in common} if run.config else None,
         "history": {name: thin(points) for name, points in run.history.items()},
         "figures": figures,
-        "originals": {name: _link(run.folder / "figures" / f"{name}.png", out) for name in figures},
+        "originals": {name: relative_link(run.folder / "figures" / f"{name}.png", out) for name in figures},
     }
-
-
-def thin(points: Points) -> list[list[float | None]]:
-    """Returns the x and the y values of a curve, rounded, with at most MAX_POINTS points: means of neighbors."""
-    size = -(-len(points) // MAX_POINTS) or 1
-    parts = [points[i : i + size] for i in range(0, len(points), size)]
-    return [[_finite(float(f"{sum(point[axis] for point in part) / len(part):.5g}")) for part in parts] for axis in (0, 1)]
-
-
-def _finite(value: float) -> float | None:
-    """Replaces NaN and infinity by None, because JSON has neither."""
-    return value if math.isfinite(value) else None

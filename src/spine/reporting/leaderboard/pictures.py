@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from spine.reporting.leaderboard.ranking import Group
+from spine.reporting.pages.pictures import data_uri
 
 MAX_WIDTH = 900  # pixels
-QUALITY = 80  # of WebP
 MAX_RUNS = 30  # of each group: the best
 MAX_BYTES = 20_000_000  # of all pictures of a page
 
@@ -31,7 +27,7 @@ def embedded_figures(groups: Sequence[Group]) -> dict[Path, dict[str, str]]:
         for entry in [entry for entry in group.entries if entry.rank is not None][:MAX_RUNS]:
             folder = entry.run.folder
             for path in sorted((folder / "figures").glob("*.png")):
-                uri = thumbnail(path)
+                uri = data_uri(path, MAX_WIDTH)
                 size += len(uri)
                 if size > MAX_BYTES:
                     log.warning(
@@ -43,16 +39,3 @@ def embedded_figures(groups: Sequence[Group]) -> dict[Path, dict[str, str]]:
                 if uri:
                     found.setdefault(folder, {})[path.stem] = uri
     return found
-
-
-def thumbnail(path: Path) -> str:
-    """Returns a picture as a data URI, at most MAX_WIDTH pixels wide, or an empty string if it cannot be read."""
-    content = io.BytesIO()
-    try:
-        with Image.open(path) as picture:
-            picture.thumbnail((MAX_WIDTH, 4 * MAX_WIDTH))
-            picture.convert("RGB").save(content, "WEBP", quality=QUALITY)
-    except Exception as error:  # a damaged or half-written file; Pillow raises many types
-        log.warning("'%s' is not in the page: %s", path, error)
-        return ""
-    return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spine.errors import InputError, nearest
-from spine.reporting.leaderboard.records import RunRecord, part_name
+from spine.reporting.run_record import RunRecord, part_name
 
 LOWER_IS_BETTER = ("loss", "nme", "error", "perplexity", "ece")  # metrics whose last part has one of these names
 MAX_CONFIG_COLUMNS = 6  # for runs whose command lines do not say in what they differ

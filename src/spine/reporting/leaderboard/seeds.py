@@ -6,8 +6,9 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from spine.reporting.leaderboard.columns import MISSING, decimals
+from spine.reporting.leaderboard.columns import MISSING
 from spine.reporting.leaderboard.ranking import Group, key_value
+from spine.reporting.numbers import decimals
 
 SEED = "seed"
 

@@ -41,7 +41,6 @@ class Segmentation(Task):
 
     name = "seg"
     monitor: ClassVar[str] = "val/mIoU"
-    shows_best: ClassVar[bool] = True
 
     def __init__(
         self,

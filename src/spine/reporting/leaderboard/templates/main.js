@@ -19,10 +19,10 @@ for (const id of ["curve-x", "curve-log", "curve-steps"]) find(`#${id}`).addEven
 for (const id of ["diff-a", "diff-b", "diff-all"]) find(`#${id}`).addEventListener("change", drawConfiguration);
 find("#diff-filter").addEventListener("input", drawConfiguration);
 find("#viewer").addEventListener("click", (event) => event.target === find("#viewer") && find("#viewer").close());
+find("[data-zoom]").addEventListener("click", endZoom);
 let drawnWidth = innerWidth;
 addEventListener("resize", () => {
   if (innerWidth === drawnWidth) return;
   drawnWidth = innerWidth;
-  drawCurves();
   drawTradeoffs();
 });

@@ -2,11 +2,7 @@
 
 function setUpTables() {
   findAll(".board").forEach((board, index) => {
-    findAll(".runs thead th:not(.pick)", board).forEach((head) => {
-      const button = make("button", { type: "button", onclick: () => sortTable(board, head) });
-      button.append(...head.childNodes);
-      head.append(button);
-    });
+    makeSortable(find(".runs", board), rankedFirst);
     findAll(".runs tbody tr", board).forEach((row, place) => {
       row.run = DATA.groups[index].runs[place];
       const box = make("input", { type: "checkbox", "aria-label": `show ${DATA.runs[row.run].name}`, onchange: () => toggle(row.run, box.checked) });
@@ -30,24 +26,9 @@ function showGroup(index) {
   choose(findAll(".board")[index], "best");
 }
 
-/** Sorts by a column. Runs that are not ranked stay at the end, and so do missing values. */
-function sortTable(board, head) {
-  const column = [...head.parentNode.children].indexOf(head);
-  const number = head.classList.contains("number");
-  const first = number && !head.classList.contains("rank") ? "descending" : "ascending";
-  const other = first === "ascending" ? "descending" : "ascending";
-  const order = head.getAttribute("aria-sort") === first ? other : first;
-  findAll("th", board).forEach((each) => each.removeAttribute("aria-sort"));
-  head.setAttribute("aria-sort", order);
-  const sign = order === "ascending" ? 1 : -1;
-  const value = (row) => row.children[column].dataset.sort;
-  const compare = (a, b) => {
-    if (a.className !== b.className) return a.className < b.className ? -1 : 1; // ranked, unranked
-    const [x, y] = [value(a), value(b)];
-    if (x === "" || y === "") return (x === "") - (y === "");
-    return sign * (number ? x - y : x.localeCompare(y, "en", { numeric: true }));
-  };
-  find(".runs tbody", board).append(...findAll(".runs tbody tr", board).sort(compare));
+/** Runs that are not ranked stay at the end. */
+function rankedFirst(a, b) {
+  return a.classList.contains("unranked") - b.classList.contains("unranked");
 }
 
 /** Shows the rows that contain every word of the filter. */

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 import yaml
 
@@ -17,6 +18,13 @@ from spine.reporting.sweeps import Job
 RUN_FILES = ("metrics.json", "config.json", "metrics.csv", "error.txt", "stopped.json")  # one of them, or .hydra, marks a run
 NOT_SEARCHED = {"checkpoints", "figures", "wandb", "tensorboard"}  # folders in a run folder
 PART_FOLDERS = (".tasks.", ".formats.", ".backbones.", ".heads.")  # in the names of modules: one module or package for each part
+
+
+class Changes(TypedDict):
+    """The content of changes.json: in what the configuration of a run differs from the defaults."""
+
+    choices: dict[str, str]  # group of the configuration -> the chosen option
+    values: dict[str, tuple[str | None, str | None]]  # key -> default and value as text; None: there is no such key
 
 
 @dataclass
@@ -63,8 +71,12 @@ def _walk(folder: Path) -> Iterator[Path]:
         children[:] = sorted(child for child in children if not child.startswith(".") and child not in NOT_SEARCHED)
 
 
-def read_run(folder: Path) -> RunRecord:
-    """Returns the record of a run folder."""
+def read_run(folder: Path, running: bool | None = None) -> RunRecord:
+    """Returns the record of a run folder.
+
+    `running`: whether the process of the run still works. None: the lock of the folder says it; only other processes
+    may look at it, because a process that opens and closes the file of its own lock loses the lock.
+    """
     record = RunRecord(folder)
     readers = {
         "config.json": _read_config,
@@ -80,7 +92,7 @@ def read_run(folder: Path) -> RunRecord:
             problems[name] = f"{name} cannot be read ({type(error).__name__}: {error})"
     if not problems.keys().isdisjoint({"config.json", "metrics.json"}):  # without the others, the results are still valid
         record.status = "damaged"
-    if _is_locked(folder):
+    if _is_locked(folder) if running is None else running:
         record.status, record.reason = "running", f"{record.epochs or 0} of {record.max_epochs or '?'} epochs are done"
     elif problems:
         record.reason = "; ".join(problems.values())
@@ -117,6 +129,7 @@ def _read_starts(record: RunRecord) -> None:
         starts = json.loads(path.read_text())["starts"]
         record.starts, record.started = len(starts), str(starts[0]["time"])
         record.commit = str(starts[-1].get("commit") or "")[:7]
+        record.monitor, record.maximize = str(starts[-1].get("monitor", "")), starts[-1].get("mode") != "min"
 
 
 def _read_results(record: RunRecord) -> None:

@@ -1,0 +1,1 @@
+"""What all HTML pages share: templates, scripts, pictures and the file itself."""
