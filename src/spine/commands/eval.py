@@ -39,7 +39,7 @@ TRAINER = {
     "limit_train_batches": 1.0, "limit_val_batches": 1.0, "fast_dev_run": False, "deterministic": False, "log_every_n_steps": 50,
 }  # fmt: skip
 
-HELP = {"--help", "-h", "--hydra-help", "--version"}  # Hydra handles these; they need no checkpoint
+HELP = {"--help", "-h", "--hydra-help", "--version", "-sc", "--shell-completion"}  # Hydra handles these; they need no checkpoint
 
 
 def main() -> None:
