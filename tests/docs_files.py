@@ -65,11 +65,11 @@ def prepare_files(page: str, folder: Path) -> Files:
     return Files(replaced)
 
 
-def write_photos(root: Path, classes: tuple[str, ...] = ("cat", "dog")) -> None:
-    """Writes four training and two validation images of each class."""
-    for split, count in (("train", 4), ("val", 2)):
-        for name in classes:
-            for number in range(count):
+def write_photos(root: Path, splits: tuple[str, ...] = ("train", "val")) -> None:
+    """Writes four images of each of two classes in each split."""
+    for split in splits:
+        for name in ("cat", "dog"):
+            for number in range(4):
                 write_image(root / split / name / f"{number}.png", size=(40, 48))
 
 

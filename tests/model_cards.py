@@ -144,8 +144,8 @@ def index() -> str:
         "",
         "<!-- Written by `python tests/model_cards.py`. -->",
         "",
-        "Every backbone works with every task and with every head that fits the task. `micro` has less than one million parameters and is the "
-        "default of the command line; the other variants are those of the papers.",
+        "Every backbone works with every task and with every head that fits the task. `micro` has less than one million parameters "
+        "and is the default of the command line; the other variants are those of the papers.",
         "",
         "| system | `backbone` | variants | parameters | multiply-adds | weights by name |",
         "|---|---|--:|--:|--:|--:|",
@@ -155,9 +155,7 @@ def index() -> str:
         names = sum(map(len, weight_table_of(backbone).values()))
         ranges = [
             f"{low} to {high}" if low != high else low
-            for low, high in (
-                (rounded(min(row[i] for row in sizes)), rounded(max(row[i] for row in sizes))) for i in range(2)
-            )
+            for low, high in ((rounded(min(row[i] for row in sizes)), rounded(max(row[i] for row in sizes))) for i in range(2))
         ]
         lines.append(
             f"| [{paper(backbone)[0]}]({backbone}.md) | `{backbone}` | {len(sizes)} | {ranges[0]} | {ranges[1]} | {names} |"

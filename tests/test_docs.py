@@ -18,7 +18,14 @@ from spine import plugins
 
 # Pages that are checked by default; CI checks all of them. A command takes 0.15 s; the blocks of other pages train or build a lot.
 QUICK_COMMANDS = ("README.md", "docs/index.md", "docs/quickstart.md")
-QUICK_BLOCKS = ("README.md", "docs/guides/keypoints.md", "docs/keypoints.md", "docs/pretraining.md", "docs/segmentation.md", "docs/tokenizers.md")
+QUICK_BLOCKS = (
+    "README.md",
+    "docs/guides/keypoints.md",
+    "docs/keypoints.md",
+    "docs/pretraining.md",
+    "docs/segmentation.md",
+    "docs/tokenizers.md",
+)
 WRONG = {  # commands that are shown with their error message, or need a file that the page shows
     "python train.py backbone=convnex": "Could not find 'backbone/convnex'",
     "python train.py backbone.varient=tiny": "Could not override 'backbone.varient'",
@@ -85,7 +92,9 @@ def test_the_experiment_on_the_page_of_sweeps_composes(tmp_path):
     docs_commands.check_spine("train", [f"hydra.searchpath=[file://{tmp_path}]", "experiment=lr_search"])
 
 
-@pytest.mark.parametrize("page", marked([page for page in PAGES if docs_commands.python_blocks(page)], QUICK_BLOCKS), ids=page_name)
+@pytest.mark.parametrize(
+    "page", marked([page for page in PAGES if docs_commands.python_blocks(page)], QUICK_BLOCKS), ids=page_name
+)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     """The blocks of a page run one after the other, on tiny files and networks (docs_files.SMALLER)."""
     monkeypatch.chdir(tmp_path)
