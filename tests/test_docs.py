@@ -144,7 +144,7 @@ class Links(html.parser.HTMLParser):
 
 @pytest.mark.slow
 def test_the_site_builds_without_warnings_and_every_link_leads_somewhere(tmp_path):
-    for name in ("mkdocs.yml", "docs", "src"):
+    for name in ("mkdocs.yml", "mkdocs_docstrings.py", "docs", "src"):
         source = ROOT / name
         shutil.copytree(source, tmp_path / name) if source.is_dir() else shutil.copy(source, tmp_path)
     done = subprocess.run(
