@@ -1,4 +1,4 @@
-"""spine trains, compares and deploys vision backbones. The public API: create_model, list_backbones, list_variants, replay."""
+"""spine trains, compares and deploys vision backbones. The public API: create_model, list_backbones, list_variants, load, replay."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from spine.models.masked import MaskedModel
     from spine.models.network import Model
+    from spine.prediction.predictor import Predictor
 
-__all__ = ["create_model", "list_backbones", "list_variants", "replay"]
+__all__ = ["create_model", "list_backbones", "list_variants", "load", "replay"]
 
 
 def list_backbones() -> list[str]:
@@ -32,6 +33,16 @@ def create_model(backbone: str, **options: object) -> Model | MaskedModel:
     from spine.models.create import create_model as create  # imports torch: listing names stays fast without it
 
     return create(backbone, **options)  # type: ignore[arg-type]
+
+
+def load(path: str | Path, **options: object) -> Predictor:
+    """Opens a trained model for predictions: a checkpoint of a run, an exported ONNX file, or published weights.
+
+    `spine.load("best.ckpt").predict("photo.jpg")`. See `spine.prediction.loading.load` for options and errors.
+    """
+    from spine.prediction.loading import load as open_model  # imports torch and Lightning
+
+    return open_model(path, **options)  # type: ignore[arg-type]
 
 
 def replay(source: str | Path, number: int = -1) -> dict[str, Tensor]:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from spine.interfaces import DataSet, Head
     from spine.task_spec import TaskSpec
 
-FOLDERS = {"backbone": "backbones", "head": "heads", "task": "tasks", "dataset": "data.formats"}
+FOLDERS = {
+    "backbone": "backbones",
+    "head": "heads",
+    "task": "tasks",
+    "dataset": "data.formats",
+    "prediction": "prediction.results",
+}
 WORDS = {"dataset": "data set format"}
 
 
@@ -69,14 +75,14 @@ def head_class(name: str) -> type[Head]:
     """The head in a module of `heads`."""
     from spine.interfaces import Head
 
-    return _subclass(importlib.import_module(module_name("head", name)), Head)
+    return subclass_in(importlib.import_module(module_name("head", name)), Head)
 
 
 def dataset_class(name: str) -> type[DataSet]:
     """The data set format in a module of `data.formats`."""
     from spine.interfaces import DataSet
 
-    return _subclass(importlib.import_module(module_name("dataset", name)), DataSet)
+    return subclass_in(importlib.import_module(module_name("dataset", name)), DataSet)
 
 
 def task_spec(name: str) -> TaskSpec:
@@ -98,7 +104,8 @@ def defaults(function: Callable) -> Mapping[str, object]:
     return {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
 
 
-def _subclass(module: ModuleType, base: type) -> type:
+def subclass_in(module: ModuleType, base: type) -> type:
+    """The first subclass of `base` that a module defines. Raises InputError if there is none."""
     own = [kind for kind in vars(module).values() if inspect.isclass(kind) and kind.__module__ == module.__name__]
     found = [kind for kind in own if issubclass(kind, base)]
     if not found:

@@ -14,13 +14,11 @@ from omegaconf import DictConfig
 
 from spine import console
 from spine.checkpoints.run_checkpoint import has_averaged_weights, read_checkpoint
-from spine.components import component_name, task_spec
 from spine.config.checks import prepare
 from spine.config.command_line import run_command
 from spine.config.instantiate import target_of
 from spine.config.resolving import to_plain
-from spine.config.tokenizer import with_stored_tokenizer
-from spine.config.untrusted import strip_untrusted
+from spine.config.stored import checkpoint_config, saved_labels, trained_size
 from spine.errors import InputError, RunStopped, find_stop
 from spine.option_types import Config
 from spine.reporting.tables import print_results
@@ -31,39 +29,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Only the precision of the training run is kept: its limits and devices do not apply to an
-# evaluation.
-TRAINER = {
-    "max_epochs": 1, "max_time": None, "accelerator": "auto", "devices": 1, "strategy": "auto", "sync_batchnorm": False,
-    "gradient_clip_val": None, "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "num_sanity_val_steps": 0,
-    "limit_train_batches": 1.0, "limit_val_batches": 1.0, "fast_dev_run": False, "deterministic": False, "log_every_n_steps": 50,
-}  # fmt: skip
-
 HELP = {"--help", "-h", "--hydra-help", "--version", "-sc", "--shell-completion"}  # Hydra handles these; they need no checkpoint
 
 
 def main() -> None:
     """Runs the command with the arguments of the command line."""
     run_command("eval", evaluate, register_checkpoint)
-
-
-def checkpoint_config(path: str) -> Config:
-    """Returns the configuration in a checkpoint with its interpolations, without untrusted parts.
-
-    Raises InputError if the file is not a checkpoint of spine, or if its configuration names parts
-    that are not allowed.
-    """
-    state = read_checkpoint(path)
-    if not state["config"]:
-        raise InputError(
-            f"'{path}' was not written by train.py and has no configuration. Load it with <Task>.load_from_checkpoint."
-        )
-    config = strip_untrusted(state.get("config_source") or state["config"])
-    config["num_outputs"] = state["config"].get("num_outputs")
-    config["trainer"] = {**TRAINER, "precision": state["config"]["trainer"]["precision"]}
-    config["compile"] = False
-    config.pop("restart", None)
-    return with_stored_tokenizer(strip_untrusted(config), Path(path).absolute().parent.parent)
 
 
 def register_checkpoint(arguments: list[str]) -> None:
@@ -146,17 +117,6 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
     return values
 
 
-def saved_labels(checkpoint: str) -> Labels | None:
-    """Returns the names of classes, mask classes and keypoints in a checkpoint.
-
-    Returns None if an older version wrote the checkpoint without them.
-    """
-    from spine.interfaces import Labels
-
-    saved = read_checkpoint(checkpoint).get("labels")
-    return Labels.from_dict(saved) if saved else None
-
-
 def use_saved_classes(config: Config, labels: Labels) -> None:
     """Sets dataset.classes to the classes of the checkpoint.
 
@@ -167,20 +127,3 @@ def use_saved_classes(config: Config, labels: Labels) -> None:
     parameters = inspect.signature(target_of("dataset", dataset).__init__).parameters
     if "classes" in parameters and labels.classes and dataset.get("classes") is None:
         dataset["classes"] = list(labels.classes)
-
-
-def trained_size(checkpoint: str, config: Config) -> tuple[int, int] | None:
-    """Returns the image size (height, width) for which the network of a checkpoint was built.
-
-    Its position embedding has this size; the network resizes it to that of the images. None for a
-    checkpoint of an older version. Raises InputError for a network whose output has one size.
-    """
-    content = read_checkpoint(checkpoint)
-    trained, size = content["config"].get("image_size"), config["image_size"]
-    if task_spec(component_name("task", config["task"]["_target_"])).head_input == "tokens" and trained != size:
-        raise InputError(
-            f"image_size is {size}, but this checkpoint was trained at {trained}, and its head has an output for each patch "
-            f"of that size. Leave image_size out."
-        )
-    saved = (content.get("network") or {}).get("image_size")
-    return (saved[0], saved[1]) if saved else None

@@ -53,7 +53,7 @@ DIVISION = ("dataset.batch_size", "trainer.devices", "trainer.num_nodes", "train
 SEARCH = ("space", "objectives", "sampler", "seed", "pruner")  # keys of `sweep` that determine the trials of a study
 PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "tokenizer", "out")  # their values may begin with `~`, the home folder
 HELP_WIDTH = 100  # columns of `python train.py --help`
-EXAMPLES = {"out": "out=model.safetensors", "ckpt_path": "ckpt_path=logs/.../checkpoints/best.ckpt"}
+EXAMPLES = {"out": "out=model.safetensors", "source": "source=photos", "ckpt_path": "ckpt_path=logs/.../checkpoints/best.ckpt"}
 
 
 def to_plain(cfg: DictConfig) -> Config:

@@ -276,6 +276,19 @@ SWEEP: Schema = {
     "seed": Allowed(Count, "a whole number, 0 or more"),
     "pruner": Allowed(Literal["median", "hyperband", None], "median, hyperband or null"),
 }
+PREDICTION: Schema = {  # keys of predict.yaml that train.yaml does not have
+    "source": Allowed(
+        Count | Text | Annotated[list[Text], Field(min_length=1)],
+        "an image, a folder, a pattern, a text file with one path per line, a video, the number of a camera, or a list of paths",
+    ),
+    "skip_existing": SWITCH,
+    "classes": Allowed(Text | Annotated[list[Text], Field(min_length=1)] | None, "a list of names, a file with them, or null"),
+    "top_k": Allowed(Positive, "a whole number of classes, 1 or more"),
+    "boxes": Allowed(Text | None, "the path of a JSON file of boxes, or null"),
+    "min_box_score": Allowed(float, "the lowest score of a box that is used"),
+    "draw": SWITCH,
+    "max_frames": Allowed(Positive | None, "a whole number of frames, 1 or more, or null for all"),
+}
 COSTS = {
     "latency_ms": "min",
     "parameters": "min",

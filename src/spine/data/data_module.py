@@ -65,17 +65,26 @@ class Samples(Dataset):
 
     def __getitem__(self, draw: Draw) -> Sample:
         """Returns the sample of one draw."""
-        rng = np.random.default_rng((self.seed, draw.epoch, draw.index, draw.copy))
         raw = {key: value for key, value in self.data.load(draw.index).items() if key in self.keys}
-        sample = self.transform(cast(RawSample, raw), rng)
-        sample["index"] = torch.tensor(draw.index)
+        sample = make_sample(cast(RawSample, raw), draw, self.transform, self.seed, self.extras)
         if self.repeated:
             sample["copy"] = torch.tensor(draw.copy)
         if draw.spare:
             sample["spare"] = torch.tensor(True)
-        for key, draw_extra in self.extras.items():
-            sample[key] = draw_extra(rng)  # type: ignore[literal-required]
         return sample
+
+
+def make_sample(raw: RawSample, draw: Draw, transform: Transform, seed: int, extras: Mapping[str, SampleExtra]) -> Sample:
+    """Returns the transformed sample of one draw, with its index and the keys that `extras` add.
+
+    Everything random is a function of the seed and the draw.
+    """
+    rng = np.random.default_rng((seed, draw.epoch, draw.index, draw.copy))
+    sample = transform(raw, rng)
+    sample["index"] = torch.tensor(draw.index)
+    for key, draw_extra in extras.items():
+        sample[key] = draw_extra(rng)  # type: ignore[literal-required]
+    return sample
 
 
 def check_step_size(length: int, global_batch_size: int) -> None:
@@ -218,7 +227,7 @@ class DataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_prepare_worker,
+            worker_init_fn=prepare_worker,
             generator=torch.Generator(),  # with the global one, dropout would depend on the number of workers
             **options,
         )
@@ -299,7 +308,8 @@ class DataModule(pl.LightningDataModule):
             self.position = state_dict or None
 
 
-def _prepare_worker(worker: int) -> None:
+def prepare_worker(worker: int) -> None:
+    """Prepares a process of a loader."""
     import cv2
 
     cv2.setNumThreads(0)  # one thread per worker: several processes with threads slow each other down

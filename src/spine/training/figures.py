@@ -17,6 +17,7 @@ from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from spine.data.collation import collate
+from spine.data.transforms.pipeline import to_pixels
 from spine.interfaces import IGNORE_INDEX, DataSet, Sample
 from spine.layers.image_sizes import stack_padded
 from spine.reporting.figures import MAX_IMAGES
@@ -48,16 +49,13 @@ class PredictionFigures(pl.Callback):
         `every_n_epochs`: 0 draws no figures during training.
         """
         self.folder, self.loggers, self.every_n_epochs = Path(folder), run_loggers(loggers), every_n_epochs
-        self.mean, self.std = (torch.tensor(list(values)).view(1, -1, 1, 1) for values in (mean, std))
-        self.reverse = channels == "bgr"
+        self.mean, self.std, self.channels = mean, std, channels
         self.samples: list[tuple[Batch, Tensor]] = []  # inputs and outputs
         self.worst, self.best = RankedSamples(MAX_IMAGES), RankedSamples(MAX_IMAGES, lowest=True)
 
     def to_pixels(self, image: Tensor) -> np.ndarray:
         """Converts normalized images (B, 3, H, W) to pixels (B, H, W, 3) uint8."""
-        pixels = image.detach().float().cpu()
-        pixels = (pixels.flip(1) if self.reverse else pixels) * self.std + self.mean
-        return (pixels.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        return to_pixels(image, self.mean, self.std, self.channels)
 
     def on_validation_batch_end(
         self,

@@ -76,17 +76,7 @@ class COCOKeypoints(DataSet):
         self.fields, self.given_names = fields or list(KEYPOINTS), names
         self._annotations: KeypointAnnotations | None = None  # read when they are first used, which training does not
         file = self._read()
-        category, found = file.category, file.names
-        pairs, can_flip = _flip_pairs(flip_pairs if flip_pairs is not None else category.get("flip_pairs"), found)
-        lines = skeleton if skeleton is not None else [(a - 1, b - 1) for a, b in category.get("skeleton", [])]  # from 1
-        self.labels = Labels(
-            keypoints=found,
-            skeleton=_check_indices("skeleton", lines, len(found)),  # type: ignore[arg-type]
-            flip_pairs=pairs,
-            sigmas=_sigmas(sigmas if sigmas is not None else category.get("sigmas"), found, self.path),
-            norm_keypoints=_check_indices("norm_keypoints", norm_keypoints or (), len(found)),
-            can_flip=can_flip,
-        )
+        self.labels = keypoint_labels(self.path, file.names, file.category, skeleton, flip_pairs, sigmas, norm_keypoints or ())
         self.items = [_labeled_object(annotation, keypoints, file) for annotation, keypoints in file.samples()]
         if not self.items:
             raise InputError(f"'{self.path}' has no annotation with a labeled keypoint.")
@@ -138,6 +128,31 @@ class COCOKeypoints(DataSet):
             "area": item.area,
             "image_id": item.image_id,
         }
+
+
+def keypoint_labels(
+    path: Path,
+    names: tuple[str, ...],
+    category: JsonObject,
+    skeleton: Sequence[Sequence[int]] | None = None,
+    flip_pairs: Sequence[Sequence[int]] | None = None,
+    sigmas: Sequence[float] | float | None = None,
+    norm_keypoints: Sequence[Sequence[int]] = (),
+) -> Labels:
+    """Returns the labels of keypoints. What is None comes from the `category` of a file in COCO's format, else from the names.
+
+    `path`: of the file, for messages. Raises InputError if indices or sigmas do not fit the names.
+    """
+    pairs, can_flip = _flip_pairs(flip_pairs if flip_pairs is not None else category.get("flip_pairs"), names)
+    lines = skeleton if skeleton is not None else [(a - 1, b - 1) for a, b in category.get("skeleton", [])]  # from 1
+    return Labels(
+        keypoints=names,
+        skeleton=_check_indices("skeleton", lines, len(names)),  # type: ignore[arg-type]
+        flip_pairs=pairs,
+        sigmas=_sigmas(sigmas if sigmas is not None else category.get("sigmas"), names, path),
+        norm_keypoints=_check_indices("norm_keypoints", norm_keypoints, len(names)),
+        can_flip=can_flip,
+    )
 
 
 def _find_files(base: Path, images: str, annotations: str, split: str, splits: Splits | None) -> tuple[Path, Path]:

@@ -123,6 +123,14 @@ class Transform:
         return np.pad(array, ((0, bottom), (0, right), (0, 0))[: array.ndim], constant_values=value)
 
 
+def to_pixels(image: torch.Tensor, mean: Sequence[float], std: Sequence[float], channels: str = "rgb") -> np.ndarray:
+    """Converts normalized images (B, 3, H, W) back to pixels (B, H, W, 3) uint8 RGB. See `Transform` for the arguments."""
+    pixels = image.detach().float().cpu()
+    shift, scale = (torch.tensor(list(values)).view(1, -1, 1, 1) for values in (mean, std))
+    pixels = (pixels.flip(1) if channels == "bgr" else pixels) * scale + shift
+    return (pixels.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+
+
 def mask_tensor(mask: np.ndarray) -> torch.Tensor:
     """Returns a mask (H, W) as int64; one whose classes may overlap, (H, W, classes), as (classes, H, W) uint8."""
     if mask.ndim == 2:

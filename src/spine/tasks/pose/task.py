@@ -154,7 +154,7 @@ class Pose(Task):
 
     def update_metrics(self, output: Tensor, batch: Batch) -> None:
         """Maps predictions and ground truth back to the original images, and collects them."""
-        affine, keypoints, (height, width) = batch["affine"], batch["keypoints"], batch["image"].shape[-2:]
+        affine, keypoints = batch["affine"], batch["keypoints"]
         back, found = invert_affine(affine), self._decode(output, batch)
         index = batch.get("index")
         self.evaluation = None
@@ -162,7 +162,7 @@ class Pose(Task):
             prediction=torch.cat([apply_affine(found[..., :2], back), found[..., 2:]], dim=-1),
             target=torch.cat([apply_affine(keypoints[..., :2], back), keypoints[..., 2:]], dim=-1),
             index=torch.arange(len(found), device=found.device) if index is None else index,
-            crop_area=height * width / (affine[:, 0, 0] * affine[:, 1, 1] - affine[:, 0, 1] * affine[:, 1, 0]).abs(),
+            crop_area=crop_areas(affine, size_of(batch["image"])),
             **{key: batch[key] for key in ("area", "box", "image_id", "box_score", "head_size") if key in batch},
         )
 
@@ -206,3 +206,9 @@ class Pose(Task):
 def size_of(image: Tensor) -> Size:
     """Returns the height and width of images (B, 3, H, W)."""
     return image.shape[-2], image.shape[-1]
+
+
+def crop_areas(affine: Tensor, size: Size) -> Tensor:
+    """Returns the areas (B,) that crops of `size` show of their original images, in pixels of these. `affine`: (B, 2, 3)."""
+    determinant = affine[:, 0, 0] * affine[:, 1, 1] - affine[:, 0, 1] * affine[:, 1, 0]
+    return size[0] * size[1] / determinant.abs()

@@ -1,0 +1,1 @@
+"""Predictions for images, with the transforms and the inference of evaluations."""

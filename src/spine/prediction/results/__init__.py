@@ -1,0 +1,1 @@
+"""What models predict: one module for each task, found by its name."""
