@@ -31,7 +31,6 @@ FENCE = re.compile(r"^\s*```(\w*)$")
 OPTIONAL = re.compile(r" \[([\w.]+=[^\[\]]*|[\w./]+=\[[^\]]*\])\]")  # of a synopsis: [out=plan.json]
 PLACEHOLDER = re.compile(r"<[^<>\n]+>")
 NUMBERS = {"samples": "1000", "devices": "2"}  # keys whose placeholders stand for numbers
-RUN_KEYS = {"ckpt_path", "split", "out", "format", "source"}  # of commands on a checkpoint, beside those in conf/<command>.yaml
 
 
 @dataclass(frozen=True)
@@ -201,8 +200,8 @@ def _check_on_checkpoint(name: str, arguments: list[str]) -> None:
 @functools.cache
 def _keys_of(name: str) -> set[str]:
     """The keys of a command that are not keys of train.py."""
-    text = (CONF / f"{name}.yaml").read_text()
-    return (set(re.findall(r"^(\w+):", text, re.MULTILINE)) | RUN_KEYS) - {"task_name", "hydra", "defaults", "logger"}
+    keys = set(re.findall(r"^(\w+):", (CONF / f"{name}.yaml").read_text(), re.MULTILINE))
+    return keys - set(_composed("train", [])) - {"hydra", "defaults"}
 
 
 @functools.cache
