@@ -1,6 +1,7 @@
 """The documentation is right: commands compose, Python blocks run, pages of models are current, the site has no broken link."""
 
 import html.parser
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import model_cards
 import pytest
 from docs_commands import PAGES, ROOT, Code, check, commands
 from docs_files import prepare_files
+from hydra import compose, initialize_config_dir
 
 from spine import plugins
 
@@ -123,6 +125,41 @@ def test_every_part_is_in_the_reference():
             assert path.name in ("base.py", "mean_loss.py", "protocols.py", "samples.py") or module in reference, module
     for name in re.findall(r'"(\w+)"', (ROOT / "src/spine/data/transforms/__init__.py").read_text().partition("__all__")[2]):
         assert name in ("Step", "resize") or f".{name}\n" in reference, name
+
+
+def test_help_fits_on_a_screen_and_names_all_choices():
+    with initialize_config_dir(str(docs_commands.CONF), version_base="1.3"):
+        text = compose("train", return_hydra_config=True).hydra.help.template
+    assert len(text.splitlines()) <= 40 and max(map(len, text.splitlines())) <= 100
+    assert "Examples" in text
+    for group in ("task", "backbone", "head", "dataset", "augment", "optimizer", "schedule", "protocol", "logger"):
+        for path in (docs_commands.CONF / group).glob("[!_]*.yaml"):
+            assert re.search(rf"\b{path.stem}\b", text), path.stem
+    commands_shown = [line.split("   ")[0] for line in text.replace("$$", "$").splitlines() if line.startswith("  python")]
+    assert len(commands_shown) == 6
+    for line in commands_shown:
+        check(Code("help", 1, line.strip()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("python train.py backbone=conv", "backbone=convnext"),
+        ("python train.py task=seg trainer.max_ep", "trainer.max_epochs="),
+        ("python eval.py spl", "split="),
+        ("python predict.py sour", "source="),
+    ],
+)
+def test_hydra_completes_choices_and_keys(line, expected):
+    done = subprocess.run(
+        [sys.executable, line.split()[1], "-sc", "query=bash"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))},
+    )
+    assert expected in done.stdout.split(), done.stderr
 
 
 class Links(html.parser.HTMLParser):
