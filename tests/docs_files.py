@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from data_files import write_image
+from test_configs import trained
 from tokenizer_file import tokenizer_file
 
 import spine
@@ -20,7 +21,6 @@ SMALLER = {  # what makes the blocks of a page small; every key must occur
         "(224, 224)": "(32, 32)",
         "batch_size=32)": "batch_size=4, num_workers=0)",
         "pl.Trainer(max_epochs=5)": 'pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False)',
-        '"logs/train/runs/<run>/checkpoints/best.ckpt"': "trainer.checkpoint_callback.best_model_path",
     },
 }
 
@@ -54,7 +54,10 @@ def prepare_files(page: str, folder: Path) -> Files:
     for name in ('"tokenizer.safetensors"', '"logs/train/runs/<dvae run>/checkpoints/best.ckpt"'):
         if name in text:
             replaced[name] = repr(str(tokenizer_file()))
-    if "Segmentation.load_from_checkpoint" in text:
+    if "spine.load(" in text and page != "README.md":
+        write_image(folder / "photo.jpg", size=(40, 48))
+        replaced['"logs/train/runs/<run>/checkpoints/best.ckpt"'] = repr(str(train_classifier(folder / "run")))
+    elif "Segmentation.load_from_checkpoint" in text:
         replaced['"logs/train/runs/<run>/checkpoints/best.ckpt"'] = repr(str(write_segmentation_checkpoint(folder)))
     if "person_keypoints_train.json" in text:
         people = {"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "iscrowd": 0}]}
@@ -71,6 +74,16 @@ def write_photos(root: Path, splits: tuple[str, ...] = ("train", "val")) -> None
         for name in ("cat", "dog"):
             for number in range(4):
                 write_image(root / split / name / f"{number}.png", size=(40, 48))
+
+
+def train_classifier(folder: Path) -> Path:
+    """Trains a run of a few rendered images, and returns its checkpoint."""
+    folder.mkdir()
+    trained(
+        folder, "task=cls", "dataset.length={train: 4, val: 2, test: 2}", "dataset.batch_size=2", "dataset.num_workers=0",
+        "trainer.max_epochs=1", "trainer.accelerator=cpu",
+    )  # fmt: skip
+    return folder / "checkpoints" / "best.ckpt"
 
 
 def write_segmentation_checkpoint(folder: Path) -> Path:
