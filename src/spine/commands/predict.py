@@ -76,7 +76,7 @@ def predict_config(config: Config, folder: Path) -> Summary | None:
     from spine.prediction.boxes import read_boxes  # imports torch
     from spine.prediction.sources import Video, find_source
 
-    source = find_source(options["source"])
+    source = find_source(options["source"], leave_out=folder)
     task = component_name("task", config["task"]["_target_"])
     if options["boxes"] is not None and (task != "pose" or isinstance(source, Video)):
         raise InputError("boxes are those of objects in image files, for task=pose. Leave it out.")

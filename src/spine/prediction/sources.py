@@ -86,32 +86,37 @@ class Video:
 Source = Sequence[ImageFile] | Video
 
 
-def find_source(given: str | int | Path | Sequence[str | Path]) -> Source:
+def find_source(given: str | int | Path | Sequence[str | Path], leave_out: str | Path | None = None) -> Source:
     """Returns the files, or the video, that a source names.
 
-    `given`: KINDS, or a list of images, folders and patterns. Hidden files and folders are left out. Raises InputError if there is
-    nothing of that name, or no image in it.
+    `given`: KINDS, or a list of images, folders and patterns. Hidden files and folders are left out. `leave_out`: a folder whose files
+    are no images of the source, that of the predictions. Raises InputError if there is nothing of that name, or no image in it.
     """
-    if isinstance(given, int):
-        return Video(given)
-    if isinstance(given, str | Path):
+    if isinstance(given, int | str | Path):
         text = os.path.expanduser(str(given))
         if text.isdigit() and not os.path.exists(text):
             return Video(int(text))
         if "://" in text or (os.path.isfile(text) and text.lower().endswith(VIDEO_SUFFIXES)):
             return Video(text)
-        if os.path.isfile(text) and text.lower().endswith(".txt"):
-            return _numbered(_listed(Path(text)))
-        return _numbered(_images(text))
-    paths = [path for each in given for path in _images(os.path.expanduser(str(each)))[0]]
-    return _numbered((paths, _common_folder(paths)))
+        is_list = os.path.isfile(text) and text.lower().endswith(".txt")
+        paths, base = _listed(Path(text)) if is_list else _images(text)
+    else:
+        paths = [path for each in given for path in _images(os.path.expanduser(str(each)))[0]]
+        base = _common_folder(paths)
+    if leave_out is not None:
+        inside = os.path.join(os.path.abspath(leave_out), "")
+        paths = [path for path in paths if not os.path.abspath(path).startswith(inside)]
+        if not paths:
+            raise InputError(
+                f"All images of '{given}' are in '{leave_out}', the folder of the predictions. Give another one with out=."
+            )
+    return _numbered(paths, base)
 
 
 Found = tuple[list[str], str]  # paths of images, and the folder that their names are relative to
 
 
-def _numbered(found: Found) -> list[ImageFile]:
-    paths, base = found
+def _numbered(paths: Sequence[str], base: str) -> list[ImageFile]:
     names = [Path(os.path.relpath(path, base)).as_posix() for path in paths]
     return [ImageFile(i, path, name) for i, (path, name) in enumerate(zip(paths, names, strict=True))]
 
