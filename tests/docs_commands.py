@@ -6,6 +6,7 @@ A command is a line of a block of bash, or a line of another code block or code 
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import re
 import shlex
@@ -18,7 +19,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from spine import plugins
-from spine.commands import leaderboard, profile
 from spine.config import checks, places, values
 from spine.config.command_line import PluginConfigs
 from spine.config.overrides import quote_for_hydra
@@ -164,11 +164,10 @@ def check_spine(name: str, arguments: list[str]) -> None:
     """Checks the arguments of a command of spine: names, keys, types, ranges, and whether task and data fit."""
     if not arguments or {"--help", "-sc"} & set(arguments):  # without arguments: the name of a command in the text
         return
-    if name == "leaderboard":
-        keys = [argument.partition("=")[0] for argument in arguments if "=" in argument]
-        assert set(keys) <= set(leaderboard.KEYS), keys
-    elif name == "profile":
-        assert {argument.partition("=")[0] for argument in arguments} <= set(profile.DEFAULTS), arguments
+    if not (CONF / f"{name}.yaml").is_file():  # commands without Hydra
+        module = importlib.import_module(f"spine.commands.{name}")
+        keys = {argument.partition("=")[0] for argument in arguments if "=" in argument}
+        assert keys <= set(module.DEFAULTS if name == "profile" else module.KEYS), keys
     elif name == "plan":
         _check_config(_composed("plan", arguments), arguments)
     elif name == "train":
