@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from spine import console
+from spine.components import component_name
 from spine.config.checks import check_devices
 from spine.config.command_line import run_command
 from spine.config.model_source import register_model
@@ -25,7 +26,9 @@ from spine.option_types import Config
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from spine.prediction.boxes import BoxTable
     from spine.prediction.output_folder import Summary
+    from spine.prediction.sources import Source
 
 log = logging.getLogger(__name__)
 SOME_UNREADABLE = 2  # exit code
@@ -72,17 +75,10 @@ def predict_config(config: Config, folder: Path) -> Summary | None:
     options = {key: config[key] for key in PREDICTION}
     check_schema(options, PREDICTION, "")
     check_devices(config["trainer"])
-    from spine.components import component_name
-    from spine.prediction.boxes import read_boxes  # imports torch
-    from spine.prediction.sources import Video, find_source
+    from spine.prediction.sources import find_source  # imports torch
 
     source = find_source(options["source"], leave_out=folder)
-    task = component_name("task", config["task"]["_target_"])
-    if options["boxes"] is not None and (task != "pose" or isinstance(source, Video)):
-        raise InputError("boxes are those of objects in image files, for task=pose. Leave it out.")
-    boxes = None if options["boxes"] is None else read_boxes(options["boxes"], options["min_box_score"])
-    if boxes is not None:
-        boxes.check([file.name for file in source])
+    boxes = _read_boxes(options, source, component_name("task", config["task"]["_target_"]))
     from spine.prediction.loading import open_predictor
     from spine.prediction.output_folder import OutputFolder
     from spine.prediction.run import Processes, RunOptions, predict_source
@@ -104,6 +100,20 @@ def predict_config(config: Config, folder: Path) -> Summary | None:
     if summary is not None:
         _report(summary, folder, time.perf_counter() - start)
     return summary
+
+
+def _read_boxes(options: Config, source: Source, task: str) -> BoxTable | None:
+    """Returns the boxes of the objects in the images of a source. Raises InputError if they do not belong to it."""
+    from spine.prediction.boxes import read_boxes
+    from spine.prediction.sources import Video
+
+    if options["boxes"] is None:
+        return None
+    if task != "pose" or isinstance(source, Video):
+        raise InputError("boxes are those of objects in image files, for task=pose. Leave it out.")
+    boxes = read_boxes(options["boxes"], options["min_box_score"])
+    boxes.check([file.name for file in source])
+    return boxes
 
 
 def _launch(trainer: Config) -> Fabric:

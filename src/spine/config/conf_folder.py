@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import spine
-
 
 def conf_folder() -> Path:
     """`conf`: in the installed package, or at the top of the checkout."""
-    package = Path(spine.__file__).parent
+    package = Path(__file__).parents[1]
     return package / "conf" if (package / "conf").is_dir() else package.parents[1] / "conf"

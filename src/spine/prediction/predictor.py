@@ -68,7 +68,9 @@ class Predictor:
         self.kind = prediction_class(description.task)
 
     @overload
-    def predict(self, images: ImageInput, *, boxes: Boxes | None = None, batch_size: int = 32) -> Prediction: ...
+    def predict(  # type: ignore[overload-overlap]  # text is a sequence of text
+        self, images: ImageInput, *, boxes: Boxes | None = None, batch_size: int = 32
+    ) -> Prediction: ...
 
     @overload
     def predict(
@@ -95,7 +97,7 @@ class Predictor:
             raise InputError(f"There are boxes for {len(of_each)} images, and {len(listed)} images.")
         if boxes is not None and not self.preprocessing.finds_keypoints:
             raise InputError(f"boxes are for keypoints; this model is for task '{self.description.task}'.")
-        items = (self._item(i, image, own) for i, (image, own) in enumerate(zip(listed, of_each, strict=True)))  # type: ignore[arg-type]
+        items = (self._item(i, image, own) for i, (image, own) in enumerate(zip(listed, of_each, strict=True)))
         found = [prediction for batch in _batches(items, batch_size) for prediction in self.predict_batch(batch, batch_size)]
         return found[0] if single else found
 
@@ -128,8 +130,9 @@ class Predictor:
         predictions, start = [], 0
         for item, count in zip(items.items, items.counts, strict=True):
             rows = slice(start, start + count)
-            own = [{key: value[rows] for key, value in values.items()} if count else {} for values in (inputs, outputs)]
-            predictions.append(self.kind.of_item(item, *own, self.task, self.to_pixels))
+            own = {key: value[rows] for key, value in inputs.items()} if count else {}
+            found = {key: value[rows] for key, value in outputs.items()} if count else {}
+            predictions.append(self.kind.of_item(item, own, found, self.task, self.to_pixels))
             start += count
         return predictions
 

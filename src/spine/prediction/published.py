@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -41,7 +40,7 @@ def published_labels(config: Config, classes: Sequence[str] | str | Path | None)
     names = _names(classes) if classes is not None else _numbered_names(config, spec.labels)
     if spec.labels == "keypoints":
         return _keypoint_labels(names), len(names)
-    return replace(Labels(), **{spec.labels: names}), len(names)
+    return (Labels(classes=names) if spec.labels == "classes" else Labels(mask_classes=names)), len(names)
 
 
 def _names(classes: Sequence[str] | str | Path) -> tuple[str, ...]:

@@ -86,7 +86,8 @@ def _predict_files(
     Process r takes the batches r, r + count, ... so that every batch has the same images for any number of processes.
     """
     size = options.batch_size
-    own = [range(start, min(start + size, len(files))) for start in range(0, len(files), size)][processes.rank :: processes.count]
+    batches = [list(range(start, min(start + size, len(files)))) for start in range(0, len(files), size)]
+    own = batches[processes.rank :: processes.count]
     loader = DataLoader(
         FileItems(files, predictor.preprocessing, options.boxes),
         batch_sampler=own,
