@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from command_line import run_command
 from interruptions import at_call
 from test_augmentation import MIXED
 from test_configs import composed
@@ -73,14 +74,11 @@ def test_a_mixed_batch_of_repeated_samples_is_made_again(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["protocol=linear", "protocol=finetune"])
 def test_a_recipe_trains_with_two_processes(tmp_path, task):
-    from test_processes import TWO, start
-
-    run = start(
-        tmp_path, "task=cls", task, *MIXED, "backbone=mobilenet_v2", *SMALL, "trainer.max_epochs=1", *TWO,
-        "dataset.global_batch_size=8", "dataset.batch_size=2",
+    done = run_command(
+        "train.py", "task=cls", task, *MIXED, "backbone=mobilenet_v2", *SMALL, "trainer.max_epochs=1",
+        "trainer.devices=2", "trainer.strategy=ddp", "dataset.global_batch_size=8", "dataset.batch_size=2", folder=tmp_path, processes=2,
     )  # fmt: skip
-    _, errors = run.communicate(timeout=300)
-    assert run.returncode == 0, errors
+    assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "logs/train/runs").iterdir()
     with (folder / "metrics.csv").open(newline="") as file:
         assert any(float(row["train/loss"] or 0) > 0 for row in csv.DictReader(file))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import run_command
 from tokenizer_file import for_task
 
 ROOT = Path(__file__).parents[1]
@@ -19,6 +20,7 @@ COMMON = (
     "trainer.max_epochs=3", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.log_every_n_steps=1",
     "schedule=constant", "schedule.warmup=0.0", "optimizer=sgd",  # AdamW divides the rounding errors of zero gradients by themselves
 )  # fmt: skip
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
 TASKS = {  # networks without batch norm and without random operations
     "cls": ("task=cls", "backbone=vit"),
     "seg": ("task=seg", "backbone=convnext", "head=parsenet"),  # parts of the masks are not labeled: the images are padded
@@ -35,12 +37,9 @@ def devices(count, strategy="ddp"):
     return (f"trainer.devices={count}", f"trainer.strategy={strategy if count > 1 else 'auto'}")
 
 
-def run(script, folder, *arguments, launcher=(), code=0):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    line = command(script, folder, *arguments)
-    done = subprocess.run(
-        [*launcher, *line[len(launcher) and 1 :]], cwd=folder.parent, env=environment, capture_output=True, text=True, timeout=500
-    )
+def run(script, folder, *arguments, code=0):
+    count = next((int(argument.partition("=")[2]) for argument in arguments if argument.startswith("trainer.devices=")), 1)
+    done = run_command(script, *arguments, f"hydra.run.dir={folder}", folder=folder.parent, processes=count)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -125,12 +124,10 @@ def test_a_checkpoint_of_one_process_resumes_with_fsdp_on_two(tmp_path, alone):
     run("eval.py", tmp_path / "eval", f"ckpt_path={two}/checkpoints/best.ckpt", "trainer.accelerator=cpu")
     assert metrics(tmp_path / "eval") == metrics(two)
     export = [
-        sys.executable,
-        str(ROOT / "export.py"),
         f"ckpt_path={two}/checkpoints/best.ckpt",
         f"out={tmp_path}/weights.safetensors",
     ]
-    subprocess.run(export, check=True, cwd=tmp_path, capture_output=True)
+    assert run_command("export.py", *export, folder=tmp_path).returncode == 0
     assert (tmp_path / "weights.safetensors").is_file()
 
 
@@ -153,7 +150,10 @@ def test_a_mistake_is_one_sentence_for_each_process(tmp_path):
 def test_torchrun_starts_the_processes_of_one_run(tmp_path, alone):
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     folder = tmp_path / "run"
-    out = run("train.py", folder, *TASKS["cls"], *COMMON, *devices(2), launcher=launcher)
+    line = [*launcher, *command("train.py", folder, *TASKS["cls"], *COMMON, *devices(2))[1:]]
+    done = subprocess.run(line, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=500)
+    out = done.stdout + done.stderr
+    assert done.returncode == 0, out
     assert out.count("Results after") == 1 and out.count("epoch 3/3") == 1
     assert len(json.loads((folder / "starts.json").read_text())["starts"]) == 1
     assert_close_weights(alone("cls"), folder)
@@ -163,7 +163,6 @@ def test_torchrun_starts_the_processes_of_one_run(tmp_path, alone):
 def test_torchrun_starts_a_run_on_two_nodes(tmp_path, alone):
     """Both nodes are on this machine; each has one process."""
     folder, port = tmp_path / "run", 29517
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     nodes = [
         subprocess.Popen(
             [
@@ -171,7 +170,7 @@ def test_torchrun_starts_a_run_on_two_nodes(tmp_path, alone):
                 "--master-addr", "127.0.0.1", "--master-port", str(port),
                 *command("train.py", folder, *TASKS["cls"], *COMMON, *devices(1), "+trainer.num_nodes=2", "trainer.strategy=ddp")[1:],
             ],
-            cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for rank in range(2)
     ]  # fmt: skip
@@ -195,8 +194,7 @@ def test_slurm_starts_the_processes_of_one_run(tmp_path, alone):
         subprocess.Popen(
             line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={
-                **os.environ, **job, "SLURM_NODELIST": "127.0.0.1", "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank),
-                "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src"),
+                **ENVIRONMENT, **job, "SLURM_NODELIST": "127.0.0.1", "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank),
             },
         )
         for rank in range(2)
@@ -210,16 +208,15 @@ def test_a_killed_run_on_two_processes_continues_on_one_in_the_same_folder(tmp_p
     """The same command with other devices finds the folder: the id has the global batch size only."""
     options = (*TASKS["cls"], *COMMON, "callbacks.checkpoint_every_steps=1")
     line = [sys.executable, str(ROOT / "train.py"), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     first = subprocess.Popen(
-        [*line, *devices(2)], cwd=tmp_path, env=environment, start_new_session=True, stdout=subprocess.DEVNULL
+        [*line, *devices(2)], cwd=tmp_path, env=ENVIRONMENT, start_new_session=True, stdout=subprocess.DEVNULL
     )
     end = time.monotonic() + 200
     while not list(tmp_path.glob("logs/train/runs/*/checkpoints/last.ckpt")) and time.monotonic() < end:
         time.sleep(0.05)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    second = subprocess.run([*line, *devices(1)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    second = run_command("train.py", *options, *devices(1), folder=tmp_path)
     assert second.returncode == 0 and "Resuming from" in second.stdout, second.stderr
     (folder,) = tmp_path.glob("logs/train/runs/*")
     assert_close_weights(alone("cls"), folder)

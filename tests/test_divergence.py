@@ -1,15 +1,13 @@
 """Losses that are not finite and spikes: what is stopped, skipped, reported and made again."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from command_line import run_command
 from test_configs import composed
 from test_resume import last, rows
 
@@ -236,12 +234,10 @@ class NanOnOneProcess(torch.nn.Module):
 def test_two_processes_agree_on_a_loss_that_is_not_finite_on_one(tmp_path, on_nan):
     (tmp_path / "mine" / "losses").mkdir(parents=True)
     (tmp_path / "mine" / "losses" / "nan.py").write_text(LOSS)
-    done = subprocess.run(
-        [
-            sys.executable, str(ROOT / "train.py"), "task=cls", *SMALL, "dataset.length={train: 32, val: 4, test: 4}", "plugins=mine",
+    done = run_command(
+            "train.py", "task=cls", *SMALL, "dataset.length={train: 32, val: 4, test: 4}", "plugins=mine",
             "task.loss={_target_: mine.losses.nan.NanOnOneProcess}", "trainer.devices=2", f"callbacks.on_nan={on_nan}",
-            f"hydra.run.dir={tmp_path / 'run'}",
-        ], cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            f"hydra.run.dir={tmp_path / 'run'}", folder=tmp_path, processes=2,
     )  # fmt: skip
     name = {"stop": "bad_batch.json", "skip": "skipped.jsonl"}[on_nan]
     if on_nan == "stop":

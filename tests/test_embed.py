@@ -6,9 +6,9 @@ import types
 import numpy as np
 import pytest
 import torch
+from command_line import run_command
 from test_configs import composed
 from test_evaluate import write_classes
-from test_processes import start
 from test_protocols import pretraining_checkpoint
 
 from spine.commands import embed
@@ -114,18 +114,12 @@ def test_the_command_embeds_a_checkpoint_and_weights_alike(tmp_path, photos):
     root, weights = photos
     common = ("dataset.num_workers=0", "trainer.accelerator=cpu")
     data = ("dataset=image_folder", f"dataset.root={root}", "image_size=[64,64]", "backbone=mae", f"backbone.weights={weights}")
-    run = start(tmp_path, *data, *common, "trainer.max_epochs=1", "dataset.batch_size=4", "task=mae")
-    assert run.wait(300) == 0, run.communicate()
+    done = run_command("train.py", *data, *common, "trainer.max_epochs=1", "dataset.batch_size=4", "task=mae", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
     (checkpoint,) = tmp_path.glob("logs/train/runs/*/checkpoints/last.ckpt")
-    import os
-    import subprocess
-
-    for arguments in ((f"ckpt_path={checkpoint}", "out=one.npz"), (*data, f"backbone.weights={checkpoint}", "out=two.npz")):
-        done = subprocess.run(
-            [sys.executable, "-m", "spine.embed", *arguments, *common, "augment=mae"] if "two" in arguments[-1] else
-            [sys.executable, "-m", "spine.embed", *arguments, *common],
-            cwd=tmp_path, capture_output=True, text=True, timeout=300, env=os.environ,
-        )  # fmt: skip
+    weights = (*data, f"backbone.weights={checkpoint}", "augment=mae")
+    for arguments in ((f"ckpt_path={checkpoint}", "out=one.npz"), (*weights, "out=two.npz")):
+        done = run_command("spine.embed", *arguments, *common, folder=tmp_path)
         assert done.returncode == 0, done.stderr
     one, two = (np.load(tmp_path / f"{name}.npz") for name in ("one", "two"))
     assert np.array_equal(one["files"], two["files"]) and one["labels"].tolist() == two["labels"].tolist()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run_command
 from PIL import Image
 
 from spine.commands.leaderboard import leaderboard
@@ -375,16 +376,15 @@ def test_a_sweep_has_a_leaderboard(tmp_path):
         "dataset.length={train: 8, val: 4, test: 4}", "dataset.batch_size=4", "dataset.num_workers=0", "trainer.max_epochs=2",
         "trainer.accelerator=cpu", "trainer.log_every_n_steps=1", "backbone=mobilenet_v2",
     )  # fmt: skip
-    subprocess.run([sys.executable, ROOT / "train.py", "-m", *small, "seed=0,1"], cwd=tmp_path, check=True, capture_output=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "spine.leaderboard", "logs"], cwd=tmp_path, check=True, capture_output=True, text=True
-    )
+    assert run_command("train.py", "-m", *small, "seed=0,1", folder=tmp_path).returncode == 0
+    done = run_command("spine.leaderboard", "logs", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert "cls on shapes: val/top1, higher is better" in done.stdout and "logs/leaderboard.html" in done.stdout
     runs = data_of((tmp_path / "logs" / "leaderboard.html").read_text())["runs"]
     assert [each["status"] for each in runs] == ["finished"] * 2 and {each["label"] for each in runs} == {"seed=0", "seed=1"}
     assert all({"val_confusion", "val_predictions"} <= set(each["figures"]) for each in runs)
     assert all(each["costs"]["images_per_s"] > 0 and len(each["history"]["val/top1"][0]) == 2 for each in runs)
-    mistake = subprocess.run([sys.executable, "-m", "spine.leaderboard", "nothing"], cwd=tmp_path, capture_output=True, text=True)
+    mistake = run_command("spine.leaderboard", "nothing", folder=tmp_path)
     assert (
         mistake.returncode == 1
         and mistake.stderr.startswith("There is no folder 'nothing'")

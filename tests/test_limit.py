@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from command_line import run_command
 from test_configs import composed
-from test_processes import TWO, start
+from test_processes import TWO
 
 from spine.config import checks
 from spine.data.building import build_data
@@ -109,12 +110,11 @@ def test_the_fingerprint_and_the_run_id_depend_on_the_limit():
 @pytest.mark.slow
 def test_several_processes_take_the_same_samples(tmp_path):
     """Each of the 16 samples is used once per epoch, by one of the processes."""
-    run = start(
-        tmp_path, "backbone=mobilenet_v2", "dataset.length={train: 60, val: 4, test: 4}", "dataset.limit=16",
-        "dataset.batch_size=4", "dataset.num_workers=0", "trainer.max_epochs=1", "trainer.accelerator=cpu", *TWO,
+    done = run_command(
+        "train.py", "backbone=mobilenet_v2", "dataset.length={train: 60, val: 4, test: 4}", "dataset.limit=16", "dataset.batch_size=4",
+        "dataset.num_workers=0", "trainer.max_epochs=1", "trainer.accelerator=cpu", *TWO, folder=tmp_path, processes=2,
     )  # fmt: skip
-    out, errors = run.communicate(timeout=300)
-    assert run.returncode == 0, out + errors
-    assert "16 training samples" in out
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "16 training samples" in done.stdout
     (results,) = tmp_path.glob("logs/train/runs/*/metrics.json")
     assert json.loads(results.read_text())["steps"] == 2

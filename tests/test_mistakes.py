@@ -3,11 +3,11 @@
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import run_command
 from test_configs import composed, trained
 
 from spine.config import checks, messages, overrides, resume, schemas
@@ -154,15 +154,9 @@ def test_dense_tasks_pad_for_token_models():
     assert (network.image_size, network.padding_multiple) == ((112, 96), 16)
 
 
-def command(*arguments, folder):
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, ROOT / "train.py", *arguments], cwd=folder, capture_output=True, text=True)
-    return done, time.perf_counter() - start
-
-
 @pytest.mark.parametrize(("arguments", "message"), NAMES)
 def test_misspelt_names_on_the_command_line(tmp_path, arguments, message):
-    done, _ = command(*arguments, folder=tmp_path)
+    done = run_command("train.py", *arguments, folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.strip().startswith(message), done.stderr
     assert "Traceback" not in done.stderr and not list(tmp_path.rglob(".hydra"))
@@ -170,7 +164,7 @@ def test_misspelt_names_on_the_command_line(tmp_path, arguments, message):
 
 @pytest.mark.parametrize(("arguments", "message"), MISMATCHES[:3])
 def test_mismatches_on_the_command_line(tmp_path, arguments, message):
-    done, _ = command(*arguments, folder=tmp_path)
+    done = run_command("train.py", *arguments, folder=tmp_path)
     assert done.returncode == 1
     assert message in done.stderr and "Traceback" not in done.stderr
 
@@ -201,7 +195,7 @@ def test_values_are_checked_before_torch_is_imported():
 
 @pytest.mark.parametrize(("arguments", "message"), [VALUES[0], (["+foo=1"], "Unknown key 'foo'")])
 def test_values_on_the_command_line(tmp_path, arguments, message):
-    done, _ = command(*arguments, folder=tmp_path)
+    done = run_command("train.py", *arguments, folder=tmp_path)
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
 
 
@@ -241,7 +235,7 @@ def test_the_messages_in_the_documentation_are_up_to_date(tmp_path):
     examples = re.findall(r"^\$ python train\.py (.*)\n((?:[^$`\n].*\n)+)", text, re.MULTILINE)
     assert len(examples) == 2
     for arguments, message in examples:
-        done, _ = command(*arguments.split(), folder=tmp_path)
+        done = run_command("train.py", *arguments.split(), folder=tmp_path)
         assert " ".join(message.split()) in " ".join(done.stderr.split())
 
 
@@ -263,11 +257,13 @@ def test_values_are_quoted_for_hydra():
 
 def test_patterns_and_home_folders_need_no_quotes(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    done, _ = command(
-        "dataset=mask_folder", "task=seg", "dataset.root=~/photos", "dataset.images=images/{split}", folder=tmp_path
+    done = run_command(
+        "train.py", "dataset=mask_folder", "task=seg", "dataset.root=~/photos", "dataset.images=images/{split}", folder=tmp_path
     )
     assert f"There is no folder '{tmp_path}/photos'" in done.stderr
-    done, _ = command("dataset=mask_folder", "task=seg", "dataset.images=pic/{split}", "--cfg", "job", folder=tmp_path)
+    done = run_command(
+        "train.py", "dataset=mask_folder", "task=seg", "dataset.images=pic/{split}", "--cfg", "job", folder=tmp_path
+    )
     assert "images: pic/{split}\n" in done.stdout
 
 
@@ -284,7 +280,7 @@ def test_patterns_and_home_folders_need_no_quotes(tmp_path, monkeypatch):
 )
 def test_mistakes_in_commands_on_a_checkpoint_are_reported(tmp_path, script, arguments, message):
     torch.save({"config": composed("task=cls"), "state_dict": {}}, tmp_path / "run.ckpt")
-    done = subprocess.run([sys.executable, ROOT / script, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    done = run_command(script, *arguments, folder=tmp_path)
     assert message in done.stdout + done.stderr and "Traceback" not in done.stderr
     assert done.returncode == (0 if "--help" in arguments else 1)
 
@@ -355,7 +351,7 @@ def test_an_unknown_monitor_of_early_stopping_is_reported(tmp_path):
 
 def test_hydra_full_error_shows_the_traceback(tmp_path, monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    done, _ = command("backbone=convnex", folder=tmp_path)
+    done = run_command("train.py", "backbone=convnex", folder=tmp_path)
     assert done.returncode == 1 and "Traceback" in done.stderr
 
 

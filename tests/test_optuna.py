@@ -2,12 +2,12 @@
 
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import optuna
 import pytest
+from command_line import run_command
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
@@ -311,8 +311,7 @@ LR = "sweep.space.optimizer.lr={low: 1e-4, high: 1e-2, log: true}"
 
 
 def search(folder, *arguments):
-    command = [sys.executable, ROOT / "train.py", "sweep=optuna", *SMALL, *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return run_command("train.py", "sweep=optuna", *SMALL, *arguments, folder=folder)
 
 
 @pytest.mark.slow

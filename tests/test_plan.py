@@ -1,11 +1,10 @@
 """`python -m spine.plan`: steps, memory and files of a plan, and what it says about mistakes. See test_recipes.py for the values."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
+from command_line import run_command
 from test_configs import composed
 
 import spine
@@ -25,9 +24,7 @@ def plan(*overrides, samples=1000, devices=1):
 
 
 def command(*arguments, folder):
-    return subprocess.run(
-        [sys.executable, "-m", "spine.plan", *arguments], capture_output=True, text=True, cwd=folder, check=False
-    )
+    return run_command("spine.plan", *arguments, folder=folder)
 
 
 @pytest.mark.slow

@@ -1,11 +1,11 @@
 """Parts of users: given by a folder or an installed package, they are listed, chosen and checked like spine's own."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import run_command
 
 import spine
 from spine import plugins, testing
@@ -57,7 +57,7 @@ def test_the_example_trains_and_only_the_command_line_brings_it_back(tmp_path):
     plugin = f"plugins={EXAMPLE}"
 
     def call(script, *arguments):
-        return subprocess.run([sys.executable, ROOT / script, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        return run_command(script, *arguments, folder=tmp_path)
 
     done = call("train.py", plugin, "backbone=plain_net", "task=seg", loss, *SMALL)
     assert done.returncode == 0 and "plain_net micro + fcn" in done.stdout, done.stderr

@@ -8,9 +8,10 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from command_line import run_command
 from interruptions import at_call
 from test_configs import composed
-from test_processes import TWO, start
+from test_processes import TWO
 from weight_files import random_network
 
 import spine
@@ -250,16 +251,17 @@ def test_several_processes_measure_the_same(tmp_path, protocol):
     pretraining_checkpoint(tmp_path / "pretrained.ckpt", "mobilenet_v2")
     found = []
     for name, more in (("one", ("trainer.devices=1", "dataset.batch_size=8")), ("two", TWO)):
-        run = start(
-            tmp_path,
+        done = run_command(
+            "train.py",
             f"protocol={protocol}",
             f"backbone.weights={tmp_path / 'pretrained.ckpt'}",
             *TINY,
             f"task_name={name}",
             *more,
+            folder=tmp_path,
+            processes=2 if more == TWO else 1,
         )
-        out, errors = run.communicate(timeout=300)
-        assert run.returncode == 0, out + errors
+        assert done.returncode == 0, done.stdout + done.stderr
         (results,) = tmp_path.glob(f"logs/{name}/**/metrics.json")
         found.append(json.loads(results.read_text())["metrics"])
     if protocol == "knn":

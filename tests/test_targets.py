@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import test_configs
 import torch
+from command_line import run_command
 
 from spine.commands import eval as evaluate
 from spine.config import instantiate, places, untrusted
@@ -212,7 +213,7 @@ def test_a_checkpoints_configuration_is_stripped_or_refused(tmp_path, trained, n
 )
 def test_the_commands_run_nothing_of_a_foreign_checkpoint(tmp_path, trained, script, arguments):
     foreign_checkpoint(tmp_path, trained, "callback")
-    done = subprocess.run([sys.executable, ROOT / script, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    done = run_command(script, *arguments, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "ran").exists()
 
@@ -222,7 +223,7 @@ def test_the_exploit_on_the_command_line_is_refused(tmp_path):
         "+callbacks.more.x._target_=pytorch_lightning.strategies.fsdp._lazy_load",
         "+callbacks.more.x.filename=beside.pt",
     )
-    done = subprocess.run([sys.executable, ROOT / "train.py", *arguments], cwd=tmp_path, capture_output=True, text=True)
+    done = run_command("train.py", *arguments, folder=tmp_path)
     assert done.returncode == 1 and "callbacks.more.x._target_=" in done.stderr and "is not allowed" in done.stderr
 
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from command_line import run_command
 from test_configs import composed
 
 from spine import plugins
@@ -289,14 +290,12 @@ def test_a_composite_is_typed_on_the_command_line(tmp_path):
 
 @pytest.mark.slow
 def test_a_composite_on_a_real_command_line_and_in_a_yaml(tmp_path):
-    root = plugins.packages()["spine"].parents[1]
-    command = [sys.executable, str(root / "train.py"), "task=cls", *RUN]
-    done = subprocess.run([*command, f"augment.train={TYPED}"], cwd=tmp_path, capture_output=True, text=True)
+    done = run_command("train.py", "task=cls", *RUN, f"augment.train={TYPED}", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     (tmp_path / "mine/conf/augment").mkdir(parents=True)
     yaml = f"train: {TYPED}\neval: [{{_target_: spine.data.transforms.Resize, size: '${{image_size}}'}}]\n"
     (tmp_path / "mine/conf/augment/blurred.yaml").write_text(yaml)
-    done = subprocess.run([*command, "plugins=./mine", "augment=blurred"], cwd=tmp_path, capture_output=True, text=True)
+    done = run_command("train.py", "task=cls", *RUN, "plugins=./mine", "augment=blurred", folder=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -13,6 +13,7 @@ import torch
 import wandb as library
 import wandb_server
 import yaml
+from command_line import run_command
 from conftest import REPOSITORY
 from test_configs import composed
 from wandb_files import OfflineRun
@@ -305,8 +306,7 @@ def killed_and_resumed(folder, server, *arguments):
         [sys.executable, "-c", code, *command], env=environment, cwd=folder.parent, capture_output=True, text=True
     )
     assert first.returncode == -9, first.stderr
-    second = [sys.executable, str(REPOSITORY / "train.py"), *command]
-    done = subprocess.run(second, env=environment, cwd=folder.parent, capture_output=True, text=True)
+    done = run_command("train.py", *command, folder=folder.parent, **server.environment())
     assert done.returncode == 0, done.stderr
     return (folder / "wandb_id.txt").read_text().strip()
 
