@@ -22,6 +22,7 @@ from spine.errors import InputError
 from spine.interfaces import Labels
 from spine.prediction.boxes import read_boxes
 from spine.prediction.description import ModelDescription
+from spine.prediction.drawing import CENTER, LEFT, RIGHT, side_colors
 from spine.prediction.output_folder import OutputFolder, Summary, unique_stems
 from spine.prediction.parts import task_class
 from spine.prediction.run import RunOptions, predict_source
@@ -380,6 +381,12 @@ def test_a_number_is_a_camera(checkpoints, tmp_path, monkeypatch):
 
 
 # ---- boxes ----
+
+
+def test_keypoints_have_the_color_of_their_side():
+    names = ("nose", "left_eye", "right_eye", "rhip", "lhip", "jaw_0", "jaw_16", "eyeLeft", "eyeRight")
+    colors = side_colors(names, ((1, 2), (3, 4), (5, 6), (7, 8)))
+    assert colors == [CENTER, LEFT, RIGHT, RIGHT, LEFT, CENTER, CENTER, LEFT, RIGHT]
 
 
 def test_boxes_are_read_from_every_format(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 OTHER_SIDE = {"left": "right", "right": "left", "l": "r", "r": "l", "lt": "rt", "rt": "lt"}
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")  # of snake_case, camelCase and LEye
@@ -31,6 +32,15 @@ def find_flip_pairs(names: Sequence[str]) -> tuple[tuple[tuple[int, int], ...], 
         elif partner is not None:
             pairs.add((min(index, names.index(partner)), max(index, names.index(partner))))
     return tuple(sorted(pairs)), tuple(unknown)
+
+
+def find_side(name: str, partner: str) -> Literal["left", "right"] | None:
+    """Returns the side of a keypoint by the first word in which its name differs from that of its partner. None if it has no side."""
+    for word, other in zip(WORD.findall(name), WORD.findall(partner), strict=False):
+        if word != other:
+            sides: dict[str, Literal["left", "right"]] = {"lr": "left", "rl": "right"}
+            return sides.get(word[0].lower() + other[0].lower())
+    return None
 
 
 def _partner(name: str, names: Sequence[str]) -> str | None:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
+from spine.data.keypoint_flips import find_side
 from spine.interfaces import IGNORE_INDEX
 from spine.reporting.figures import FALLBACK_FONTS
 
@@ -19,6 +20,7 @@ OPACITY = 0.6  # of masks over images
 MIN_SIDE = 128  # pixels of a panel; smaller images are enlarged by a whole factor
 FIRST_CJK = 0x2E80  # the first character that matplotlib's own font lacks and CJK fonts have
 HIDDEN = 128  # gray of masked patches
+MIN_BORDERED = 2.0  # radius of a point from which it has a white border, which would hide smaller ones
 DARK, LIGHT = (20, 20, 20), (255, 255, 255)
 
 
@@ -26,10 +28,10 @@ DARK, LIGHT = (20, 20, 20), (255, 255, 255)
 def font(size: int, cjk: bool = False) -> ImageFont.FreeTypeFont:
     """Returns matplotlib's font, or with `cjk` an installed font for Chinese, Japanese and Korean if there is one."""
     if cjk:
-        installed = {each.name: each.fname for each in font_manager.fontManager.ttflist}
+        installed = set(font_manager.get_font_names())
         for name in FALLBACK_FONTS:
             if name in installed:
-                return ImageFont.truetype(installed[name], size)
+                return ImageFont.truetype(str(font_manager.findfont(name)), size)
     return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
 
 
@@ -144,16 +146,18 @@ def draw_skeleton(
         if visible:
             radius = round(scale * (1 << shift))
             cv2.circle(image, point.tolist(), radius, color, -1, cv2.LINE_AA, shift)
-            cv2.circle(image, point.tolist(), radius, LIGHT, max(1, round(scale / 4)), cv2.LINE_AA, shift)
+            if scale >= MIN_BORDERED:
+                cv2.circle(image, point.tolist(), radius, LIGHT, max(1, round(scale / 4)), cv2.LINE_AA, shift)
 
 
 LEFT, RIGHT, CENTER = (255, 140, 0), (30, 144, 255), (60, 200, 90)  # of keypoints and lines, by their side of the body
 
 
-def side_colors(count: int, names: Sequence[str], flip_pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """Returns a color for each keypoint: orange on the left, blue on the right, green in the middle, as their names or pairs say."""
-    colors = [CENTER] * count
+def side_colors(names: Sequence[str], flip_pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """Returns a color for each keypoint: orange on the left of the body, blue on the right, green if its name has no side."""
+    colors = [CENTER] * len(names)
     for a, b in flip_pairs:
-        first, second = (RIGHT, LEFT) if "right" in names[a].lower() or names[a].lower().startswith("r") else (LEFT, RIGHT)
-        colors[a], colors[b] = first, second
+        side = find_side(names[a], names[b])
+        if side is not None:
+            colors[a], colors[b] = (LEFT, RIGHT) if side == "left" else (RIGHT, LEFT)
     return colors

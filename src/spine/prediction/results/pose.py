@@ -64,7 +64,7 @@ class Keypoints(Prediction):
     def draw(self) -> np.ndarray:
         """Returns the image with the skeletons of the objects that are kept."""
         image, labels = self.image.copy(), self.labels
-        colors = side_colors(len(labels.keypoints), labels.keypoints, labels.flip_pairs)
+        colors = side_colors(labels.keypoints, labels.flip_pairs)
         for i in self.kept:
             side = float(np.sqrt(max(self.boxes[i, 2] * self.boxes[i, 3], 1.0)))
             scale = max(1.0, side / (90 if len(labels.keypoints) > MANY else 45))
