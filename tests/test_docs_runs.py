@@ -23,7 +23,7 @@ TINY = (
 RUNS = re.compile(r"python (?:(train|eval|predict|export)\.py|-m spine\.(embed|leaderboard)) (.*)")
 # What stays composed only: other data, files that nobody wrote here, and networks of tests/test_runs.py once more.
 LEFT_OUT = (
-    "imagenet", "fashion_mnist", "coco ", "elsewhere", "mae.ckpt", "validation", "val_fraction", "mask_suffix", "restart=true",
+    "root=imagenet", "fashion_mnist", "coco ", "elsewhere", "mae.ckpt", "validation", "val_fraction", "mask_suffix", "restart=true",
     "rerun=", "image_size=[288,288]", "task.inference=slide", "camvid", "detections.json", "<seg run>", "variant=tiny_patch16", "udp",
     "upernet", "fast_dev_run", "layer_decay=0.8",
 )  # fmt: skip
