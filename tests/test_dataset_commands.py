@@ -39,23 +39,23 @@ def downloaded_coco(root):
         (root / "coco/annotations" / f"person_keypoints_{split}.json").write_text(json.dumps(person))
 
 
-def readme_command(word):
-    lines = [line.strip() for line in (ROOT / "README.md").read_text().splitlines()]
+def guide_command(word):
+    lines = [line.strip() for line in (ROOT / "docs/guides/keypoints.md").read_text().splitlines()]
     (line,) = [line for line in lines if line.startswith("python train.py") and word in line]
     return line.removeprefix("python train.py ")
 
 
-def test_the_readmes_coco_command_opens_coco_as_downloaded(tmp_path, monkeypatch):
+def test_the_guides_coco_command_opens_coco_as_downloaded(tmp_path, monkeypatch):
     downloaded_coco(tmp_path)
     monkeypatch.chdir(tmp_path)
-    for sample in opened(readme_command("dataset.root=coco "), "train", "val"):
+    for sample in opened(guide_command("dataset.root=coco "), "train", "val"):
         assert sample["image"].shape == (3, 256, 192) and sample["keypoints"].shape == (17, 3)
 
 
 @pytest.mark.slow
-def test_the_readmes_coco_command_runs_in_a_shell(tmp_path):
+def test_the_guides_coco_command_runs_in_a_shell(tmp_path):
     downloaded_coco(tmp_path)
-    line = readme_command("dataset.root=coco ").replace("backbone.variant=w32", "backbone.variant=micro")
+    line = guide_command("dataset.root=coco ").replace("backbone.variant=w32", "backbone.variant=micro")
     done = subprocess.run(
         f"{sys.executable} {ROOT / 'train.py'} {line} {FAST}", shell=True, cwd=tmp_path, capture_output=True, text=True
     )

@@ -230,9 +230,9 @@ def test_missing_devices_are_reported(monkeypatch):
     checks.check_devices({"accelerator": "auto", "devices": 4})
 
 
-def test_the_messages_in_the_readme_are_up_to_date(tmp_path):
-    text = (ROOT / "README.md").read_text()
-    examples = re.findall(r"^    \$ python train\.py (.*)\n((?:    [^$\n].*\n)+)", text, re.MULTILINE)
+def test_the_messages_in_the_documentation_are_up_to_date(tmp_path):
+    text = (ROOT / "docs/runs.md").read_text()
+    examples = re.findall(r"^\$ python train\.py (.*)\n((?:[^$`\n].*\n)+)", text, re.MULTILINE)
     assert len(examples) == 2
     for arguments, message in examples:
         done = run_command("train.py", *arguments.split(), folder=tmp_path)

@@ -1,4 +1,4 @@
-"""The notebook of the README: a plain Lightning Trainer, at most 20 lines."""
+"""The notebook of docs/guides/notebooks.md: a plain Lightning Trainer, at most 20 lines."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def shown_code():
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs/guides/notebooks.md").read_text()
     return text.partition("<!-- notebook -->\n```python\n")[2].partition("```\n<!-- /notebook -->")[0]
 
 
-def test_the_notebook_is_that_of_the_readme_and_short():
+def test_the_notebook_is_that_of_the_guide_and_short():
     notebook = json.loads((ROOT / "examples" / "convnext_on_a_folder.ipynb").read_text())
     (cell,) = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert "".join(cell["source"]) == shown_code().rstrip()

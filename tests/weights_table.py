@@ -1,4 +1,4 @@
-"""Writes docs/weights.md: published layouts that load, with the differences in outputs, and weights that can be downloaded by name.
+"""Writes docs/weights.md: published layouts that load, with the differences in outputs.
 
 python tests/weights_table.py > docs/weights.md
 """
@@ -15,13 +15,11 @@ import torch
 from recording import CLASSES, RECORDS, cases, draw, measure
 
 import spine
-from spine.checkpoints.published import weight_table_of
 
 KINDS = {"cls": "classifier", "seg": "segmentation", "pose": "pose", "mae": "pre-training", "beit": "pre-training"}
 HEAD = """# Published weights
 
-This page lists which published checkpoints spine loads and which ones it can download by name. It is
-written by
+This page lists which published checkpoints spine loads. It is written by
 
     python tests/weights_table.py > docs/weights.md
 
@@ -78,11 +76,10 @@ settings. No file of a publisher was opened for this table.
 NAMES = """
 ## Weights that can be downloaded by name
 
-Use `backbone.weights=NAME` on the command line or `create_model(..., weights=NAME)` in Python. Files are
-stored in the folder `SPINE_CACHE` (default: `~/.cache/spine`). If the publisher provides a hash, the file
-is checked against it. "pixels" is the image size of the published evaluation; it is empty if it is not
-known. Metrics are those of the publishers; none was measured here. Weights that are meant for
-fine-tuning have no metric.
+The names, with licenses and published results, are on the page of each model: [models](models/index.md). Use
+`backbone.weights=NAME` on the command line or `create_model(..., weights=NAME)` in Python. Files are stored in
+the folder `SPINE_CACHE` (default: `~/.cache/spine`). If the publisher provides a hash, the file is checked
+against it.
 """
 
 
@@ -123,24 +120,11 @@ def print_layouts() -> None:
         print(f"| {case.backbone} | {case.publisher} | {kind} | {tensors} | {outputs} | {step} | {source} |", flush=True)
 
 
-def print_downloads() -> None:
-    """Prints the table of weights that can be downloaded by name."""
-    print("| backbone | variant | name | pixels | license | published metric |")
-    print("|---|---|---|---|---|---|")
-    for backbone in spine.list_backbones():
-        for variant, rows in weight_table_of(backbone).items():
-            for name, row in rows.items():
-                link, size = f"[{name}]({row.address})", row.image_size or ""
-                size = "x".join(map(str, size)) if isinstance(size, tuple) else size
-                print(f"| {backbone} | {variant} | {link} | {size} | {row.license} | {row.metric} |")
-
-
 def main() -> None:
     torch.set_default_dtype(torch.float64)
     print(HEAD)
     print_layouts()
-    print(NAMES)
-    print_downloads()
+    print(NAMES, end="")
 
 
 if __name__ == "__main__":

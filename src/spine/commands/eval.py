@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HELP = {"--help", "-h", "--hydra-help", "--version"}  # Hydra handles these; they need no checkpoint
+HELP = {"--help", "-h", "--hydra-help", "--version", "-sc", "--shell-completion"}  # Hydra handles these; they need no checkpoint
 
 
 def main() -> None:

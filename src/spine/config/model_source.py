@@ -16,7 +16,7 @@ from spine.config.stored import checkpoint_config
 from spine.errors import InputError
 from spine.option_types import Config
 
-HELP = {"--help", "-h", "--hydra-help", "--version"}  # Hydra handles these; they need no model
+HELP = {"--help", "-h", "--hydra-help", "--version", "-sc", "--shell-completion"}  # Hydra handles these; they need no model
 DATASETS: Mapping[str | None, str] = {  # formats whose defaults published networks get, by what their outputs are for
     "classes": "image_folder", "mask_classes": "mask_folder", "keypoints": "coco_keypoints", None: "image_folder",
 }  # fmt: skip

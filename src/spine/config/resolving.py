@@ -6,12 +6,15 @@ import hashlib
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from spine import plugins
+from spine.config.conf_folder import conf_folder
 from spine.config.overrides import swept_keys
 from spine.config.sweep_jobs import Sweep
 from spine.errors import InputError
@@ -50,6 +53,7 @@ NEUTRAL = (
 DIVISION = ("dataset.batch_size", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.accumulate_grad_batches")
 SEARCH = ("space", "objectives", "sampler", "seed", "pruner")  # keys of `sweep` that determine the trials of a study
 PATHS = ("dataset.root", "ckpt_path", "backbone.weights", "tokenizer", "out")  # their values may begin with `~`, the home folder
+HELP_WIDTH = 100  # columns of `python train.py --help`
 EXAMPLES = {"out": "out=model.safetensors", "source": "source=photos", "ckpt_path": "ckpt_path=logs/.../checkpoints/best.ckpt"}
 
 
@@ -170,6 +174,15 @@ def unless_steps(epochs: int, *, _parent_: DictConfig) -> int | None:
     return epochs if _parent_.get("max_steps") in (None, -1) else None
 
 
+def choices(group: str, indent: int) -> str:
+    """Returns the names of a configuration group, of spine and of plug-ins, in lines for `--help`."""
+    folders = [conf_folder(), *plugins.conf_folders()]
+    names = sorted({path.stem for folder in folders for path in (folder / group).glob("[!_]*.yaml")})
+    lines = textwrap.wrap(", ".join(names), HELP_WIDTH - indent, break_on_hyphens=False)
+    return f"\n{' ' * indent}".join(lines)
+
+
+OmegaConf.register_new_resolver("choices", choices, replace=True)
 OmegaConf.register_new_resolver("run_id", run_id, replace=True)
 OmegaConf.register_new_resolver("unless_steps", unless_steps, replace=True)
 OmegaConf.register_new_resolver("sweep_id", sweep_id, replace=True)

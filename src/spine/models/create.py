@@ -31,7 +31,8 @@ def create_model(
 ) -> Model | MaskedModel:
     """Creates a network for one task.
 
-    backbone: one of `spine.list_backbones()`. variant: one of `spine.list_variants(backbone)`; default: the paper's middle size.
+    backbone: one of `spine.list_backbones()`.
+    variant: one of `spine.list_variants(backbone)`; default: the paper's middle size.
     task: cls: image (B, 3, H, W) -> logits (B, num_outputs); pose: -> heatmaps (B, num_outputs, H / 4, W / 4), with
         head="simcc" logits (B, num_outputs, X + Y) of the bins of columns and rows; seg: -> logits (B, num_outputs, h, w) at the
         stride of the head; mae: image, patch_mask (B, N) -> pixels (B, N, P * P * 3), in the order row,
@@ -42,7 +43,8 @@ def create_model(
         padding, pooling) are applied. Without `variant`, the variant of the file is built. The logger `spine` reports what was loaded:
         as a warning if tensors of the network or of the file are left over.
     layout: the name of the file's layout, such as timm_tf, if the file alone cannot tell.
-    head: a module of `spine.heads`; default: the task's default head. head_options: arguments of its constructor.
+    head: a module of `spine.heads`; default: the task's default head.
+    head_options: arguments of its constructor.
     auxiliary_head: options of a second head for training, such as {"level": 2, "weight": 0.4}; {"weight": 0} for none; default: that of
         the published network, if it has one. In training mode the network then returns TrainingOutputs.
     image_size: (height, width) or one number, for networks with position embeddings and for head="simcc"; default: 224.
