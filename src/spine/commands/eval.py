@@ -23,7 +23,7 @@ from spine.reporting.tables import print_results
 from spine.training.run_folder import RunFolder, without_nan
 
 if TYPE_CHECKING:
-    from spine.interfaces import Labels
+    pass
 
 log = logging.getLogger(__name__)
 

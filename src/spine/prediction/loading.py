@@ -12,10 +12,10 @@ import torch
 from spine.checkpoints.loading import LoadReport
 from spine.checkpoints.run_checkpoint import has_averaged_weights, read_checkpoint
 from spine.checkpoints.tokenizer_files import load_tokenizer
+from spine.command_lines import quote_path
 from spine.config.building import build_task
 from spine.config.checks import prepare
 from spine.config.model_source import compose_model
-from spine.config.overrides import quote_path
 from spine.config.schemas import PREDICTION
 from spine.config.stored import saved_labels, trained_size
 from spine.config.tokenizer import check_tokenizer
