@@ -105,7 +105,7 @@ def export_weights(config: Config, options: ExportOptions, classes: Classes) -> 
     log.info("largest difference of a network with the weights of the file: %s", exported.difference)
     for key, (other, own) in exported.differing.items():
         log.info(
-            "%s's network has %s %g by default. Build it with %g, the value of this network.", options.format, key, other, own
+            "%s's network has %s %s by default. Build it with %s, the value of this network.", options.format, key, other, own
         )
     log.info("description: %s", exported.files[-1])
 

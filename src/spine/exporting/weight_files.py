@@ -29,11 +29,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExportedWeights:
-    """A weight file that was written and read again. `differing`: options whose value the publisher's network has by default."""
+    """A weight file that was written and read again.
+
+    differing: options whose default in the publisher's network is another: that default, and the value of this network.
+    """
 
     files: tuple[Path, ...]
     difference: Difference
-    differing: dict[str, object]
+    differing: dict[str, tuple[object, object]]
 
 
 def export_weights(
@@ -47,7 +50,7 @@ def export_weights(
     publisher, out = options.format, options.out
     with staged(out) as folder:
         path = folder / out.name
-        differing: dict[str, object] = {}
+        differing: dict[str, tuple[object, object]] = {}
         if isinstance(definition, NetworkConfig):
             layout, differing = find_layout(definition, model, publisher)
             metadata = {**metadata, "backbone": definition.backbone, "variant": definition.variant}
@@ -69,7 +72,7 @@ def export_weights(
     return ExportedWeights(files, difference, differing)
 
 
-def find_layout(network: NetworkConfig, model: nn.Module, publisher: str) -> tuple[Layout, dict[str, object]]:
+def find_layout(network: NetworkConfig, model: nn.Module, publisher: str) -> tuple[Layout, dict[str, tuple[object, object]]]:
     """Returns the layout in which a publisher stores a network, and the options that its own network has by default.
 
     Raises InputError if there is none.

@@ -77,14 +77,14 @@ class FileFacts:
             if saved["version"] > FORMAT:
                 raise InputError(f"'{path}' was exported by a newer version of spine. Update spine.")
             model = ModelDescription.from_dict(saved.pop("model"))
-            tensors = {
-                key: tuple(TensorFacts(**{**each, "shape": tuple(each["shape"])}) for each in saved.pop(key))
+            inputs, outputs = (
+                tuple(TensorFacts(**{**each, "shape": tuple(each["shape"])}) for each in saved.pop(key))
                 for key in ("inputs", "outputs")
-            }
+            )
             size = saved.pop("image_size")
             known = {field.name for field in dataclasses.fields(cls)}
             values = {key: value for key, value in saved.items() if key in known}
-            return cls(**values, **tensors, image_size=None if size is None else tuple(size), model=model)
+            return cls(**values, inputs=inputs, outputs=outputs, image_size=None if size is None else tuple(size), model=model)
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
