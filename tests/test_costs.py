@@ -36,7 +36,8 @@ def test_a_run_knows_what_it_cost(folder):
 
 
 def test_metrics_json_is_the_last_file_that_a_run_writes(folder):
-    written = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    """Only the report, which shows its numbers, follows."""
+    written = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != "report.html"}
     assert max(written, key=lambda path: written[path]).name == "metrics.json" and len(written) > 5
 
 
