@@ -4,7 +4,6 @@ A new interpreter spends most of a short run on importing torch and Lightning. T
 has imported them. Tests of signals, of laziness of imports and of the launchers start real processes instead.
 """
 
-import contextlib
 import multiprocessing
 import os
 import runpy
@@ -33,10 +32,11 @@ def run_command(script, *arguments, folder, processes=1, timeout=500, **environm
     """Runs `python <script> <arguments>` in `folder`, or `python -m <module>` if `script` is no file name.
 
     With several `processes`, all of them belong to one run, as if torchrun had started them. Returns a
-    subprocess.CompletedProcess with what the first process printed, and the first code that is not 0.
+    subprocess.CompletedProcess with what the first process printed, the errors of all of them, and the first code that is not 0.
     """
     folder = Path(folder)
-    ranks = [_rank(rank, processes, port) for port in [_free_port()] for rank in range(processes)] if processes > 1 else [{}]
+    port = _free_port()
+    ranks = [_rank(rank, processes, port) for rank in range(processes)] if processes > 1 else [{}]
     arguments = [str(argument) for argument in arguments]
     texts = [folder / f".printed_{os.getpid()}_{rank}" for rank in range(processes)]
     started = []
@@ -49,8 +49,7 @@ def run_command(script, *arguments, folder, processes=1, timeout=500, **environm
     _wait(started, timeout)
     outputs = [(_take(text.with_suffix(".out")), _take(text.with_suffix(".err"))) for text in texts]
     code = next((process.exitcode for process in started if process.exitcode), 0)
-    errors = outputs[0][1] if processes == 1 else "".join(error for _, error in outputs)
-    return subprocess.CompletedProcess([script, *arguments], code, outputs[0][0], errors)
+    return subprocess.CompletedProcess([script, *arguments], code, outputs[0][0], "".join(errors for _, errors in outputs))
 
 
 def _wait(started, timeout):
@@ -98,8 +97,6 @@ def _run(script, arguments, folder, environment, text):
         path = ROOT / script
         sys.argv[0] = str(path)
         sys.path.insert(0, str(path.parent))
-        with contextlib.suppress(KeyError):
-            del sys.modules["__main__"].__spec__
         runpy.run_path(str(path), run_name="__main__")
     else:
         sys.path.insert(0, folder)

@@ -86,6 +86,9 @@ def test_two_processes_write_one_set_of_files_and_validate_a_single_sample(tmp_p
     with (folder / "metrics.csv").open(newline="") as file:
         assert sum(bool(row["val/loss"]) for row in csv.DictReader(file)) == 1
     assert len(json.loads((folder / "starts.json").read_text())["starts"]) == 1
+    command = (sys.executable, ROOT / "eval.py", f"ckpt_path={folder}/checkpoints/best.ckpt", "trainer.accelerator=cpu", *TWO)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)  # Lightning starts the second process here, too
+    assert done.returncode == 0 and done.stdout.count("Results after") == 1, done.stderr
 
 
 @pytest.mark.slow
