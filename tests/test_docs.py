@@ -103,8 +103,9 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
     names: dict = {"__name__": "blocks"}
     files = prepare_files(page_name(page), tmp_path)
     for block in docs_commands.python_blocks(page):
-        code = files.smaller(block.text)
-        exec(compile(code, f"{block.page}:{block.line}", "exec"), names)
+        code = compile(files.smaller(block.text), f"{block.page}:{block.line}", "exec")
+        if "import tritonclient" not in block.text:  # which asks a server
+            exec(code, names)
         for name in [name for name in names if name.startswith("test_")]:
             test = names.pop(name)
             if test.__code__.co_argcount == 0:

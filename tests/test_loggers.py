@@ -38,6 +38,7 @@ def test_figures_accept_any_number_of_images(count):
         class_bars(torch.from_numpy(np.diag([5, 0, 0]) + np.eye(3, k=1, dtype=int)), ("a", "b", "c")),
         classification(images, [0] * count, [1] * count, ("a", "b")),
         keypoints(images, points, points, np.random.rand(count, 5, 7), ((0, 1),)),
+        keypoints(images, points, points, None, ()),
         image_rows({"one": images, "two": images}),
         confusion(np.eye(3), ("a", "b", "c")),
         curves({"train/loss": [(0, 1.0), (1, 0.5)], "val/loss": [(0, 1.1)], "val/top1": [(0, 0.2), (1, 0.4)]}),

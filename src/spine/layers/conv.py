@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -128,6 +129,16 @@ def resize_map(x: Tensor, size: Sequence[int], mode: str = "bilinear", align_cor
 
     Returns `x` if it has that size. `align_corners`: of the bilinear filter.
     """
-    if tuple(x.shape[-2:]) == tuple(size):
+    if _is_size(x, size):
         return x
     return F.interpolate(x, tuple(size), mode=mode, align_corners=align_corners if mode == "bilinear" else None)
+
+
+def _is_size(x: Tensor, size: Sequence[int]) -> bool:
+    if (
+        torch.compiler.is_exporting()
+    ):  # sizes may be symbols: a plain comparison would restrict the graph to sizes with this answer
+        from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+        return all(statically_known_true(here == wanted) for here, wanted in zip(x.shape[-2:], size, strict=True))
+    return tuple(x.shape[-2:]) == tuple(size)

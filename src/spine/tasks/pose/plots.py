@@ -46,12 +46,13 @@ def _draw_person(axis: Axes, image: np.ndarray, truth: np.ndarray, prediction: n
     height, width = image.shape[:2]
     scores, known, colors = prediction[:, 2].clip(0, 1), truth[truth[:, 2] > 0], colormaps[CONFIDENCE]
     axis.imshow(image)
-    pairs = np.array(skeleton, int).reshape(-1, 2)
-    lowest = scores[pairs].min(1)
-    lines = LineCollection(
-        list(prediction[pairs, :2]), colors=colors(lowest), alpha=FAINTEST + (1 - FAINTEST) * lowest, linewidths=1.5
-    )
-    axis.add_collection(lines, autolim=False)
+    if skeleton:
+        pairs = np.array(skeleton, int)
+        lowest = scores[pairs].min(1)
+        lines = LineCollection(
+            list(prediction[pairs, :2]), colors=colors(lowest), alpha=FAINTEST + (1 - FAINTEST) * lowest, linewidths=1.5
+        )
+        axis.add_collection(lines, autolim=False)
     size = 22 if len(truth) <= 40 else 8  # of points; faces have many
     axis.scatter(known[:, 0], known[:, 1], s=size, facecolors="none", edgecolors=GROUND_TRUTH_COLOR, label="ground truth")
     axis.scatter(
