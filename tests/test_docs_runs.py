@@ -124,6 +124,7 @@ REPLACED = {  # what a page leaves open, or what is large
     "dataset.root=scans dataset.mask_suffix=_mask": "dataset.root=suffixed dataset.mask_suffix=_mask",
     "seed=0,1,2 ": "seed=0 ",
     "dataset.limit=500": "dataset.limit=4",
+    "image_size=[288,288]": "image_size=[96,96]",
 }
 TASKS_OF_KEYS = {r"task\.(inference|resolution|scales)": "seg", "boxes=|bbox_file": "pose"}  # of commands on checkpoints
 
