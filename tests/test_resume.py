@@ -200,6 +200,7 @@ def test_a_finished_run_is_not_changed(tmp_path, caplog):
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert train.train_run(short, RunFolder(tmp_path)) == value
     assert "This run is finished; nothing was done." in caplog.text
+    assert caplog.text.count("Export ") == 2  # the commands that use the run, at the end and again
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
 
 

@@ -109,8 +109,10 @@ def train_run(config: Config, folder: RunFolder, source: Config | None = None, o
     from spine.config.resume import checkpoint_to_resume, finished_results, metrics_rows
 
     start = time.perf_counter()
-    if (results := finished_results(config, folder)) is not None:
-        return _optimized_value(config, results)
+    if (metrics := finished_results(config, folder)) is not None:
+        if (results := folder.read_results()) is not None and console.process_rank() == 0:
+            _print_next_steps(folder, Path(results["checkpoint"]))
+        return _optimized_value(config, metrics)
     checkpoint = checkpoint_to_resume(config, folder)
     config = {**config, "tokenizer": tokenizer_of_run(config, folder.path)}
     complete = {**prepare({**config, "ckpt_path": checkpoint}), "ckpt_path": config["ckpt_path"]}
