@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 from test_configs import CONF, composed
 
 from spine.commands import eval as evaluate
@@ -157,6 +158,17 @@ def test_completed_values_and_interpolations_are_kept():
     after = {"a": [3, 4], "b": [3, 4], "c": "auto", "d": {"e": "x", "f": 5}, "g": [3, 4], "new": 1}
     kept = keep_interpolations(source, before, after)
     assert kept == {"a": [3, 4], "b": "${a}", "c": "auto", "d": {"e": "x", "f": 5}, "g": "${a}", "new": 1}
+
+
+@pytest.mark.parametrize("task", ["cls", "seg", "pose", "mae", "dvae", "beit"])
+def test_default_configurations_are_accepted_in_checkpoints(task):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", [f"task={task}"])
+    plain = resolving.to_plain(cfg)
+    kept = keep_interpolations(OmegaConf.to_container(cfg, resolve=False), plain, plain)
+    assert kept["trainer"]["max_epochs"] == plain["trainer"]["max_epochs"] > 1  # the value of a resolver
+    assert kept["augment"]["eval"][0]["size"] == "${image_size}"
+    strip_untrusted(kept)
 
 
 @pytest.mark.parametrize("value", ["${oc.env:HOME}", "${seed}${oc.env:X}", "x-${hydra:runtime.cwd}", "${${seed}}"])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from spine.config import schemas
 from spine.config.places import check_targets
 from spine.config.schemas import Config
+from spine.config.source import calls_resolver
 from spine.config.values import check_keys
 from spine.errors import InputError
 
@@ -39,5 +38,5 @@ def _check_interpolations(node: object, path: str) -> None:
     elif isinstance(node, list):
         for i, value in enumerate(node):
             _check_interpolations(value, f"{path}[{i}]")
-    elif isinstance(node, str) and re.search(r"\$\{[^}]*[:$]", node):
+    elif isinstance(node, str) and calls_resolver(node):
         raise InputError(f"{path} of the checkpoint's configuration is '{node}'; it may refer to other keys only.")
