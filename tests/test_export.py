@@ -15,6 +15,7 @@ from safetensors import safe_open
 from tokenizer_file import for_task
 
 import spine
+from spine.components import default_variant
 from spine.config.model_source import compose_model
 from spine.errors import InputError
 from spine.exporting import graph_export, onnx_files
@@ -229,9 +230,10 @@ def test_every_format_works_for_every_backbone_and_task(tmp_path, backbone, task
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", spine.list_backbones())
 def test_networks_of_full_size_are_exported(tmp_path, backbone):
-    checkpoint = write_checkpoint(tmp_path, *for_task("cls"), f"backbone={backbone}", "image_size=[224,224]")
+    variant = f"backbone.variant={default_variant(backbone)}"  # such as tiny, base_patch16 or w32
+    source = source_of(write_checkpoint(tmp_path, *for_task("cls"), f"backbone={backbone}", variant, "image_size=[224,224]"))
     for kind, suffixes in GRAPHS.items():
-        export_graph(source_of(checkpoint), ExportOptions(kind, tmp_path / f"{kind}{suffixes[0]}", **QUICK, fixed_size=True))
+        export_graph(source, ExportOptions(kind, tmp_path / f"{kind}{suffixes[0]}", **QUICK, fixed_size=True))
 
 
 @pytest.mark.slow
