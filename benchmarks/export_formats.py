@@ -180,7 +180,9 @@ def table(folder: Path, options: dict[str, str]) -> None:
     formats = ["safetensors", *publishers]
     print(f"| backbone | {' | '.join(formats)} |\n|---{'|---' * len(formats)}|")
     for backbone in backbones:
-        cells = [", ".join(weight_cell(rows.get((backbone, task, each)), task) for task in TASKS).strip(", ") for each in formats]
+        cells = [
+            ", ".join(filter(None, (weight_cell(rows.get((backbone, task, each)), task) for task in TASKS))) for each in formats
+        ]
         print(f"| {backbone} | {' | '.join(cells)} |")
 
 
