@@ -176,7 +176,7 @@ def table(folder: Path, options: dict[str, str]) -> None:
             print(f"| {backbone} | {' | '.join(graph_cell(rows.get((backbone, task, each))) for each in GRAPHS)} |")
         print()
     print("### Weights\n")
-    publishers = sorted({key[2] for key in rows} - GRAPHS.keys() - {"safetensors"})
+    publishers = sorted({key[2] for key, row in rows.items() if "refused" not in row} - GRAPHS.keys() - {"safetensors"})
     formats = ["safetensors", *publishers]
     print(f"| backbone | {' | '.join(formats)} |\n|---{'|---' * len(formats)}|")
     for backbone in backbones:
