@@ -72,6 +72,7 @@ BEFORE = {  # runs that a page begins with
     "docs/export.md": ["python train.py task=seg"],
     "docs/serving.md": ["python train.py task=cls"],
     "docs/report.md": ["python train.py task=cls"],
+    "docs/leaderboard.md": ["python train.py task=cls", "python eval.py ckpt_path=best.ckpt"],
     "docs/protocols.md": ["python train.py task=cls"],
     "docs/keypoints.md": ["python train.py task=pose"],
     "docs/segmentation.md": ["python train.py task=seg"],
