@@ -145,6 +145,8 @@ def newest_run(folder, task: str):
     """Returns the folder of the run that was trained last and has a checkpoint, of a task if one is given."""
     runs = [run for run in (folder / "logs/train/runs").iterdir() if (run / "checkpoints/best.ckpt").is_file()]  # not of knn
     runs.sort(key=lambda run: (run / "starts.json").stat().st_mtime)
+    if task == "seg":  # rendered images stay small in evaluations; those of ade20k get 512 pixels
+        runs.sort(key=lambda run: "_shapes_" in run.name)
     if task == "dvae":  # its network is no backbone, and the name of the run begins with the task
         runs = [run for run in runs if run.name.startswith("dvae-")]
     elif task:
