@@ -77,11 +77,15 @@ BEFORE = {  # runs that a page begins with
     "docs/keypoints.md": ["python train.py task=pose"],
     "docs/segmentation.md": ["python train.py task=seg"],
 }
-PAGES_WITH_RUNS = [
-    page
-    for page in PAGES
-    if not page.relative_to(ROOT).as_posix().startswith(OTHER_PAGES) and any(RUNS.match(each.text) for each in commands(page))
-]
+
+
+def runnable(page) -> list[Code]:
+    """Returns the commands of a page that run here, each once."""
+    found = {each.text: each for each in commands(page) if RUNS.match(each.text)}.values()
+    return [each for each in found if not any(word in f"{each.text} " for word in LEFT_OUT)]
+
+
+PAGES_WITH_RUNS = [page for page in PAGES if not page.relative_to(ROOT).as_posix().startswith(OTHER_PAGES) and runnable(page)]
 
 
 @pytest.mark.parametrize("page", PAGES_WITH_RUNS, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -92,9 +96,7 @@ def test_the_commands_of_a_page_run(page, tmp_path, monkeypatch):
     if name.startswith("docs/guides/"):
         for block in python_blocks(page):
             exec(compile(block.text, str(block), "exec"), {})
-    given = {each.text: each for each in commands(page) if RUNS.match(each.text)}.values()
-    given = [each for each in given if not any(word in f"{each.text} " for word in LEFT_OUT)]
-    for command in [*(Code(name, 0, text) for text in BEFORE.get(name, ())), *given]:
+    for command in [*(Code(name, 0, text) for text in BEFORE.get(name, ())), *runnable(page)]:
         run(command, folder)
 
 

@@ -135,9 +135,7 @@ def resize_map(x: Tensor, size: Sequence[int], mode: str = "bilinear", align_cor
 
 
 def _is_size(x: Tensor, size: Sequence[int]) -> bool:
-    if (
-        torch.compiler.is_exporting()
-    ):  # sizes may be symbols: a plain comparison would restrict the graph to sizes with this answer
+    if torch.compiler.is_exporting():  # sizes may be symbols, and a plain comparison would restrict the graph to one answer
         from torch.fx.experimental.symbolic_shapes import statically_known_true
 
         return all(statically_known_true(here == wanted) for here, wanted in zip(x.shape[-2:], size, strict=True))

@@ -108,16 +108,11 @@ class KeypointEvaluation:
     @cached_property
     def results(self) -> list[KeypointResult]:
         """The objects that remain after suppression, in COCO's results format."""
-        found = self.instances
-        return coco_results(
-            found.prediction,
-            found.box_score,
-            found.crop_area,
-            found.image_id,
-            self.labels.sigmas,
-            self.protocol,
-            self.truth.category,
-        )
+        found, rules = self.instances, self.protocol
+        scores = rescore(found.prediction[..., 2], found.box_score, rules.rescore)
+        points, sigmas = found.prediction[..., :2], np.array(self.labels.sigmas)
+        kept = keep_objects(points, scores, found.crop_area, found.image_id, sigmas, rules.oks_nms, rules.soft_oks_nms)
+        return [coco_result(found.prediction[i], float(scores[i]), int(found.image_id[i]), self.truth.category) for i in kept]
 
     def metrics(self, complete: bool = True) -> dict[str, float]:
         """Returns average precision and recall, and for labeled samples PCK, PCKh and normalized errors, by name in 0..1.
@@ -174,24 +169,6 @@ class KeypointEvaluation:
     @property
     def _has_heads(self) -> bool:
         return bool(len(self.instances.head_size)) and not np.isnan(self.instances.head_size).any()
-
-
-def coco_results(
-    prediction: np.ndarray,
-    box_scores: np.ndarray,
-    crop_areas: np.ndarray,
-    image_ids: np.ndarray,
-    sigmas: Sequence[float],
-    rules: Protocol,
-    category: int = 1,
-) -> list[KeypointResult]:
-    """Returns the objects that remain after suppression, with their scores, in COCO's results format.
-
-    `prediction`: (N, K, 3) x, y, score. `box_scores`, `crop_areas`, `image_ids`: (N,). `category`: number of the objects' category.
-    """
-    scores = rescore(prediction[..., 2], box_scores, rules.rescore)
-    kept = keep_objects(prediction[..., :2], scores, crop_areas, image_ids, np.array(sigmas), rules.oks_nms, rules.soft_oks_nms)
-    return [coco_result(prediction[i], float(scores[i]), int(image_ids[i]), category) for i in kept]
 
 
 def coco_result(keypoints: np.ndarray, score: float, image_id: int, category: int = 1) -> KeypointResult:
