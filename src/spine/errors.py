@@ -16,6 +16,17 @@ class InputError(ValueError):
     """
 
 
+class UnreadableFileError(InputError):
+    """A file of a sample is missing or broken. With dataset.on_error=skip, the sample is replaced."""
+
+    def __init__(self, message: str, path: str):
+        super().__init__(message)
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[UnreadableFileError], tuple[str, str]]:
+        return type(self), (str(self), self.path)  # workers send it to the main process
+
+
 def nearest(word: str, choices: list[str], prefix: str = "") -> str:
     """Returns the question " Did you mean '<prefix><choice>'?" with the closest choice.
 

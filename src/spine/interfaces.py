@@ -9,14 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal, NamedTuple, Self, TypedDict
+from typing import ClassVar, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from spine.errors import InputError
-from spine.option_types import Config
 from spine.task_spec import HeadInput
 
 Use = Literal["pooled", "maps", "drop", "replace"]
@@ -151,50 +150,6 @@ class Head(nn.Module):
         return cls.levels
 
 
-class NetworkDefinition(ABC):
-    """Everything that determines a network, as plain values. Checkpoints contain them.
-
-    `spine.models.assembly.NetworkConfig` defines a network of a backbone and a head. A task whose
-    network is neither names a subclass of its own in `TaskSpec.network`. A network keeps its
-    definition as `network.config`.
-    """
-
-    image_size: tuple[int, int] | None  # (height, width) of the images; None: any
-
-    @property
-    def in_chans(self) -> int:
-        """Channels of the images."""
-        return 3
-
-    @property
-    def padding_multiple(self) -> int:
-        """The multiple to which the data module pads images."""
-        return 1
-
-    @classmethod
-    @abstractmethod
-    def from_config(cls, config: Config, num_outputs: int | None) -> Self:
-        """Returns the network of a plain configuration. Raises InputError for an unknown name."""
-
-    @classmethod
-    @abstractmethod
-    def from_dict(cls, saved: Config) -> Self:
-        """Returns the network of a dictionary that `to_dict` returned."""
-
-    @abstractmethod
-    def to_dict(self) -> dict[str, object]:
-        """Returns the network as plain values, for checkpoints."""
-
-    @abstractmethod
-    def build(self) -> nn.Module:
-        """Builds the network. Raises InputError if options are unknown, or do not fit together."""
-
-    @property
-    @abstractmethod
-    def summary(self) -> str:
-        """The network in a few words, such as "convnext micro + linear"."""
-
-
 @dataclass(frozen=True)
 class Labels:
     """Names and properties of the annotations of a data set.
@@ -203,6 +158,7 @@ class Labels:
     """
 
     classes: tuple[str, ...] = ()  # of whole images
+    several_classes: bool = False  # whether an image may have several of `classes`, or none: each class has a sigmoid
     mask_classes: tuple[str, ...] = ()  # of pixels
     multi_label: bool = False  # whether the classes of pixels may overlap: each has a mask of its own, and a sigmoid
     palette: Palette = ()  # of the classes of pixels, for figures
@@ -228,7 +184,7 @@ class Sample(TypedDict, total=False):
     """A transformed sample. All samples of a data set have the same keys."""
 
     image: Tensor  # (3, H, W) float32, normalized
-    label: Tensor  # () int64
+    label: Tensor  # () int64; with Labels.several_classes (classes,) float32 of 0 and 1
     mask: Tensor  # (H, W) int64, 255 = ignore, or (classes, H, W) uint8 (Labels.multi_label); of the original size with original_size
     image_size: Tensor  # (2,) int64: height and width of `image` without its padding; in evaluations of masks
     original_size: Tensor  # (2,) int64: height and width of the original image; in evaluations at its resolution
@@ -251,7 +207,7 @@ class RawSample(TypedDict, total=False):
 
     image: np.ndarray  # (H, W, 3) uint8, RGB
     tokenizer_image: np.ndarray  # (h, w, 3) uint8, RGB: the same pixels at the size of a tokenizer; set by TwoViews
-    label: int
+    label: int | np.ndarray  # number of the class; with Labels.several_classes (classes,) uint8 of 0 and 1
     mask: np.ndarray  # (H, W) uint8, 255 = ignore; if classes may overlap, (H, W, classes) uint8 of 0, 1 and 255
     keypoints: np.ndarray  # (K, 3) float32: x, y in pixels of `image`, visibility 0/1/2
     box: np.ndarray  # (4,) float32: x, y, width, height in pixels of the original image; with keypoints
@@ -260,6 +216,16 @@ class RawSample(TypedDict, total=False):
     box_score: float  # confidence of the box, of a detector
     head_size: float  # unit of PCKh, in pixels of the original image
     affine: np.ndarray  # (2, 3) float32: from pixels of the original image to pixels of `image`; set by geometric transforms
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """An image file in memory that is not decoded yet. `spine.data.image_files.decode` decodes it."""
+
+    data: np.ndarray  # (N,) uint8: the bytes of the file
+    name: str  # its path, for messages
+    size: tuple[int, int] | None = None  # (height, width) that annotations in pixels were made for; None if there are none
+    upright: bool = True  # whether its EXIF orientation is applied, if `size` is None
 
 
 class SampleTransform(ABC):
@@ -353,14 +319,41 @@ class DataSet(Dataset):
         """
         raise TypeError(f"{type(self).__name__} does not define how a sample is loaded.")
 
+    def load_annotations(self, index: int) -> RawSample:
+        """Returns the raw sample without its image.
+
+        By default, loads the sample. A data set that need not decode the image for it overrides this.
+        """
+        sample = self.load(index)
+        sample.pop("image", None)
+        return sample
+
+    def encoded_image(self, index: int) -> EncodedImage | None:
+        """Returns the image of a sample as it is stored, or None if the data set has none that it can return without decoding.
+
+        Decoded, it is the `image` of `load`, and `load_annotations` has the other keys.
+        """
+        return None
+
     def class_indices(self) -> np.ndarray | None:
-        """Returns the class of each sample (N,) int, or None if samples have no class label.
+        """Returns the class of each sample (N,) int, or None if samples have no class label or may have several.
 
         By default, loads all samples. A data set that knows the labels without it overrides this.
         """
-        if "label" not in self.provides:
+        if "label" not in self.provides or self.labels.several_classes:
             return None
-        return np.array([self.load(index)["label"] for index in range(len(self))], int)
+        return np.array([self.load_annotations(index)["label"] for index in range(len(self))], int)
+
+    def sample_weights(self) -> np.ndarray | None:
+        """Returns the weight of each sample (N,) float64 that the data set states, for dataset.sampling, or None."""
+        return None
+
+    def groups(self) -> np.ndarray | None:
+        """Returns the number of the group of each sample (N,) int that the data set states, such as a person, or None.
+
+        A division of the data set keeps the samples of a group together.
+        """
+        return None
 
     def keypoint_annotations(self) -> KeypointAnnotations | None:
         """Returns all annotated objects, or None if the samples are all there is to evaluate."""

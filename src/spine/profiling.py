@@ -17,9 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from spine.interfaces import NetworkDefinition
 from spine.models.create import create_model
 from spine.models.masked import MaskedModel
+from spine.network_definition import NetworkDefinition
 from spine.option_types import Options
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from spine.data.png import has_transparency, read_png_header
-from spine.errors import InputError
+from spine.errors import InputError, UnreadableFileError
+from spine.interfaces import EncodedImage
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 IMAGE_SUFFIXES = (
@@ -51,12 +52,12 @@ def format_names(names: Iterable[object], limit: int = 8) -> str:
 def read_bytes(path: str | Path, what: str) -> np.ndarray:
     """Returns the bytes (N,) uint8 of a file.
 
-    Raises InputError if it is missing. `what`: "an image", for messages.
+    Raises UnreadableFileError if it is missing. `what`: "an image", for messages.
     """
     try:
         return np.fromfile(path, np.uint8)
     except FileNotFoundError:
-        raise InputError(f"File '{path}' is missing; the data set lists it as {what}.") from None
+        raise UnreadableFileError(f"File '{path}' is missing; the data set lists it as {what}.", str(path)) from None
 
 
 def read_image(path: str | Path, size: Size | None = None, upright: bool = True) -> np.ndarray:
@@ -68,9 +69,14 @@ def read_image(path: str | Path, size: Size | None = None, upright: bool = True)
     width) that they were made for instead: the stored pixels are returned if they have this size,
     otherwise the upright ones. Raises InputError if neither has it, or if the file cannot be read.
     """
-    data = read_bytes(path, "an image")
+    return decode(EncodedImage(read_bytes(path, "an image"), str(path), size, upright))
+
+
+def decode(encoded: EncodedImage) -> np.ndarray:
+    """Returns the image (H, W, 3) uint8 RGB of a file in memory: see `read_image`."""
+    path, data, size = encoded.name, encoded.data, encoded.size
     if size is None:
-        return decode_image(path, data, upright)
+        return decode_image(path, data, encoded.upright)
     stored = decode_image(path, data, upright=False)
     if stored.shape[:2] == tuple(size):
         return stored
@@ -91,7 +97,7 @@ def decode_image(path: str | Path, data: np.ndarray, upright: bool = True) -> np
     flags = cv2.IMREAD_COLOR_RGB if upright else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(data, flags) if len(data) else None
     if image is None:
-        raise InputError(undecodable_message(path, data, "an image"))
+        raise UnreadableFileError(undecodable_message(path, data, "an image"), str(path))
     return image
 
 

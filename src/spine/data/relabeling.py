@@ -7,20 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from spine.data.view import View
 from spine.errors import InputError
 from spine.interfaces import IGNORE_INDEX, DataSet, KeypointAnnotations, Labels, RawSample
 
 LABEL_FIELDS = {"label": "classes", "mask": "mask_classes", "keypoints": "keypoints"}  # sample key -> field of Labels
 
 
-class Relabeled(DataSet):
+class Relabeled(View):
     """A data set with labels, masks and keypoints in the order of `labels`, matched by name."""
 
     def __init__(self, data: DataSet, labels: Labels, needs: frozenset[str]):
         """`needs`: sample keys that the task needs; the others keep their names. Raises InputError
         for a name that `labels` lacks.
         """
-        self.data, self.provides = data, data.provides  # type: ignore[misc]
+        super().__init__(data)
         self.new_indices: dict[str, np.ndarray] = {}  # by sample key: old index -> new index
         fields: dict[str, Any] = {}
         for key in needs & LABEL_FIELDS.keys():
@@ -36,14 +37,6 @@ class Relabeled(DataSet):
             new, own_groups = self.new_indices["keypoints"], data.labels.norm_keypoints
             fields["norm_keypoints"] = tuple(tuple(int(new[i]) for i in group) for group in own_groups) or labels.norm_keypoints
         self.labels = dataclasses.replace(data.labels, **fields)
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self.data)
-
-    def check(self, needs: frozenset[str]) -> None:
-        """Checks the original data set."""
-        self.data.check(needs)
 
     def class_indices(self) -> np.ndarray | None:
         """Returns the new index of the class of each sample."""
@@ -73,20 +66,18 @@ class Relabeled(DataSet):
         table[: len(new_indices)] = new_indices
         return table[mask]
 
-    def files(self, index: int) -> list[str]:
-        """Returns the files of the original data set."""
-        return self.data.files(index)
-
-    def shared_files(self) -> list[str]:
-        """Returns the shared files of the original data set."""
-        return self.data.shared_files()
-
     def load(self, index: int) -> RawSample:
         """Returns a raw sample with renumbered annotations.
 
         Keypoints that the data set lacks are unlabeled.
         """
-        sample = self.data.load(index)
+        return self._renumber(self.data.load(index))
+
+    def load_annotations(self, index: int) -> RawSample:
+        """Returns the renumbered annotations of a sample."""
+        return self._renumber(self.data.load_annotations(index))
+
+    def _renumber(self, sample: RawSample) -> RawSample:
         for key, new_indices in self.new_indices.items():
             if key == "label":
                 sample["label"] = int(new_indices[sample["label"]])

@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from spine.data.view import View
 from spine.errors import InputError
-from spine.interfaces import DataSet, RawSample
+from spine.interfaces import DataSet
 
 KEY = 0x11817  # distinguishes these random numbers from others of the same seed
 
 
-class Subset(DataSet):
+class Subset(View):
     """The samples of a data set with the given indices, in their order."""
 
     def __init__(self, data: DataSet, indices: np.ndarray):
-        self.data, self.indices = data, indices
-        self.labels, self.provides = data.labels, data.provides  # type: ignore[misc]
-
-    def __len__(self) -> int:
-        """Number of samples in the subset."""
-        return len(self.indices)
-
-    def check(self, needs: frozenset[str]) -> None:
-        """Checks the whole data set."""
-        self.data.check(needs)
-
-    def class_indices(self) -> np.ndarray | None:
-        """Returns the class of each sample of the subset."""
-        every = self.data.class_indices()
-        return None if every is None else every[self.indices]
-
-    def files(self, index: int) -> list[str]:
-        """Returns the files of a sample."""
-        return self.data.files(int(self.indices[index]))
-
-    def shared_files(self) -> list[str]:
-        """Returns the shared files of the whole data set."""
-        return self.data.shared_files()
-
-    def load(self, index: int) -> RawSample:
-        """Returns a raw sample of the whole data set."""
-        return self.data.load(int(self.indices[index]))
+        super().__init__(data, indices)
 
 
 def limited(data: DataSet, limit: int | float, seed: int) -> Subset:

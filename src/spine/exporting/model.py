@@ -20,8 +20,9 @@ from spine.data.building import build_data
 from spine.data.data_module import DataModule
 from spine.errors import InputError
 from spine.exporting.samples import SampleSource
-from spine.interfaces import Labels, NetworkDefinition
+from spine.interfaces import Labels
 from spine.models.assembly import network_of
+from spine.network_definition import NetworkDefinition
 from spine.option_types import Config
 from spine.prediction.loading import prepare_model
 from spine.prediction.predictor import Predictor

@@ -20,9 +20,9 @@ from spine.errors import InputError
 from spine.exporting.checking import Difference, Inputs, compare, run_pytorch
 from spine.exporting.graph_export import staged
 from spine.exporting.options import GRAPHS, ExportOptions
-from spine.interfaces import NetworkDefinition
 from spine.models.assembly import NetworkConfig, resolve_backbone_options, resolve_head_options
 from spine.models.pretrained import load_weights, resolve_weights
+from spine.network_definition import NetworkDefinition
 
 log = logging.getLogger(__name__)
 

@@ -22,9 +22,10 @@ from spine.components import (
     task_spec,
 )
 from spine.errors import InputError, nearest
-from spine.interfaces import FeatureSpec, Head, NetworkDefinition, pick_levels
+from spine.interfaces import FeatureSpec, Head, pick_levels
 from spine.models.masked import MaskedModel
 from spine.models.network import Auxiliary, Model
+from spine.network_definition import NetworkDefinition
 from spine.option_types import Config, Options
 from spine.task_spec import INPUT_NAMES, TaskSpec
 from spine.variants import System

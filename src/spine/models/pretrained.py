@@ -18,10 +18,10 @@ from spine.checkpoints.published import weight_table_of
 from spine.checkpoints.weight_table import published, row_of_file
 from spine.components import backbone_module, default_variant, head_class
 from spine.errors import InputError
-from spine.interfaces import NetworkDefinition
 from spine.models.assembly import NetworkConfig
 from spine.models.masked import MaskedModel
 from spine.models.network import Model
+from spine.network_definition import NetworkDefinition
 from spine.option_types import Config, Options
 
 

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spine.errors import InputError, nearest
-from spine.interfaces import NetworkDefinition
 from spine.layers.precision import at_least_float32
+from spine.network_definition import NetworkDefinition
 from spine.option_types import Config
 
 STRIDE = 8  # pixels per code, down and across

@@ -21,6 +21,7 @@ from spine.data.image_files import (
     image_names,
     log_warning,
     need_root,
+    read_bytes,
     read_class_names,
     read_image,
     subfolders,
@@ -36,7 +37,7 @@ from spine.data.splits import (
     warn_of_division,
 )
 from spine.errors import InputError
-from spine.interfaces import DataSet, Labels, RawSample
+from spine.interfaces import DataSet, EncodedImage, Labels, RawSample
 
 
 class ImageFolder(DataSet):
@@ -144,6 +145,15 @@ class ImageFolder(DataSet):
     def load(self, index: int) -> RawSample:
         """Returns image (H, W, 3) uint8 and label."""
         return {"image": read_image(self.path(index)), "label": int(self.targets[index])}
+
+    def load_annotations(self, index: int) -> RawSample:
+        """Returns the label."""
+        return {"label": int(self.targets[index])}
+
+    def encoded_image(self, index: int) -> EncodedImage:
+        """Returns the bytes of the image file."""
+        path = self.path(index)
+        return EncodedImage(read_bytes(path, "an image"), str(path))
 
 
 def holds_classes(base: Path, splits: Splits | None) -> bool:
