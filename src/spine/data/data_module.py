@@ -20,7 +20,7 @@ from spine.data.sampler import Draw, EpochBatches, EvaluationBatches, TrainingBa
 from spine.data.transforms import Step, Transform
 from spine.data.transforms.pipeline import Resolution
 from spine.errors import STOP_SIGNALS, InputError
-from spine.interfaces import DataSet, Labels, RawSample, Sample, SampleExtra
+from spine.interfaces import DataSet, EncodedImage, Labels, RawSample, Sample, SampleExtra
 
 WITH_KEYPOINTS = frozenset(
     {"box", "area", "image_id", "affine", "box_score", "head_size"}
@@ -65,8 +65,14 @@ class Samples(Dataset):
 
     def __getitem__(self, draw: Draw) -> Sample:
         """Returns the sample of one draw."""
-        raw = {key: value for key, value in self.data.load(draw.index).items() if key in self.keys}
-        sample = make_sample(cast(RawSample, raw), draw, self.transform, self.seed, self.extras)
+        return self.draw(draw)
+
+    def draw(self, draw: Draw, normalize: bool = True) -> Sample:
+        """Returns the sample of one draw. `normalize`: see `Transform`."""
+        encoded = self.data.encoded_image(draw.index) if self.transform.reads_encoded else None
+        loaded = self.data.load(draw.index) if encoded is None else self.data.load_annotations(draw.index)
+        raw = cast(RawSample, {key: value for key, value in loaded.items() if key in self.keys})
+        sample = make_sample(raw, draw, self.transform, self.seed, self.extras, encoded, normalize)
         if self.repeated:
             sample["copy"] = torch.tensor(draw.copy)
         if draw.spare:
@@ -74,13 +80,36 @@ class Samples(Dataset):
         return sample
 
 
-def make_sample(raw: RawSample, draw: Draw, transform: Transform, seed: int, extras: Mapping[str, SampleExtra]) -> Sample:
+class PixelSamples(Dataset):
+    """The samples of a loader, which normalizes whole batches: images stay uint8 pixels where that is possible."""
+
+    def __init__(self, samples: Samples):
+        self.samples = samples
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.samples)
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        """Returns the sample of one draw."""
+        return self.samples.draw(draw, normalize=False)
+
+
+def make_sample(
+    raw: RawSample,
+    draw: Draw,
+    transform: Transform,
+    seed: int,
+    extras: Mapping[str, SampleExtra],
+    encoded: EncodedImage | None = None,
+    normalize: bool = True,
+) -> Sample:
     """Returns the transformed sample of one draw, with its index and the keys that `extras` add.
 
-    Everything random is a function of the seed and the draw.
+    Everything random is a function of the seed and the draw. `encoded`, `normalize`: see `Transform`.
     """
     rng = np.random.default_rng((seed, draw.epoch, draw.index, draw.copy))
-    sample = transform(raw, rng)
+    sample = transform(raw, rng, encoded=encoded, normalize=normalize)
     sample["index"] = torch.tensor(draw.index)
     for key, draw_extra in extras.items():
         sample[key] = draw_extra(rng)  # type: ignore[literal-required]
@@ -108,7 +137,7 @@ class DataModule(pl.LightningDataModule):
 
         data = DataModule(
             partial(ImageFolder, root="photos"),
-            train_steps=[albumentations.RandomResizedCrop((224, 224)), albumentations.HorizontalFlip()],
+            train_steps=[RandomResizedCrop((224, 224), interpolation="bilinear", fast=True), HorizontalFlip()],
             eval_steps=[CenterCrop((224, 224))],
             needs={"image", "label"},
         )
@@ -222,7 +251,9 @@ class DataModule(pl.LightningDataModule):
         batches = self._training_batches(len(samples)) if training else self._evaluation_batches(len(samples))
         options: WorkerOptions = {"persistent_workers": True, "prefetch_factor": 4} if self.num_workers else {}
         return ResumableLoader(
-            samples,
+            PixelSamples(samples),
+            normalization=samples.transform.normalization,
+            device=None if self.trainer is None else self.trainer.strategy.root_device,
             batch_sampler=batches,
             num_workers=self.num_workers,
             collate_fn=collate,

@@ -9,14 +9,19 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from spine.data.sampler import EpochBatches, TrainingBatches
+from spine.data.transforms.normalization import Normalization
 
 
 class ResumableLoader(DataLoader):
     """A DataLoader over the batches of an EpochBatches sampler.
+
+    Workers send images as uint8 pixels. They are normalized here, on the device that will use them:
+    a quarter of the bytes goes from the workers to the device.
 
     An epoch starts when its first batch is requested, not when `iter` is called. Lightning creates
     the iterator of a resumed run before it sets the epoch of the sampler, and workers would
@@ -25,9 +30,13 @@ class ResumableLoader(DataLoader):
 
     batch_sampler: EpochBatches
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        """Takes the arguments of DataLoader; `batch_sampler` is an EpochBatches."""
+    def __init__(self, *args: Any, normalization: Normalization | None = None, device: torch.device | None = None, **kwargs: Any):
+        """Takes the arguments of DataLoader; `batch_sampler` is an EpochBatches.
+
+        `normalization`: of images that arrive as uint8. `device`: for which they are normalized; None: the CPU.
+        """
         super().__init__(*args, **kwargs)
+        self.normalization, self.device = normalization, device
         if self.num_workers > 0:
             _kill_workers_at_exit()
         self.batches_done = 0  # of the current epoch, including those that were skipped
@@ -39,12 +48,21 @@ class ResumableLoader(DataLoader):
         while True:
             start = time.perf_counter()
             try:
-                batch = next(batches)
+                batch = self._normalized(next(batches))
             except StopIteration:
                 return
             self.seconds_waited += time.perf_counter() - start
             self.batches_done += 1
             yield batch
+
+    def _normalized(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Returns a batch with normalized images."""
+        image = batch["image"]
+        if self.normalization is None or image.dtype != torch.uint8:
+            return batch
+        if self.device is not None:
+            image = image.to(self.device, non_blocking=True)
+        return {**batch, "image": self.normalization.batch(image)}
 
     def state_dict(self) -> dict[str, int]:
         """Returns the epoch and the number of its samples that all processes have returned.

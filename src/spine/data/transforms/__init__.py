@@ -6,7 +6,7 @@ package move image, mask and keypoints together. `Mixing` changes whole batches.
 """
 
 from spine.data.transforms.auto_augment import AutoAugment, RandAugment
-from spine.data.transforms.geometry import CenterCrop, RandomScaleCrop, Resize
+from spine.data.transforms.geometry import CenterCrop, HorizontalFlip, RandomScaleCrop, Resize
 from spine.data.transforms.lighting import Lighting
 from spine.data.transforms.mixing import Mixing
 from spine.data.transforms.photometric_distortion import PhotometricDistortion
@@ -21,7 +21,7 @@ from spine.data.transforms.trivial_augment import TrivialAugment
 from spine.data.transforms.two_views import CenterRegion, RandomRegion, TwoViews
 
 __all__ = [
-    "AutoAugment", "CenterCrop", "CenterRegion", "Lighting", "Mixing", "Pad", "PhotometricDistortion", "RandAugment", "RandomCrop",
-    "RandomErasing", "RandomRegion", "RandomResize", "RandomResizedCrop", "RandomScaleCrop", "Resize", "ResizeToMultiple",
+    "AutoAugment", "CenterCrop", "CenterRegion", "HorizontalFlip", "Lighting", "Mixing", "Pad", "PhotometricDistortion", "RandAugment",
+    "RandomCrop", "RandomErasing", "RandomRegion", "RandomResize", "RandomResizedCrop", "RandomScaleCrop", "Resize", "ResizeToMultiple",
     "ResizeToScale", "Step", "TopDownAffine", "Transform", "TrivialAugment", "TwoViews", "resize",
 ]  # fmt: skip

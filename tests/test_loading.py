@@ -1,0 +1,197 @@
+"""Images are decoded, resized and normalized in the fast ways of training, and are those of the slow ways."""
+
+import io
+from functools import partial
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spine.data.data_module import DataModule, Samples
+from spine.data.formats.image_folder import ImageFolder
+from spine.data.formats.shapes import Shapes
+from spine.data.image_files import decode
+from spine.data.jpeg import decode_reduced, read_jpeg_header
+from spine.data.sampler import Draw
+from spine.data.transforms import HorizontalFlip, RandomErasing, RandomResizedCrop, Resize, Transform, random_resized_crop
+from spine.data.transforms.normalization import Normalization
+from spine.data.transforms.resizing import resize, resize_fast
+from spine.data.transforms.two_views import Region
+from spine.errors import InputError
+from spine.interfaces import EncodedImage
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+TOLERANCE = 1.5  # levels of 255 on average, for a picture with noise
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+
+
+def photo(height, width, seed=0):
+    """A picture with smooth parts, edges and fine texture."""
+    rng = np.random.default_rng(seed)
+    image = cv2.resize(rng.integers(0, 256, (9, 12, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    for _ in range(12):
+        center, radius = (int(rng.integers(width)), int(rng.integers(height))), int(rng.integers(5, max(6, height // 4)))
+        cv2.circle(image, center, radius, rng.integers(0, 256, 3).tolist(), -1, cv2.LINE_AA)
+    noise = rng.normal(0, 6, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+def jpeg(image, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", **{"quality": 90, **options})
+    return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+@pytest.mark.parametrize("size", [(50, 70), (64, 300), (300, 64), (400, 500), (65, 63), (64, 64)])
+def test_the_fast_resize_is_within_one_level_of_pillow(size):
+    image, target = photo(*size), (64, 64)
+    exact, fast = resize(image, target, "bilinear").astype(int), resize_fast(image, target).astype(int)
+    assert fast.shape == exact.shape and np.abs(fast - exact).max() <= 1
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}])
+def test_the_header_of_a_jpeg_file_has_its_size(options):
+    header = read_jpeg_header(jpeg(photo(40, 61), **options))
+    assert header == (40, 61, False)
+
+
+def test_other_files_have_no_jpeg_header():
+    data = jpeg(photo(40, 61))
+    buffer = io.BytesIO()
+    Image.fromarray(photo(40, 61)).save(buffer, "PNG")
+    assert read_jpeg_header(np.frombuffer(buffer.getvalue(), np.uint8)) is None
+    assert all(read_jpeg_header(data[:length]) is None for length in range(0, 150))
+    assert read_jpeg_header(jpeg(photo(40, 61), exif=TURNED)) == (40, 61, True)
+
+
+@pytest.mark.parametrize(("height", "width", "scale"), [(250, 400, 1), (400, 561, 2), (900, 1203, 4), (2405, 2100, 8)])
+def test_a_crop_is_decoded_at_a_reduced_scale_within_the_tolerance(height, width, scale, monkeypatch):
+    """The region is that of the whole decoded image, rounded to pixels of the reduced image."""
+    image = photo(height, width)
+    encoded = EncodedImage(jpeg(image), "photo.jpg")
+    crop = RandomResizedCrop((128, 128), scale=(0.6, 1.0), interpolation="bilinear", fast=True)
+    used = []
+    monkeypatch.setattr(random_resized_crop, "decode_reduced", lambda data, n: used.append(n) or decode_reduced(data, n))
+    mask = (np.arange(height)[:, None] + np.arange(width) > (height + width) / 2).astype(np.uint8)
+    points = np.array([[width * 0.5, height * 0.5, 2], [width * 0.4, height * 0.6, 2]], np.float32)
+    for seed in range(6):
+        first, second = np.random.default_rng(seed), np.random.default_rng(seed)
+        part = crop.read(encoded, {"keypoints": points, "mask": mask}, second)
+        drawn = crop.draw((height, width), first)
+        rounded = Region(*(side * used[-1] for side in drawn.divided(used[-1], (height, width)))) if scale > 1 else drawn
+        assert all(abs(a - b) < 1.5 * scale for a, b in zip(drawn, rounded, strict=True))
+        whole = crop._resized({"image": decode(encoded), "keypoints": points, "mask": mask}, rounded, first)
+        assert first.random() == second.random()  # the same numbers are drawn
+        assert np.abs(part["image"].astype(int) - whole["image"]).mean() <= (TOLERANCE if scale > 1 else 0)
+        np.testing.assert_allclose(part["keypoints"], whole["keypoints"], atol=1e-3)
+        np.testing.assert_allclose(part["affine"], whole["affine"], atol=1e-3)
+        np.testing.assert_array_equal(part["mask"], whole["mask"])
+    assert max(used, default=1) == scale
+
+
+@pytest.mark.parametrize("case", ["turned", "stored", "png", "other size"])
+def test_files_that_cannot_be_decoded_in_part_are_decoded_whole(case):
+    image, points = photo(400, 600), np.array([[100, 200, 2]], np.float32)
+    data = jpeg(image, exif=TURNED)
+    if case == "png":
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        data = np.frombuffer(buffer.getvalue(), np.uint8)
+    encoded = EncodedImage(data, "photo", (600, 400) if case == "other size" else None, upright=case != "stored")
+    crop = RandomResizedCrop((64, 64), scale=(1.0, 1.0), interpolation="bilinear", fast=True)
+    whole = crop({"image": decode(encoded), "keypoints": points}, np.random.default_rng(1))
+    part = crop.read(encoded, {"keypoints": points}, np.random.default_rng(1))
+    if case == "stored":  # decoded in part: its stored pixels are asked for
+        assert np.abs(part["image"].astype(int) - whole["image"]).mean() < 5
+    else:
+        np.testing.assert_array_equal(part["image"], whole["image"])
+        np.testing.assert_array_equal(part["keypoints"], whole["keypoints"])
+
+
+def test_a_broken_file_is_reported():
+    crop = RandomResizedCrop((64, 64), interpolation="bilinear", fast=True)
+    for broken in (np.zeros(0, np.uint8), jpeg(photo(400, 600))[:160]):
+        with pytest.raises(InputError, match="'a.jpg' cannot be decoded"):
+            crop.read(EncodedImage(broken, "a.jpg"), {}, np.random.default_rng(0))
+
+
+def test_the_fast_crop_needs_the_bilinear_filter():
+    with pytest.raises(InputError, match="fast=true needs interpolation=bilinear, not random"):
+        RandomResizedCrop((64, 64), fast=True)
+
+
+def test_a_flip_moves_mask_and_keypoints_and_swaps_left_and_right():
+    data = Shapes("train")
+    flip = HorizontalFlip(p=1.0)
+    flip.prepare(data.labels, frozenset({"image", "keypoints"}))
+    raw = data.load(0)
+    width = raw["mask"].shape[1]
+    out = flip({**raw}, np.random.default_rng(0))
+    np.testing.assert_array_equal(out["image"], raw["image"][:, ::-1])
+    np.testing.assert_array_equal(out["mask"], raw["mask"][:, ::-1])
+    order = list(range(len(raw["keypoints"])))
+    for a, b in data.labels.flip_pairs:
+        order[a], order[b] = b, a
+    np.testing.assert_allclose(out["keypoints"][:, 0], width - 1 - raw["keypoints"][order, 0])
+    drawn = [np.array_equal(HorizontalFlip()({**raw}, np.random.default_rng(i))["image"], raw["image"]) for i in range(40)]
+    assert 10 < sum(drawn) < 30
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+def test_batches_are_normalized_as_single_images_are(channels):
+    pixels = np.stack([photo(20, 33, seed) for seed in range(3)])
+    normalization = Normalization(MEAN, STD, channels)
+    order = slice(None, None, -1 if channels == "bgr" else 1)
+    expected = (pixels * normalization.scale + normalization.shift)[..., order]
+    single = np.stack([normalization.image(image) for image in pixels])[..., order]
+    batch = normalization.batch(torch.from_numpy(np.ascontiguousarray(pixels[..., order])).permute(0, 3, 1, 2))
+    np.testing.assert_array_equal(single, expected)
+    np.testing.assert_array_equal(batch.permute(0, 2, 3, 1).numpy(), expected)
+    np.testing.assert_allclose(expected[..., order], (pixels / 255 - MEAN) / STD, atol=1e-5)
+    assert batch.dtype == torch.float32 and batch.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("steps", "options", "stays"),
+    [
+        ([Resize((40, 40))], {}, True),
+        ([Resize((40, 40))], {"channels": "bgr"}, True),
+        ([Resize((40, 40))], {"pad_multiple": 32}, False),
+        ([Resize((64, 64)), RandomErasing(1.0, "pixel")], {}, False),
+    ],
+)
+def test_loaders_send_pixels_and_return_the_normalized_samples(steps, options, stays):
+    data = DataModule(
+        partial(Shapes, length={"train": 8}),
+        steps,
+        needs={"image", "label"},
+        batch_size=4,
+        num_workers=0,
+        mean=MEAN,
+        std=STD,
+        **options,
+    )
+    loader = data.loader("train", training=True)
+    assert (loader.dataset[Draw(0, 1)]["image"].dtype == torch.uint8) == stays
+    for batch in loader:
+        samples = [data.transformed("train", training=True)[Draw(0, index)] for index in batch["index"].tolist()]
+        assert batch["image"].dtype == torch.float32 and batch["image"].is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(batch["image"], torch.stack([sample["image"] for sample in samples]))
+
+
+def test_images_of_large_files_are_read_in_part_from_a_folder(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        (tmp_path / "train" / name / "1.jpg").write_bytes(jpeg(photo(500, 700, ord(name))).tobytes())
+    images = []
+    for fast in (False, True):
+        step = RandomResizedCrop((64, 64), scale=(0.9, 1.0), interpolation="bilinear", fast=fast)
+        data = ImageFolder("train", root=str(tmp_path))
+        samples = Samples(data, Transform([step], [0] * 3, [1] * 3), 0, frozenset({"image", "label"}))
+        images.append([samples[Draw(0, index)] for index in range(2)])
+    for whole, part in zip(*images, strict=True):
+        assert whole["label"] == part["label"] and (whole["image"] - part["image"]).abs().mean() < 0.05
+        assert not torch.equal(whole["image"], part["image"])
