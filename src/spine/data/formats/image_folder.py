@@ -182,7 +182,7 @@ def class_folders(index: FolderIndex) -> list[str]:
 
 def rows_of_classes(index: FolderIndex, classes: Sequence[str]) -> list[np.ndarray]:
     """Returns the images of each class folder, as positions in `index.names`."""
-    position = {name: i for i, name in enumerate(index.folders)}
+    position = {index.folders[i]: i for i in range(len(index.folders))}
     nothing = np.zeros(0, np.int64)
     return [np.arange(*index.starts[position[name] : position[name] + 2]) if name in position else nothing for name in classes]
 
