@@ -26,6 +26,7 @@ UNREADABLE_SUFFIXES = (  # image formats that OpenCV does not read; a user may e
 )  # fmt: skip
 NUM_CHECKED = 16  # files of a split that are read before training, evenly spaced
 MIN_PEAK_16_BIT = 1 << 14  # 16-bit images below it hold 10, 12 or 14 bits: at most a quarter of the full brightness
+SELECTED_AT_ONCE = 1 << 16  # names that PackedNames.select copies in one step
 EXIF_ORIENTATION = 0x0112  # number of the EXIF tag
 EXIF_BYTES = 1 << 16  # the part of a file that is searched for EXIF data; JPEG and PNG have it before the pixels
 Size = tuple[int, int]  # height, width
@@ -252,8 +253,19 @@ class PackedNames:
 
     def __init__(self, names: Iterable[str]):
         encoded = [os.fsencode(name) for name in names]
-        self.block = b"".join(encoded)
-        self.ends = np.cumsum([0, *map(len, encoded)])
+        self._fill(np.frombuffer(b"".join(encoded), np.uint8), np.fromiter(map(len, encoded), np.int64, len(encoded)))
+
+    @classmethod
+    def from_block(cls, block: np.ndarray, lengths: np.ndarray) -> PackedNames:
+        """Returns the names in the bytes `block` (B,) uint8, one after the other; `lengths` (N,) are their numbers of bytes."""
+        names = cls.__new__(cls)
+        names._fill(block, lengths)
+        return names
+
+    def _fill(self, block: np.ndarray, lengths: np.ndarray) -> None:
+        self.block = block
+        self.ends = np.zeros(len(lengths) + 1, np.uint32 if len(block) < 1 << 32 else np.int64)
+        np.cumsum(lengths, out=self.ends[1:])
 
     def __len__(self) -> int:
         """Number of names."""
@@ -263,7 +275,20 @@ class PackedNames:
         """Returns the name at an index from 0."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return os.fsdecode(self.block[self.ends[index] : self.ends[index + 1]])
+        return os.fsdecode(self.block[self.ends[index] : self.ends[index + 1]].tobytes())
+
+    def select(self, indices: np.ndarray) -> PackedNames:
+        """Returns the names at `indices` (N,), in their order."""
+        lengths = np.diff(self.ends)[indices].astype(np.int64)
+        block = np.empty(int(lengths.sum()), np.uint8)
+        done = 0
+        for start in range(0, len(indices), SELECTED_AT_ONCE):  # the positions of all bytes at once would take 8 times the block
+            part, of_part = indices[start : start + SELECTED_AT_ONCE], lengths[start : start + SELECTED_AT_ONCE]
+            starts = self.ends[part].astype(np.int64) - (np.cumsum(of_part) - of_part)
+            positions = np.repeat(starts, of_part) + np.arange(of_part.sum())
+            block[done : done + len(positions)] = self.block[positions]
+            done += len(positions)
+        return PackedNames.from_block(block, lengths)
 
 
 def need_folder(path: str | Path, what: str) -> Path:

@@ -81,6 +81,39 @@ def divide(count: int, split: str, fraction: float, key: tuple[int, ...]) -> np.
     return np.sort(order[:num_val] if split == "val" else order[num_val:])
 
 
+def divide_groups(members: np.ndarray, groups: np.ndarray, count: int, split: str, fraction: float, seed: int) -> np.ndarray:
+    """Divides `count` samples at random so that samples of a group stay together; returns the indices of `split`, sorted.
+
+    `members` (M, 2) int: the pairs (index of a sample, class) of all samples and their classes; a sample may have several.
+    `groups` (count,) int: the group of each sample.
+    Groups are drawn in random order. A group is for validation if this brings the shares of its classes
+    nearer to `fraction`, so each class keeps its share as far as the groups allow it.
+    Raises InputError as `divide` does, and if there is only one group.
+    """
+    divide(count, split, fraction, (seed,))  # reports a wrong fraction or split
+    number_of, groups = np.unique(groups, return_inverse=True)
+    if len(number_of) < 2:
+        raise InputError(
+            "All samples are in one group, so they cannot be divided into train and val. Give the split of each row."
+        )
+    sizes = np.bincount(members[:, 1]).astype(float)
+    wanted = fraction * sizes
+    keys, counts = np.unique(groups[members[:, 0]] * len(sizes) + members[:, 1], return_counts=True)
+    starts = np.searchsorted(keys, np.arange(len(number_of) + 1) * len(sizes))
+    chosen, have = np.zeros(len(number_of), bool), np.zeros(len(sizes))
+    for group in np.random.default_rng(seed).permutation(len(number_of)):
+        part = slice(starts[group], starts[group + 1])
+        classes, more = keys[part] % len(sizes), counts[part]
+        change = more * (2 * (have[classes] - wanted[classes]) + more) / sizes[classes]  # of the sum of squared differences
+        if change.sum() < 0:
+            chosen[group] = True
+            have[classes] += more
+    if chosen.all() or not chosen.any():  # few groups: the smallest one stands alone
+        chosen[:] = chosen.all()
+        chosen[np.argmin(np.bincount(groups))] ^= True
+    return np.flatnonzero(chosen[groups] == (split == "val"))
+
+
 def warn_of_division(folder: Path, num_train: int, total: int, fraction: float, seed: int) -> None:
     """Logs a warning that a folder was divided.
 

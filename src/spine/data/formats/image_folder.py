@@ -6,26 +6,25 @@ The second form is divided into train and val.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from spine.data.folder_index import FolderIndex, index_folder, warn_of_unreadable_files
 from spine.data.image_files import (
     NUM_CHECKED,
-    PackedNames,
     check_images,
     evenly_spaced,
     format_names,
     has_images,
-    image_names,
     log_warning,
     need_root,
     read_bytes,
     read_class_names,
     read_image,
     subfolders,
-    warn_of_unreadable_files,
 )
 from spine.data.splits import (
     ALL_COMMON_NAMES,
@@ -69,41 +68,44 @@ class ImageFolder(DataSet):
         base = need_root(root, "image_folder")
         self.split, divided = split, holds_classes(base, splits)
         self.folder = base if divided else split_folder(base, "{split}", split, splits)
+        own = index_folder(self.folder)
         if classes is None:
             training = base if divided else split_folder(base, "{split}", "train", splits)
-            classes = [name for name in subfolders(training) if has_images(training / name)]
+            index = own if training == self.folder else index_folder(training)
+            classes = class_folders(index)
             if not classes:
-                raise InputError(f"The class folders of '{training}' have no images.{_nested_hint(training)}")
-            self._check_classes(classes, f"which '{training}' does not have")
+                raise InputError(f"The class folders of '{training}' have no images.{_nested_hint(index)}")
+            self._check_classes(own, classes, f"which '{training}' does not have")
         else:
             source = f"'{base / classes}'" if isinstance(classes, str) else "dataset.classes"
             classes = read_class_names(base / classes) if isinstance(classes, str) else [str(name) for name in classes]
-            self._check_classes(classes, f"which {source} does not name")
+            self._check_classes(own, classes, f"which {source} does not name")
         self.labels = Labels(classes=tuple(classes))
-        names = [image_names(self.folder / name) if (self.folder / name).is_dir() else [] for name in classes]
+        rows = rows_of_classes(own, classes)
         if divided:
-            names = self._divide(names, classes, val_fraction, split_seed)
-        self.targets = np.repeat(np.arange(len(classes), dtype=np.int32), [len(of_class) for of_class in names])
-        self.names = PackedNames(name for of_class in names for name in of_class)
-        if not len(self.names):
-            raise InputError(f"The class folders of '{self.folder}' have no images.{_nested_hint(self.folder)}")
+            rows = self._divide(rows, classes, val_fraction, split_seed)
+        self.targets = np.repeat(np.arange(len(classes), dtype=np.int32), [len(of_class) for of_class in rows])
+        if not len(self.targets):
+            raise InputError(f"The class folders of '{self.folder}' have no images.{_nested_hint(own)}")
+        self.names = own.names.select(np.concatenate(rows))
+        self.nested, self.unreadable = nested_images(own), own.unreadable
 
-    def _divide(self, names: list[list[str]], classes: list[str], fraction: float, seed: int) -> list[list[str]]:
-        """Returns the image names of each class that belong to this split."""
+    def _divide(self, rows: list[np.ndarray], classes: list[str], fraction: float, seed: int) -> list[np.ndarray]:
+        """Returns the images of each class that belong to this split."""
         chosen = [
-            [of_class[i] for i in divide(len(of_class), self.split, fraction, (seed, zlib.crc32(name.encode())))]
-            for name, of_class in zip(classes, names, strict=True)
+            of_class[divide(len(of_class), self.split, fraction, (seed, zlib.crc32(name.encode())))]
+            for name, of_class in zip(classes, rows, strict=True)
         ]
         if self.split == "train":
-            warn_of_division(self.folder, sum(map(len, chosen)), sum(map(len, names)), fraction, seed)
+            warn_of_division(self.folder, sum(map(len, chosen)), sum(map(len, rows)), fraction, seed)
         return chosen
 
-    def _check_classes(self, classes: list[str], reason: str) -> None:
+    def _check_classes(self, index: FolderIndex, classes: list[str], reason: str) -> None:
         """Raises InputError if there is a class folder that is not among `classes`.
 
         `reason` completes the message.
         """
-        present = [name for name in subfolders(self.folder) if has_images(self.folder / name)]
+        present = class_folders(index)
         if unknown := [name for name in present if name not in classes]:
             raise InputError(
                 f"Folder '{self.folder}' has class '{unknown[0]}', {reason}. Classes of this folder: {format_names(present)}. "
@@ -118,12 +120,12 @@ class ImageFolder(DataSet):
         counts = np.bincount(self.targets, minlength=len(self.labels.classes))
         if empty := [name for name, count in zip(self.labels.classes, counts, strict=True) if not count]:
             log_warning(f"Split '{self.split}' in '{self.folder}' has no image of {len(empty)} classes: {format_names(empty)}.")
-        if nested := nested_images(self.folder):
+        if self.nested:
             log_warning(
-                f"Folders inside the class folders of '{self.folder}' hold images that are not read: {format_names(nested)}. "
+                f"Folders inside the class folders of '{self.folder}' hold images that are not read: {format_names(self.nested)}. "
                 f"Move the images into the class folder."
             )
-        warn_of_unreadable_files([self.folder / name for name in subfolders(self.folder)], self.folder)
+        warn_of_unreadable_files(self.unreadable, self.folder)
         check_images([(self.path(i), None) for i in evenly_spaced(len(self), NUM_CHECKED)])
 
     def path(self, index: int) -> Path:
@@ -173,16 +175,23 @@ def holds_classes(base: Path, splits: Splits | None) -> bool:
     return any(has_images(base / name) for name in names) and not any(map(is_split, names))
 
 
-def nested_images(folder: Path) -> list[str]:
+def class_folders(index: FolderIndex) -> list[str]:
+    """Returns the names of the folders directly in a folder that have images directly in them, sorted."""
+    return sorted(name for name, count in index.counts().items() if count and name and "/" not in name)
+
+
+def rows_of_classes(index: FolderIndex, classes: Sequence[str]) -> list[np.ndarray]:
+    """Returns the images of each class folder, as positions in `index.names`."""
+    position = {index.folders[i]: i for i in range(len(index.folders))}
+    nothing = np.zeros(0, np.int64)
+    return [np.arange(*index.starts[position[name] : position[name] + 2]) if name in position else nothing for name in classes]
+
+
+def nested_images(index: FolderIndex) -> list[str]:
     """Returns the folders inside class folders that have images, as `class/inner`."""
-    return [
-        f"{name}/{inner}"
-        for name in subfolders(folder)
-        for inner in subfolders(folder / name)
-        if has_images(folder / name / inner)
-    ]
+    return [name for name, count in index.counts().items() if count and name.count("/") == 1]
 
 
-def _nested_hint(folder: Path) -> str:
-    nested = nested_images(folder)
+def _nested_hint(index: FolderIndex) -> str:
+    nested = nested_images(index)
     return f" Images are one folder deeper, as in '{nested[0]}': move them into the class folders." if nested else ""

@@ -1,0 +1,227 @@
+"""ImageNet-1k (ILSVRC 2012) as it is downloaded: train/<wnid>/*.JPEG, and validation images in one folder or in class folders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from spine.data.folder_index import FolderIndex, index_folder
+from spine.data.formats.image_folder import class_folders, rows_of_classes
+from spine.data.image_files import (
+    NUM_CHECKED,
+    check_images,
+    evenly_spaced,
+    format_names,
+    log_warning,
+    need_root,
+    read_bytes,
+    read_image,
+    read_text_lines,
+)
+from spine.data.splits import Splits, configured_name, split_folder
+from spine.errors import InputError
+from spine.interfaces import DataSet, EncodedImage, Labels, RawSample
+
+PARENTS = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # folders of train and val in the root; the second is Kaggle's
+LISTS = (  # of the classes of the validation images, the first that exists
+    "val.txt",
+    "LOC_val_solution.csv",
+    "ILSVRC2012_validation_ground_truth.txt",
+    "*/data/ILSVRC2012_validation_ground_truth.txt",
+    "*/ILSVRC2012_validation_ground_truth.txt",
+)
+SYNSETS = ("meta.mat", "map_clsloc.txt")  # beside the ground truth: the wnid of each of its numbers
+WNID = re.compile(r"n\d{8}")
+
+
+class ImageNet(DataSet):
+    """ImageNet-1k, or a part of its classes. The classes are the wnids of the training folders, sorted, as everywhere.
+
+    Without training folders, they are those of the validation images. Validation images of other classes are left out.
+    """
+
+    provides: ClassVar[frozenset[str]] = frozenset({"image", "label"})
+
+    def __init__(self, split: str, *, root: str | None, labels: str | None = None, splits: Splits | None = None):
+        """`labels`: file with the classes of the validation images, relative to root. None: the first that is found of val.txt
+        (lines `name wnid` or `name number`, which counts the sorted wnids from 0), LOC_val_solution.csv of Kaggle, and
+        ILSVRC2012_validation_ground_truth.txt beside meta.mat or map_clsloc.txt, in root or in its development kit.
+        `splits`: folder name of each split.
+
+        Raises InputError if a folder or the classes of the validation images are not found.
+        """
+        base = need_root(root, "imagenet")
+        inner = next((name for name in PARENTS if (base / name / _name("train", splits)).is_dir()), "")
+        parent = base / inner
+        self.split, self.folder = split, split_folder(parent, "{split}", split, splits)
+        index = index_folder(self.folder)
+        training = parent / _name("train", splits)
+        known = _wnids(index if training == self.folder else index_folder(training)) if training.is_dir() else None
+        found = class_folders(index)
+        self.lists: list[Path] = []  # files that the classes are read from
+        if found:
+            classes = _wnids(index)
+            rows = rows_of_classes(index, classes)
+            positions, wnids = np.concatenate(rows), np.repeat(np.arange(len(classes)), [len(of_class) for of_class in rows])
+        elif len(index.names):
+            positions = np.arange(len(index.names))
+            classes, wnids = self._listed(base, parent, labels, index, known)
+        else:
+            raise InputError(f"'{self.folder}' has no images.")
+        known = classes if known is None else known
+        number = {wnid: i for i, wnid in enumerate(known)}
+        targets = np.array([number.get(wnid, -1) for wnid in classes], np.int32)[wnids]
+        kept = targets >= 0
+        if not kept.any():
+            raise InputError(f"No image in '{self.folder}' has a class of '{training}': {format_names(known)}.")
+        if not kept.all():
+            log_warning(
+                f"{(~kept).sum()} of {len(kept)} images in '{self.folder}' are left out: their classes are not among the {len(known)} "
+                f"of '{training}'."
+            )
+        self.labels = Labels(classes=tuple(known))
+        self.targets = targets[kept]
+        self.names, self.in_class_folders = index.names.select(positions[kept]), bool(found)
+
+    def _listed(
+        self, base: Path, parent: Path, labels: str | None, index: FolderIndex, known: list[str] | None
+    ) -> tuple[list[str], np.ndarray]:
+        """Returns wnids, and for each image of one folder the number of its own among them."""
+        path = base / labels if labels is not None else _find((base, self.folder, parent), LISTS)
+        if path is None or not path.is_file():
+            sought = f"no file '{path}'" if path is not None else f"none of {', '.join(LISTS[:3])} in '{base}'"
+            raise InputError(
+                f"The images in '{self.folder}' are in one folder, and there is {sought} with their classes. Set dataset.labels=<file>, "
+                f"or move the images into folders named after their wnids."
+            )
+        self.lists.append(path)
+        names = [index.names[i] for i in range(len(index.names))]
+        wnid_of = self._ground_truth(path, names) if "ground_truth" in path.name else _named_classes(path, known)
+        stems = [Path(name).stem for name in names]
+        if missing := [name for name, stem in zip(names, stems, strict=True) if stem not in wnid_of]:
+            raise InputError(f"'{path}' does not name {len(missing)} images of '{self.folder}', such as '{missing[0]}'.")
+        wnids, numbers = np.unique([wnid_of[stem] for stem in stems], return_inverse=True)
+        return wnids.tolist(), numbers
+
+    def _ground_truth(self, path: Path, names: list[str]) -> dict[str, str]:
+        """Returns the wnid of each image by its name without suffix, from the numbers of the development kit, one per line."""
+        source = _find((path.parent, path.parent / "data"), SYNSETS)
+        if source is None:
+            raise InputError(
+                f"'{path}' has the numbers of the development kit, which are not in the order of the wnids: put {' or '.join(SYNSETS)} "
+                f"of the kit beside it."
+            )
+        self.lists.append(source)
+        wnids = _synsets(source)
+        lines = read_text_lines(path)
+        if len(lines) != len(names):
+            raise InputError(
+                f"'{path}' has {len(lines)} lines, and '{self.folder}' {len(names)} images; it has one line for each image."
+            )
+        if bad := [line for line in lines if not line.strip().isdecimal() or int(line) not in wnids]:
+            raise InputError(f"'{path}' has the line '{bad[0]}', which is no number of a class in '{source}'.")
+        return {Path(name).stem: wnids[int(line)] for name, line in zip(names, lines, strict=True)}
+
+    def check(self, needs: frozenset[str]) -> None:
+        """Reads a few images. Logs a warning about classes without images."""
+        counts = np.bincount(self.targets, minlength=len(self.labels.classes))
+        if empty := [name for name, count in zip(self.labels.classes, counts, strict=True) if not count]:
+            log_warning(f"Split '{self.split}' in '{self.folder}' has no image of {len(empty)} classes: {format_names(empty)}.")
+        check_images([(self.path(i), None) for i in evenly_spaced(len(self), NUM_CHECKED)])
+
+    def path(self, index: int) -> Path:
+        """Returns the file of an image."""
+        folder = self.folder / self.labels.classes[self.targets[index]] if self.in_class_folders else self.folder
+        return folder / self.names[index]
+
+    def files(self, index: int) -> list[str]:
+        """Returns the image file of a sample."""
+        return [str(self.path(index))]
+
+    def shared_files(self) -> list[str]:
+        """Returns the files that the classes of the validation images are read from."""
+        return [str(path) for path in self.lists]
+
+    def class_indices(self) -> np.ndarray:
+        """Returns the class of each image."""
+        return self.targets
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.names)
+
+    def load(self, index: int) -> RawSample:
+        """Returns image (H, W, 3) uint8 and label."""
+        return {"image": read_image(self.path(index)), "label": int(self.targets[index])}
+
+    def load_annotations(self, index: int) -> RawSample:
+        """Returns the label."""
+        return {"label": int(self.targets[index])}
+
+    def encoded_image(self, index: int) -> EncodedImage:
+        """Returns the bytes of the image file."""
+        path = self.path(index)
+        return EncodedImage(read_bytes(path, "an image"), str(path))
+
+
+def _name(split: str, splits: Splits | None) -> str:
+    return configured_name(split, splits) or split
+
+
+def _wnids(index: FolderIndex) -> list[str]:
+    """Returns the wnids of the class folders. Raises InputError for a folder with another name."""
+    found = class_folders(index)
+    if other := [name for name in found if not WNID.fullmatch(name)]:
+        raise InputError(
+            f"The class folder '{other[0]}' is not named after a wnid, such as n01440764. Folders of other names are read by "
+            f"dataset=image_folder."
+        )
+    return found
+
+
+def _find(folders: tuple[Path, ...], names: tuple[str, ...]) -> Path | None:
+    """Returns the first of the files that is in one of the folders."""
+    return next((path for name in names for folder in folders for path in sorted(folder.glob(name)) if path.is_file()), None)
+
+
+def _named_classes(path: Path, known: list[str] | None) -> dict[str, str]:
+    """Returns the wnid of each image by its name without suffix. `known`: wnids that numbers count."""
+    found = {}
+    for line in read_text_lines(path):
+        name, *values = re.split(r"[\s,]+", line.strip())
+        value = values[0] if values else ""
+        if name == "ImageId":
+            continue  # header of Kaggle's file
+        if not WNID.fullmatch(value):
+            value = _numbered(path, line, value, known)
+        found[Path(name).stem] = value
+    return found
+
+
+def _numbered(path: Path, line: str, value: str, known: list[str] | None) -> str:
+    """Returns the wnid that a number of val.txt stands for. Raises InputError if there is none."""
+    if not value.isdecimal():
+        raise InputError(f"'{path}' has the line '{line}'; a line is the name of an image and its wnid or number.")
+    if known is None or int(value) >= len(known):
+        raise InputError(
+            f"'{path}' has the number {value} of a class; numbers count the sorted wnids of the training folders from 0, and there are "
+            f"{len(known or [])}."
+        )
+    return known[int(value)]
+
+
+def _synsets(path: Path) -> Mapping[int, str]:
+    """Returns the wnids of the numbers of the development kit, from its meta.mat or map_clsloc.txt."""
+    try:
+        if path.suffix == ".txt":
+            return {int(number): wnid for wnid, number, *_ in map(str.split, read_text_lines(path))}
+        from scipy.io import loadmat
+
+        synsets = loadmat(path, squeeze_me=True)["synsets"]
+        return {int(number): str(wnid) for number, wnid in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)}
+    except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
+        raise InputError(f"'{path}' is not the list of synsets of the development kit ({error}).") from error

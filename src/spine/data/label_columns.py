@@ -1,0 +1,144 @@
+"""Reads the classes of images from columns of a table: names or numbers, several names, or columns of 0 and 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from spine.data.image_files import format_names
+from spine.data.tables import Table
+from spine.errors import InputError
+
+BITS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "False": 0, "True": 1}  # values of columns of 0 and 1
+
+
+class Codes:
+    """Numbers the different values of a column in the order in which they occur."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, int] = {}
+
+    def add(self, column: Any) -> np.ndarray:
+        """Returns the number of each value of a pyarrow array (N,) int32; -1 for nulls and empty text."""
+        encoded = column.cast("string").dictionary_encode()
+        numbers = [self.names.setdefault(text, len(self.names)) if text else -1 for text in encoded.dictionary.to_pylist()]
+        table = np.array([*numbers, -1], np.int32)
+        return table[encoded.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)]
+
+
+class LabelColumns:
+    """Collects the classes of the rows of a table, batch by batch.
+
+    After the last batch, `names` are the values that occurred, and `members` (M, 2) int the pairs of a row
+    and the number of one of its values.
+    """
+
+    def __init__(self, table: Table, column: str | None, separator: str | None, columns: Sequence[str]):
+        """`column`: one class, or with `separator` several. `columns`: instead of it, one column of 0 and 1 for each class."""
+        self.path, self.column, self.separator, self.bits = table.path, column, separator, tuple(columns)
+        self.several = separator is not None or bool(columns)
+        self.codes, self.rows = Codes(), 0
+        self.pairs: list[np.ndarray] = []
+        for name in columns:
+            self.codes.names[name] = len(self.codes.names)
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Names of the columns that `add` reads."""
+        return self.bits or (() if self.column is None else (self.column,))
+
+    @property
+    def names(self) -> list[str]:
+        """The values that occurred."""
+        return list(self.codes.names)
+
+    @property
+    def members(self) -> np.ndarray:
+        """Pairs of a row and one of its values, (M, 2) int."""
+        return np.concatenate(self.pairs) if self.pairs else np.zeros((0, 2), np.int32)
+
+    def add(self, batch: Mapping[str, Any], count: int) -> None:
+        """Adds the `count` rows of a batch of `needed` columns. Raises InputError for a row without a class, or a value other than
+        0 and 1."""
+        if self.bits:
+            rows, values = self._from_bits(batch)
+        elif self.column is None:
+            return
+        else:
+            column = batch[self.column]
+            lists = "list" in str(column.type)
+            self.several |= lists
+            rows, values = self._from_lists(column) if lists or self.separator is not None else self._from_names(column)
+        self.pairs.append(np.stack([rows + self.rows, values], axis=1).astype(np.int32))
+        self.rows += count
+
+    def _from_names(self, column: Any) -> tuple[np.ndarray, np.ndarray]:
+        values = self.codes.add(column)
+        if (values < 0).any():
+            raise InputError(
+                f"Row {self.rows + int(np.argmax(values < 0)) + 1} of '{self.path}' has no value in column '{self.column}' "
+                f"(rows are counted from 1, without the header)."
+            )
+        return np.arange(len(values)), values
+
+    def _from_lists(self, column: Any) -> tuple[np.ndarray, np.ndarray]:
+        from pyarrow import compute
+
+        if self.separator is not None:
+            column = compute.split_pattern(column.cast("string"), self.separator)
+        rows = compute.list_parent_indices(column).to_numpy()
+        values = self.codes.add(compute.utf8_trim_whitespace(compute.list_flatten(column).cast("string")))
+        pairs = np.unique(np.stack([rows, values], axis=1)[values >= 0], axis=0)
+        return pairs[:, 0], pairs[:, 1]
+
+    def _from_bits(self, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        columns = []
+        for name in self.bits:
+            codes = Codes()
+            numbers = codes.add(batch[name])
+            if bad := sorted(set(codes.names) - BITS.keys()):
+                raise InputError(f"Column '{name}' of '{self.path}' has the value '{bad[0]}'; a column of a class has 0 and 1.")
+            if (numbers < 0).any():
+                raise InputError(
+                    f"Row {self.rows + int(np.argmax(numbers < 0)) + 1} of '{self.path}' has no value in column '{name}'; "
+                    f"a column of a class has 0 and 1."
+                )
+            columns.append(np.array([BITS[text] for text in codes.names], np.uint8)[numbers])
+        rows, values = np.nonzero(np.stack(columns, axis=1))
+        return rows, values
+
+
+def class_numbers(
+    found: Sequence[str], classes: Sequence[str] | None, of_training: Sequence[str], path: object
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Returns the classes, and the class of each value in `found`, (len(found),) int32.
+
+    `classes`: their names in order; None for the values `of_training`, sorted: by value if all are whole numbers, otherwise as text.
+    Values that are no names may be numbers that count given `classes` from 0. Raises InputError for a value that is no class.
+    """
+    given = classes is not None
+    if classes is None:
+        numeric = all(_is_number(name) for name in of_training)
+        classes = sorted(of_training, key=lambda name: (int(name), name)) if numeric else sorted(of_training)
+        known = "the rows of the training split have"
+    else:
+        known = "dataset.classes has"
+    index = {name: number for number, name in enumerate(classes)}
+    if (
+        given
+        and not any(name in index for name in found)
+        and all(_is_number(name) and int(name) < len(classes) for name in found)
+    ):
+        index = {name: int(name) for name in found}
+    if unknown := [name for name in found if name not in index]:
+        raise InputError(
+            f"'{path}' has the class '{unknown[0]}'; {known} {len(classes)} classes: {format_names(classes)}. "
+            f"Numbers count the names of dataset.classes from 0."
+        )
+    return tuple(classes), np.array([index[name] for name in found], np.int32)
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and text.isascii()
