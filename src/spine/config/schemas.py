@@ -216,6 +216,9 @@ LOADER: Schema = {  # keys of every data set, even if its format does not use th
     "limit_seed": Allowed(Count | None, "a whole number, 0 or more, or null for the seed of the run"),
     "num_workers": Allowed(Count | Literal[-1], "a whole number of processes, 0 or more, or -1 for one per core"),
     "repeats": Allowed(Positive, "a whole number of draws of each sample in an epoch, 1 or more"),
+    "sampling": Allowed(
+        Literal["shuffle", "class_balanced", "square_root", "weighted"], "shuffle, class_balanced, square_root or weighted"
+    ),
     "mean": Allowed(Channels | None, "three numbers, one per channel of pixels in 0..1, or null"),
     "std": Allowed(
         Annotated[list[AboveZero], Field(min_length=3, max_length=3)] | None,

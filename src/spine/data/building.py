@@ -57,6 +57,7 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
         std=node["std"],
         channels=node.get("channels") or "rgb",
         repeats=node.get("repeats", 1),
+        sampling=node.get("sampling", "shuffle"),
         pad_multiple=network_of(config, None).padding_multiple,
         resolution=resolution,
         evaluated=partial(DetectedObjects, path=boxes, threshold=threshold) if boxes is not None else None,

@@ -17,6 +17,7 @@ from spine.checkpoints.input_settings import IMAGENET_MEAN, IMAGENET_STD
 from spine.data.collation import collate
 from spine.data.loader import ResumableLoader
 from spine.data.sampler import Draw, EpochBatches, EvaluationBatches, TrainingBatches
+from spine.data.sampling import Sampling, weighted_order
 from spine.data.transforms import Step, Transform
 from spine.data.transforms.pipeline import Resolution
 from spine.errors import STOP_SIGNALS, InputError
@@ -135,6 +136,7 @@ class DataModule(pl.LightningDataModule):
         pad_multiple: int = 1,
         channels: str = "rgb",
         repeats: int = 1,
+        sampling: Sampling = "shuffle",
         resolution: Resolution | None = None,
         evaluated: Callable[[DataSet], DataSet] | None = None,
     ):
@@ -149,7 +151,8 @@ class DataModule(pl.LightningDataModule):
         `num_workers`: processes per loader, at most the number of cores; -1 for one per core.
         `mean`, `std`: of red, green and blue pixels in 0..1. `pad_multiple`, `channels`: images are
         padded to a multiple, and have their channels in the order "rgb" or "bgr"; see `Transform`.
-        `repeats`: draws of each training sample in an epoch, see `TrainingBatches`.
+        `repeats`: draws of each training sample in an epoch, see `TrainingBatches`. `sampling`: how often
+        each is drawn, see `weighted_order`.
         `resolution`: at which masks are evaluated, "original" or "input"; see `Transform`.
         `evaluated`: replaces the data set of a split in evaluations, for example by `DetectedObjects`.
         """
@@ -159,7 +162,7 @@ class DataModule(pl.LightningDataModule):
         self.open_split, self.needs = open_split, frozenset(needs)
         self.train_steps, self.eval_steps = list(train_steps), list(eval_steps)
         self.mean, self.std, self.pad_multiple, self.channels = mean, std, pad_multiple, channels
-        self.repeats, self.resolution, self.evaluated = repeats, resolution, evaluated
+        self.repeats, self.sampling, self.resolution, self.evaluated = repeats, sampling, resolution, evaluated
         self.batch_size, self.global_batch_size, self.seed = batch_size, global_batch_size, seed
         cores = os.cpu_count() or 1
         self.num_workers = min(num_workers, cores) if num_workers >= 0 else cores
@@ -190,7 +193,7 @@ class DataModule(pl.LightningDataModule):
             steps = copy.deepcopy(self.train_steps if training else self.eval_steps)  # `prepare` changes them
             resolution = None if training else self.resolution
             transform = Transform(steps, self.mean, self.std, self.pad_multiple, self.channels, resolution)
-            repeated = training and self.repeats > 1
+            repeated = training and (self.repeats > 1 or self.sampling != "shuffle")
             self.samples[name, training] = Samples(data, transform, self.seed, self.needs, self.extras, repeated)
         return self.samples[name, training]
 
@@ -263,6 +266,7 @@ class DataModule(pl.LightningDataModule):
             global_batch_size=self.global_batch_size,
             repeats=self.repeats,
             shuffle=not overfit,  # overfitting needs the same batches in every epoch
+            weighted=weighted_order(self.split("train"), self.sampling),
         )
 
     def _rank_and_world(self) -> tuple[int, int]:
