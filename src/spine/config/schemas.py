@@ -222,6 +222,8 @@ LOADER: Schema = {  # keys of every data set, even if its format does not use th
     "sampling": Allowed(
         Literal["shuffle", "class_balanced", "square_root", "weighted"], "shuffle, class_balanced, square_root or weighted"
     ),
+    "on_error": Allowed(Literal["raise", "skip"], "raise or skip"),
+    "max_error_share": Allowed(BelowOne, "a fraction of the samples, 0 or more and below 1"),
     "mean": Allowed(Channels | None, "three numbers, one per channel of pixels in 0..1, or null"),
     "std": Allowed(
         Annotated[list[AboveZero], Field(min_length=3, max_length=3)] | None,

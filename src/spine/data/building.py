@@ -67,6 +67,8 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
         channels=node.get("channels") or "rgb",
         repeats=node.get("repeats", 1),
         sampling=node.get("sampling", "shuffle"),
+        on_error=node.get("on_error", "raise"),
+        max_error_share=node.get("max_error_share", 0.01),
         pad_multiple=network_of(config, None).padding_multiple,
         resolution=resolution,
         evaluated=partial(DetectedObjects, path=boxes, threshold=threshold) if boxes is not None else None,

@@ -6,7 +6,9 @@ import copy
 import os
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypedDict, cast
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Literal, TypedDict, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -18,9 +20,10 @@ from spine.data.collation import collate
 from spine.data.loader import ResumableLoader
 from spine.data.sampler import Draw, EpochBatches, EvaluationBatches, TrainingBatches
 from spine.data.sampling import Sampling, weighted_order
+from spine.data.skipping import Skipping
 from spine.data.transforms import Step, Transform
 from spine.data.transforms.pipeline import Resolution
-from spine.errors import STOP_SIGNALS, InputError
+from spine.errors import STOP_SIGNALS, InputError, UnreadableFileError
 from spine.interfaces import DataSet, Labels, RawSample, Sample, SampleExtra
 
 WITH_KEYPOINTS = frozenset(
@@ -42,9 +45,11 @@ class Samples(Dataset):
         needs: frozenset[str],
         extras: Mapping[str, SampleExtra] | None = None,
         repeated: bool = False,
+        skipping: Skipping | None = None,
     ):
         """`needs`: sample keys of the data set that are used. `extras`: functions of the sample's
-        generator that give further keys. `repeated`: adds the number of the draw, `copy`.
+        generator that give further keys. `repeated`: adds the number of the draw, `copy`. `skipping`:
+        replaces samples with unreadable files; None: they raise UnreadableFileError.
 
         Raises InputError if the data set does not provide a key, or if the data or the transform do
         not fit.
@@ -55,9 +60,10 @@ class Samples(Dataset):
             )
         self.data, self.transform, self.seed = data, transform, seed
         self.extras = {} if extras is None else extras
-        self.repeated = repeated
+        self.repeated, self.skipping = repeated, skipping
         self.keys = needs | (WITH_KEYPOINTS if "keypoints" in needs else frozenset())
-        data.check(self.keys)
+        with nullcontext() if skipping is None else suppress(UnreadableFileError):  # it is found again when it is drawn
+            data.check(self.keys)
         transform.prepare(data.labels, self.keys)
 
     def __len__(self) -> int:
@@ -66,6 +72,9 @@ class Samples(Dataset):
 
     def __getitem__(self, draw: Draw) -> Sample:
         """Returns the sample of one draw."""
+        return self._make(draw) if self.skipping is None else self.skipping.sample(draw, self._make)
+
+    def _make(self, draw: Draw) -> Sample:
         raw = {key: value for key, value in self.data.load(draw.index).items() if key in self.keys}
         sample = make_sample(cast(RawSample, raw), draw, self.transform, self.seed, self.extras)
         if self.repeated:
@@ -137,6 +146,8 @@ class DataModule(pl.LightningDataModule):
         channels: str = "rgb",
         repeats: int = 1,
         sampling: Sampling = "shuffle",
+        on_error: Literal["raise", "skip"] = "raise",
+        max_error_share: float = 0.01,
         resolution: Resolution | None = None,
         evaluated: Callable[[DataSet], DataSet] | None = None,
     ):
@@ -153,6 +164,8 @@ class DataModule(pl.LightningDataModule):
         padded to a multiple, and have their channels in the order "rgb" or "bgr"; see `Transform`.
         `repeats`: draws of each training sample in an epoch, see `TrainingBatches`. `sampling`: how often
         each is drawn, see `weighted_order`.
+        `on_error`: whether a sample with an unreadable file raises an error or is skipped, see `Skipping`;
+        `max_error_share`: of the samples, above which skipping raises one.
         `resolution`: at which masks are evaluated, "original" or "input"; see `Transform`.
         `evaluated`: replaces the data set of a split in evaluations, for example by `DetectedObjects`.
         """
@@ -163,6 +176,7 @@ class DataModule(pl.LightningDataModule):
         self.train_steps, self.eval_steps = list(train_steps), list(eval_steps)
         self.mean, self.std, self.pad_multiple, self.channels = mean, std, pad_multiple, channels
         self.repeats, self.sampling, self.resolution, self.evaluated = repeats, sampling, resolution, evaluated
+        self.on_error, self.max_error_share = on_error, max_error_share
         self.batch_size, self.global_batch_size, self.seed = batch_size, global_batch_size, seed
         cores = os.cpu_count() or 1
         self.num_workers = min(num_workers, cores) if num_workers >= 0 else cores
@@ -193,8 +207,10 @@ class DataModule(pl.LightningDataModule):
             steps = copy.deepcopy(self.train_steps if training else self.eval_steps)  # `prepare` changes them
             resolution = None if training else self.resolution
             transform = Transform(steps, self.mean, self.std, self.pad_multiple, self.channels, resolution)
-            repeated = training and (self.repeats > 1 or self.sampling != "shuffle")
-            self.samples[name, training] = Samples(data, transform, self.seed, self.needs, self.extras, repeated)
+            skips = self.on_error == "skip"
+            skipping = Skipping(name, training, len(data), self.seed, self.max_error_share) if skips else None
+            repeated = training and (self.repeats > 1 or self.sampling != "shuffle" or skips)
+            self.samples[name, training] = Samples(data, transform, self.seed, self.needs, self.extras, repeated, skipping)
         return self.samples[name, training]
 
     def add_extras(self, extras: Mapping[str, SampleExtra]) -> None:
@@ -222,6 +238,8 @@ class DataModule(pl.LightningDataModule):
         if the training split is smaller than one batch per process, or than the global batch size.
         """
         samples = self.transformed(name, training)
+        if samples.skipping is not None and self.trainer is not None:
+            samples.skipping.files.folder = Path(self.trainer.default_root_dir)
         batches = self._training_batches(len(samples)) if training else self._evaluation_batches(len(samples))
         options: WorkerOptions = {"persistent_workers": True, "prefetch_factor": 4} if self.num_workers else {}
         return ResumableLoader(
