@@ -19,7 +19,8 @@ class InputError(ValueError):
 class UnreadableFileError(InputError):
     """A file of a sample is missing or broken. With dataset.on_error=skip, the sample is replaced."""
 
-    def __init__(self, message: str, path: str):
+    def __init__(self, message: str, path: str = ""):
+        """`path`: of the file; empty if it is only known to be in the message, as for errors that a worker sent."""
         super().__init__(message)
         self.path = path
 

@@ -86,6 +86,7 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
     import pytorch_lightning as pl
 
     from spine.config.building import build_run, build_trainer  # imports Lightning, which takes seconds
+    from spine.data.skipping import report_unreadable
     from spine.evaluation.evaluate import evaluate_checkpoint
     from spine.training.loggers.run_logger import finished_at_end, log_results
     from spine.training.run_report import write_quietly
@@ -99,6 +100,7 @@ def evaluate_config(config: Config, folder: RunFolder) -> dict[str, float]:
         values = evaluate_checkpoint(trainer, run.task, run.data, split, checkpoint)
         log_results(trainer.loggers, run.config, values)
     if trainer.is_global_zero:
+        report_unreadable(folder.path)
         monitor, seconds = run.task.monitor.replace("val/", f"{split}/"), time.perf_counter() - start
         content = {
             "metrics": without_nan(values),

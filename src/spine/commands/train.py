@@ -285,12 +285,14 @@ def _best_path(trainer: pl.Trainer) -> str:
 
 def _write_results(run: Run, trainer: pl.Trainer, folder: RunFolder, values: dict[str, float], seconds: float) -> None:
     """Writes curves.png, prints the results, and writes metrics.json, which marks a finished run, and its report."""
+    from spine.data.skipping import report_unreadable  # imports torch
     from spine.reporting.curves import draw_curves  # imports matplotlib, which takes a second
     from spine.training.costs import latency_ms, run_costs
     from spine.training.early_stopping import stopped_early
     from spine.training.loggers.run_logger import log_results, logged_results
 
     draw_curves(folder.path)
+    report_unreadable(folder.path)
     monitor, (lr, step_samples) = run.task.monitor, _learning_rate(run, trainer)
     early = stopped_early(trainer)
     reached_end = early or trainer.current_epoch >= (trainer.max_epochs or 0) > 0 or trainer.global_step >= trainer.max_steps > 0

@@ -88,8 +88,8 @@ def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def worker_message(message: str) -> str:
-    """Removes the traceback that a data loading worker adds to the message of an InputError."""
-    match = re.search(r"Original Traceback.*InputError: (.*)", message, re.DOTALL)
+    """Removes the traceback that a data loading worker adds to the message of an InputError or of its subclass."""
+    match = re.search(r"Original Traceback.*(?:Input|UnreadableFile)Error: (.*)", message, re.DOTALL)
     return match[1].strip() if match else message
 
 

@@ -214,8 +214,16 @@ LOADER: Schema = {  # keys of every data set, even if its format does not use th
         "a fraction of the training split with a decimal point, above 0 and at most 1.0, a whole number of samples, or null",
     ),
     "limit_seed": Allowed(Count | None, "a whole number, 0 or more, or null for the seed of the run"),
+    "k_fold": Allowed(Annotated[int, Field(ge=2)] | None, "a whole number of folds, 2 or more, or null"),
+    "fold": Allowed(Count, "the number of a fold, from 0"),
+    "fold_seed": Allowed(Count, "a whole number, 0 or more"),
     "num_workers": Allowed(Count | Literal[-1], "a whole number of processes, 0 or more, or -1 for one per core"),
     "repeats": Allowed(Positive, "a whole number of draws of each sample in an epoch, 1 or more"),
+    "sampling": Allowed(
+        Literal["shuffle", "class_balanced", "square_root", "weighted"], "shuffle, class_balanced, square_root or weighted"
+    ),
+    "on_error": Allowed(Literal["raise", "skip"], "raise or skip"),
+    "max_error_share": Allowed(BelowOne, "a fraction of the samples, 0 or more and below 1"),
     "mean": Allowed(Channels | None, "three numbers, one per channel of pixels in 0..1, or null"),
     "std": Allowed(
         Annotated[list[AboveZero], Field(min_length=3, max_length=3)] | None,

@@ -49,6 +49,8 @@ def run_facts(run: Run, trainer: pl.Trainer) -> RunFacts:
     """Returns the inputs of a run and its devices."""
     config, node = run.config, run.config["dataset"]
     options = {key: value for key, value in node.items() if key not in (*LOADER_KEYS, "root")}
+    if node.get("k_fold") is not None:
+        options |= {key: node.get(key, 0) for key in ("k_fold", "fold", "fold_seed")}
     limit = {} if node.get("limit") is None else {"limit": node["limit"], "limit_seed": limit_seed(config)}
     splits = ("train",) if config["trainer"]["limit_val_batches"] == 0 else ("train", "val")
     weights = run.load_report.file.path if run.load_report is not None else None

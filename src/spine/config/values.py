@@ -54,6 +54,7 @@ def check_values(config: Config) -> None:
         check_schema(config["callbacks"].get(key) or {}, options, f"callbacks.{key}")
     check_schema(config.get("sweep") or {}, schemas.SWEEP, "sweep")
     _check_global_batch(config)
+    _check_folds(config["dataset"])
     _check_protocol(config)
     check_keys(config.get("auxiliary_head") or {}, schemas.OPTIONS["auxiliary_head"], "auxiliary_head")
     for section, known in schemas.OPTIONS.items():
@@ -135,6 +136,17 @@ def _check_global_batch(config: Config) -> None:
             f"trainer.accumulate_grad_batches is {format_value(accumulated)} and dataset.global_batch_size is {format_value(size)}; "
             f"the global batch size determines how many batches are accumulated. Leave one of them out."
         )
+
+
+def _check_folds(dataset: Config) -> None:
+    """Raises InputError for a fold that does not exist."""
+    fold, count = dataset.get("fold", 0), dataset.get("k_fold")
+    if count is None and fold:
+        raise InputError(
+            f"dataset.fold is {fold}, but dataset.k_fold is null: set the number of folds, such as dataset.k_fold=5."
+        )
+    if count is not None and fold >= count:
+        raise InputError(f"dataset.fold is {fold}, but dataset.k_fold={count} has folds 0 to {count - 1}.")
 
 
 def _check_protocol(config: Config) -> None:

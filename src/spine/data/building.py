@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from functools import partial
+from functools import cache, partial
 
 from spine.config.completion import complete_input
 from spine.config.instantiate import instantiate
 from spine.config.schemas import LOADER_KEYS, Config
 from spine.data.data_module import DataModule
 from spine.data.detections import DetectedObjects
+from spine.data.folds import fold_of_split
 from spine.data.relabeling import Relabeled
 from spine.data.subset import limited
 from spine.data.transforms import Step, TopDownAffine
@@ -31,9 +32,17 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
     needs = task.needs
     resolution = config["task"].get("resolution", "original") if "resolution" in task.options else None
 
-    def open_split(split: str) -> DataSet:
+    @cache
+    def open_whole(split: str) -> DataSet:
         data: DataSet = instantiate("dataset", options, split=split)
-        data = data if labels is None else Relabeled(data, labels, needs)
+        return data if labels is None else Relabeled(data, labels, needs)
+
+    def open_split(split: str) -> DataSet:
+        count = node.get("k_fold")
+        if count is None or split == "test":
+            data = open_whole(split)
+        else:
+            data = fold_of_split(open_whole("train"), split, count, node.get("fold", 0), node.get("fold_seed", 0))
         if split != "train" or node.get("limit") is None:
             return data
         return limited(data, node["limit"], limit_seed(config))
@@ -57,6 +66,9 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
         std=node["std"],
         channels=node.get("channels") or "rgb",
         repeats=node.get("repeats", 1),
+        sampling=node.get("sampling", "shuffle"),
+        on_error=node.get("on_error", "raise"),
+        max_error_share=node.get("max_error_share", 0.01),
         pad_multiple=network_of(config, None).padding_multiple,
         resolution=resolution,
         evaluated=partial(DetectedObjects, path=boxes, threshold=threshold) if boxes is not None else None,

@@ -17,9 +17,11 @@ def collate(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
     """Stacks samples. Images (B, 3, H, W) are channels_last without a copy.
 
     Samples with `image_size` may have images and masks of different sizes. These are padded at the
-    bottom and at the right: images with 0, masks with IGNORE_INDEX. Raises InputError if other
+    bottom and at the right: images with 0, masks with IGNORE_INDEX. Spare samples are left out if
+    there are others. Raises InputError if other
     samples have images of different sizes.
     """
+    samples = [sample for sample in samples if "spare" not in sample] or samples[:1]
     batch: dict[str, torch.Tensor] = {}
     for key in samples[0]:
         tensors = [sample[key] for sample in samples]  # type: ignore[literal-required]

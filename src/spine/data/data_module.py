@@ -6,7 +6,10 @@ import copy
 import os
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypedDict, cast
+from contextlib import nullcontext, suppress
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypedDict, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -17,9 +20,11 @@ from spine.checkpoints.input_settings import IMAGENET_MEAN, IMAGENET_STD
 from spine.data.collation import collate
 from spine.data.loader import ResumableLoader
 from spine.data.sampler import Draw, EpochBatches, EvaluationBatches, TrainingBatches
+from spine.data.sampling import Sampling, weighted_order
+from spine.data.skipping import Skipping
 from spine.data.transforms import Step, Transform
 from spine.data.transforms.pipeline import Resolution
-from spine.errors import STOP_SIGNALS, InputError
+from spine.errors import STOP_SIGNALS, InputError, UnreadableFileError
 from spine.interfaces import DataSet, EncodedImage, Labels, RawSample, Sample, SampleExtra
 
 WITH_KEYPOINTS = frozenset(
@@ -41,9 +46,11 @@ class Samples(Dataset):
         needs: frozenset[str],
         extras: Mapping[str, SampleExtra] | None = None,
         repeated: bool = False,
+        skipping: Skipping | None = None,
     ):
         """`needs`: sample keys of the data set that are used. `extras`: functions of the sample's
-        generator that give further keys. `repeated`: adds the number of the draw, `copy`.
+        generator that give further keys. `repeated`: adds the number of the draw, `copy`. `skipping`:
+        replaces samples with unreadable files; None: they raise UnreadableFileError.
 
         Raises InputError if the data set does not provide a key, or if the data or the transform do
         not fit.
@@ -54,9 +61,10 @@ class Samples(Dataset):
             )
         self.data, self.transform, self.seed = data, transform, seed
         self.extras = {} if extras is None else extras
-        self.repeated = repeated
+        self.repeated, self.skipping = repeated, skipping
         self.keys = needs | (WITH_KEYPOINTS if "keypoints" in needs else frozenset())
-        data.check(self.keys)
+        with nullcontext() if skipping is None else suppress(UnreadableFileError):  # it is found again when it is drawn
+            data.check(self.keys)
         transform.prepare(data.labels, self.keys)
 
     def __len__(self) -> int:
@@ -69,6 +77,10 @@ class Samples(Dataset):
 
     def draw(self, draw: Draw, normalize: bool = True) -> Sample:
         """Returns the sample of one draw. `normalize`: see `Transform`."""
+        make = partial(self._make, normalize=normalize)
+        return make(draw) if self.skipping is None else self.skipping.sample(draw, make)
+
+    def _make(self, draw: Draw, normalize: bool) -> Sample:
         encoded = self.data.encoded_image(draw.index) if self.transform.reads_encoded else None
         loaded = self.data.load(draw.index) if encoded is None else self.data.load_annotations(draw.index)
         raw = cast(RawSample, {key: value for key, value in loaded.items() if key in self.keys})
@@ -164,6 +176,9 @@ class DataModule(pl.LightningDataModule):
         pad_multiple: int = 1,
         channels: str = "rgb",
         repeats: int = 1,
+        sampling: Sampling = "shuffle",
+        on_error: Literal["raise", "skip"] = "raise",
+        max_error_share: float = 0.01,
         resolution: Resolution | None = None,
         evaluated: Callable[[DataSet], DataSet] | None = None,
     ):
@@ -178,7 +193,10 @@ class DataModule(pl.LightningDataModule):
         `num_workers`: processes per loader, at most the number of cores; -1 for one per core.
         `mean`, `std`: of red, green and blue pixels in 0..1. `pad_multiple`, `channels`: images are
         padded to a multiple, and have their channels in the order "rgb" or "bgr"; see `Transform`.
-        `repeats`: draws of each training sample in an epoch, see `TrainingBatches`.
+        `repeats`: draws of each training sample in an epoch, see `TrainingBatches`. `sampling`: how often
+        each is drawn, see `weighted_order`.
+        `on_error`: whether a sample with an unreadable file raises an error or is skipped, see `Skipping`;
+        `max_error_share`: of the samples, above which skipping raises one.
         `resolution`: at which masks are evaluated, "original" or "input"; see `Transform`.
         `evaluated`: replaces the data set of a split in evaluations, for example by `DetectedObjects`.
         """
@@ -188,7 +206,8 @@ class DataModule(pl.LightningDataModule):
         self.open_split, self.needs = open_split, frozenset(needs)
         self.train_steps, self.eval_steps = list(train_steps), list(eval_steps)
         self.mean, self.std, self.pad_multiple, self.channels = mean, std, pad_multiple, channels
-        self.repeats, self.resolution, self.evaluated = repeats, resolution, evaluated
+        self.repeats, self.sampling, self.resolution, self.evaluated = repeats, sampling, resolution, evaluated
+        self.on_error, self.max_error_share = on_error, max_error_share
         self.batch_size, self.global_batch_size, self.seed = batch_size, global_batch_size, seed
         cores = os.cpu_count() or 1
         self.num_workers = min(num_workers, cores) if num_workers >= 0 else cores
@@ -219,8 +238,10 @@ class DataModule(pl.LightningDataModule):
             steps = copy.deepcopy(self.train_steps if training else self.eval_steps)  # `prepare` changes them
             resolution = None if training else self.resolution
             transform = Transform(steps, self.mean, self.std, self.pad_multiple, self.channels, resolution)
-            repeated = training and self.repeats > 1
-            self.samples[name, training] = Samples(data, transform, self.seed, self.needs, self.extras, repeated)
+            skips = self.on_error == "skip"
+            skipping = Skipping(name, training, len(data), self.seed, self.max_error_share) if skips else None
+            repeated = training and (self.repeats > 1 or self.sampling != "shuffle" or skips)
+            self.samples[name, training] = Samples(data, transform, self.seed, self.needs, self.extras, repeated, skipping)
         return self.samples[name, training]
 
     def add_extras(self, extras: Mapping[str, SampleExtra]) -> None:
@@ -248,6 +269,8 @@ class DataModule(pl.LightningDataModule):
         if the training split is smaller than one batch per process, or than the global batch size.
         """
         samples = self.transformed(name, training)
+        if samples.skipping is not None and self.trainer is not None:
+            samples.skipping.files.folder = Path(self.trainer.default_root_dir)
         batches = self._training_batches(len(samples)) if training else self._evaluation_batches(len(samples))
         options: WorkerOptions = {"persistent_workers": True, "prefetch_factor": 4} if self.num_workers else {}
         return ResumableLoader(
@@ -294,6 +317,7 @@ class DataModule(pl.LightningDataModule):
             global_batch_size=self.global_batch_size,
             repeats=self.repeats,
             shuffle=not overfit,  # overfitting needs the same batches in every epoch
+            weighted=weighted_order(self.split("train"), self.sampling),
         )
 
     def _rank_and_world(self) -> tuple[int, int]:

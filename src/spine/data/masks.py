@@ -9,7 +9,7 @@ import numpy as np
 
 from spine.data import png
 from spine.data.image_files import JPEG_SUFFIXES, open_with_pillow, read_bytes, undecodable_message
-from spine.errors import InputError
+from spine.errors import InputError, UnreadableFileError
 
 
 def read_mask(path: str | Path) -> np.ndarray:
@@ -93,10 +93,10 @@ def _read_lossless(path: str | Path) -> np.ndarray:
 
 
 def _decode(path: str | Path, data: np.ndarray, flags: int) -> np.ndarray:
-    """Returns the pixels that OpenCV decodes. Raises InputError if it cannot."""
+    """Returns the pixels that OpenCV decodes. Raises UnreadableFileError if it cannot."""
     pixels = cv2.imdecode(data, flags) if len(data) else None
     if pixels is None:
-        raise InputError(undecodable_message(path, data, "a mask"))
+        raise UnreadableFileError(undecodable_message(path, data, "a mask"), str(path))
     return pixels
 
 

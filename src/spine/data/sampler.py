@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
+from spine.data.sampling import WeightedOrder, number_draws
 from spine.errors import InputError
 
 
@@ -70,6 +71,9 @@ class TrainingBatches(EpochBatches):
     randomness, and an epoch has a part of the samples (repeated augmentation, Hoffer et al., arXiv
     1901.09335). Its length stays the same. As in DeiT's code, the draws of a sample are consecutive,
     so that they are on different processes.
+
+    With a `weighted` order, an epoch has as many draws as there are samples, but some samples are
+    drawn several times, with different randomness, and others not at all.
     """
 
     def __init__(
@@ -83,9 +87,13 @@ class TrainingBatches(EpochBatches):
         global_batch_size: int | None = None,
         repeats: int = 1,
         shuffle: bool = True,
+        weighted: WeightedOrder | None = None,
     ):
-        """`repeats`: draws of a sample in an epoch. `shuffle`: False for the same samples with the same randomness in every epoch."""
+        """`repeats`: draws of a sample in an epoch. `shuffle`: False for the same samples with the same randomness in every epoch.
+        `weighted`: how often each sample is drawn; None: once.
+        """
         super().__init__(length, batch_size, rank=rank, world=world)
+        self.weighted = weighted
         self.seed, self.shuffle, self.repeats = seed, shuffle, repeats
         self.group_size = global_batch_size or batch_size * world
         self.micro_batches = count_micro_batches(self.group_size, batch_size, world)
@@ -94,21 +102,28 @@ class TrainingBatches(EpochBatches):
         """Number of batches per epoch."""
         return self.length // self.group_size * self.micro_batches
 
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the indices of an epoch, each of which is drawn `repeats` times in a row, and how often each occurs before, int64."""
+        rng = np.random.default_rng((self.seed, epoch))
+        if self.weighted is not None:
+            order = self.weighted.draw(-(-self.length // self.repeats), rng)
+            return order, number_draws(order)
+        order = rng.permutation(self.length) if self.shuffle else np.arange(self.length)
+        return order, np.zeros_like(order)
+
     def __iter__(self) -> Iterator[list[Draw]]:
-        if self.shuffle:
-            epoch, order = self.epoch, np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        else:
-            epoch, order = 0, np.arange(self.length)
+        epoch = self.epoch if self.shuffle else 0
+        order, earlier = self._order(epoch)
         first, self.skip = self.skip, 0
         for number in range(first, len(self)):
             group, part = divmod(number, self.micro_batches)
             own = np.arange(group * self.group_size + self.rank, (group + 1) * self.group_size, self.world)
             places = np.array_split(own, self.micro_batches)[part]
             # a process has fewer samples than batches if the batch size is 1 and the group is not a multiple of the processes
-            yield [
-                Draw(epoch, int(order[place // self.repeats]), int(place % self.repeats), spare=not len(places))
-                for place in (places if len(places) else own[:1])
-            ]
+            places, spare = (places, False) if len(places) else (own[:1], True)
+            numbers, copies = places // self.repeats, places % self.repeats
+            copies = earlier[numbers] * self.repeats + copies
+            yield [Draw(epoch, index, copy, spare) for index, copy in zip(order[numbers].tolist(), copies.tolist(), strict=True)]
 
     def samples_before(self, batch: int) -> int:
         """Returns the number of samples in the groups of all processes before a batch."""

@@ -32,6 +32,7 @@ def embed_split(model: Model, data: DataModule, split: str, device: torch.device
     """Returns the pooled embeddings of a split, with the evaluation steps, in float32. `root`: folder of the data set."""
     samples = data.split(split)
     data.needs |= {"label"} & samples.provides
+    data.on_error = "raise"  # every sample has an embedding
     net = model.backbone.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     vectors = np.empty((len(samples), net.spec.embed_dim), np.float32)
     labels = np.empty(len(samples), np.int64)
