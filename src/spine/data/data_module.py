@@ -263,6 +263,7 @@ class DataModule(pl.LightningDataModule):
             global_batch_size=self.global_batch_size,
             repeats=self.repeats,
             shuffle=not overfit,  # overfitting needs the same batches in every epoch
+            order=getattr(self.split("train"), "order", None),  # of shards that are read in windows
         )
 
     def _rank_and_world(self) -> tuple[int, int]:

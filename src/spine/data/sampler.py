@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -22,6 +22,15 @@ class Draw(NamedTuple):
     index: int  # type: ignore[assignment]
     copy: int = 0  # number of this draw among those of the same sample in an epoch
     spare: bool = False  # keeps a process in step with the others and is not counted
+
+
+class Order(Protocol):
+    """A permutation of the samples: the index of the sample at each place."""
+
+    def __getitem__(self, place: int, /) -> int: ...
+
+
+EpochOrder = Callable[[int, int], Order | None]  # a data set's order as a function of (seed, epoch); None: a random permutation
 
 
 class EpochBatches(Sampler[list[Draw]]):
@@ -83,9 +92,13 @@ class TrainingBatches(EpochBatches):
         global_batch_size: int | None = None,
         repeats: int = 1,
         shuffle: bool = True,
+        order: EpochOrder | None = None,
     ):
-        """`repeats`: draws of a sample in an epoch. `shuffle`: False for the same samples with the same randomness in every epoch."""
+        """`repeats`: draws of a sample in an epoch. `shuffle`: False for the same samples with the same randomness in every epoch.
+        `order`: of a data set that is read in an order of its own, such as windows of shards.
+        """
         super().__init__(length, batch_size, rank=rank, world=world)
+        self.order = order
         self.seed, self.shuffle, self.repeats = seed, shuffle, repeats
         self.group_size = global_batch_size or batch_size * world
         self.micro_batches = count_micro_batches(self.group_size, batch_size, world)
@@ -95,8 +108,11 @@ class TrainingBatches(EpochBatches):
         return self.length // self.group_size * self.micro_batches
 
     def __iter__(self) -> Iterator[list[Draw]]:
+        order: Order | None
         if self.shuffle:
-            epoch, order = self.epoch, np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+            epoch, order = self.epoch, self.order(self.seed, self.epoch) if self.order is not None else None
+            if order is None:
+                order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
         else:
             epoch, order = 0, np.arange(self.length)
         first, self.skip = self.skip, 0
