@@ -156,11 +156,14 @@ def scan_shard(root: str, name: str) -> Samples:
                     assert content is not None
                     found.classes.append(read_class(np.frombuffer(content.read(), np.uint8), f"'{path}', sample '{current}'"))
             finish()
-            size = file.seek(0, os.SEEK_END)
+            file.seek(archive.offset)
+            complete = file.read(BLOCK) == bytes(BLOCK)  # the mark at the end of an archive
     except (tarfile.TarError, EOFError) as error:
         raise InputError(
             f"Shard '{path}' is not a readable tar archive ({error}). Compressed shards (.tar.gz) must be unpacked."
         ) from error
-    if found.ends and found.ends[-1] * BLOCK > size:
-        raise InputError(f"Shard '{path}' is truncated: its last sample, '{current}', is not complete. Copy the shard again.")
+    if not complete:
+        raise InputError(
+            f"Shard '{path}' is truncated: it ends after its sample '{current}' without the mark of an end. Copy it again."
+        )
     return found
