@@ -400,16 +400,30 @@ def test_workers_read_a_store_of_local_files(photos, cache):
 
 def test_copies_are_kept_within_a_limit(memory, cache, photos):
     size = (photos[1] / "train-000000.tar").stat().st_size
-    data = Shards("train", root=memory[0], cache_gb=2.2 * size / 2**30)
+    data = Shards("train", root=memory[0], copies_gb=2.2 * size / 2**30)
     for index in (0, 12, 24, 36, 0):
         assert int(data.load(index)["label"]) == data.class_indices()[index]
     assert len(list(cache.rglob("*.tar"))) == 2
 
 
+def test_samples_of_a_store_are_read_by_ranges_without_copies(memory, cache, photos, no_delays):
+    data = Shards("train", root=memory[0], copies_gb=0)
+    assert_same_samples(data, ImageFolder("train", root=str(photos[0])))
+    assert not list(cache.rglob("*.tar"))
+    memory[1].pipe("/bucket/photos/train-000002.tar", b"short")
+    with pytest.raises(UnreadableFileError, match="is truncated"):
+        data.load(30)
+
+
+@pytest.mark.parametrize(("option", "value"), [("window", 0), ("streams", 0), ("copies_gb", -1.0)])
+def test_options_have_ranges(option, value, photos):
+    assert f"dataset.{option} is {value}; it must be" in message(lambda: Shards("train", root=str(photos[1]), **{option: value}))
+
+
 def test_shards_of_the_next_window_are_copied_ahead(memory, cache):
     data = Shards("train", root=memory[0], window=11, streams=1)
     order = data.order(0, 0)
-    order[0]
+    assert order[np.arange(5)].shape == (5,)
     data.storage.ahead.shutdown(wait=True)
     names = [data.index.shards[number].name for number in order.shards_of(0, 1)]
     assert sorted(path.name for path in cache.rglob("*.tar")) == sorted(names)
@@ -489,22 +503,22 @@ def test_members_of_a_record():
 @pytest.mark.parametrize(("window", "streams"), [(1, 1), (7, 1), (10, 4), (1000, 3), (5, 500)])
 def test_windows_are_a_permutation_of_neighbors(window, streams):
     counts = np.array([10, 20, 5, 30, 35])
-    order = WindowOrder(counts, window, streams, (0, 3))
-    found = [order[place] for place in range(100)]
+    order, places = WindowOrder(counts, window, streams, (0, 3)), np.arange(100)
+    found = order[places].tolist()
     assert sorted(found) == list(range(100))
-    assert found == [WindowOrder(counts, window, streams, (0, 3))[place] for place in range(100)]
+    assert found[::-1] == WindowOrder(counts, window, streams, (0, 3))[places[::-1]].tolist()
     others = [WindowOrder(counts, window, streams, key) for key in ((0, 4), (1, 3))]
-    assert all(found != [other[place] for place in range(100)] for other in others)
+    assert all(found != other[places].tolist() for other in others)
     with pytest.raises(IndexError):
-        order[100]
+        order[np.array([3, 100])]
 
 
 def test_each_process_reads_shards_of_its_own():
     counts = np.full(16, 50)
     order = WindowOrder(counts, 40, 8, (0, 0))
-    shards = [{order[place] // 50 for place in range(rank, 800, 4)} for rank in range(4)]
+    shards = [set(order[np.arange(rank, 800, 4)] // 50) for rank in range(4)]
     assert sum(map(len, shards)) == 16 and set.union(*shards) == set(range(16))
-    open_at_once = {order[place] // 50 for place in range(0, 4 * 20, 4)}
+    open_at_once = set(order[np.arange(0, 80, 4)] // 50)
     assert len(open_at_once) <= 4  # two parts, in each of which a window reads one or two shards
 
 
@@ -512,7 +526,7 @@ def test_the_shards_of_the_next_window_are_announced():
     announced = []
     order = WindowOrder(np.full(6, 10), 10, 2, (0, 0), announced.append)
     for place in range(60):
-        order[place]
+        assert order[np.array([place])].shape == (1,)
     shuffled = order.shards.tolist()
     assert announced == [[shuffled[1]], [shuffled[4]], [shuffled[2]], [shuffled[5]], [], []]
 

@@ -25,9 +25,9 @@ class Draw(NamedTuple):
 
 
 class Order(Protocol):
-    """A permutation of the samples: the index of the sample at each place."""
+    """A permutation of the samples, such as an array (N,): `order[places]` are the indices of the samples at places (M,)."""
 
-    def __getitem__(self, place: int, /) -> int: ...
+    def __getitem__(self, places: np.ndarray, /) -> np.ndarray: ...
 
 
 EpochOrder = Callable[[int, int], Order | None]  # a data set's order as a function of (seed, epoch); None: a random permutation
@@ -121,10 +121,9 @@ class TrainingBatches(EpochBatches):
             own = np.arange(group * self.group_size + self.rank, (group + 1) * self.group_size, self.world)
             places = np.array_split(own, self.micro_batches)[part]
             # a process has fewer samples than batches if the batch size is 1 and the group is not a multiple of the processes
-            yield [
-                Draw(epoch, int(order[place // self.repeats]), int(place % self.repeats), spare=not len(places))
-                for place in (places if len(places) else own[:1])
-            ]
+            places, spare = (places, False) if len(places) else (own[:1], True)
+            indices, copies = order[places // self.repeats].tolist(), (places % self.repeats).tolist()
+            yield [Draw(epoch, index, copy, spare) for index, copy in zip(indices, copies, strict=True)]
 
     def samples_before(self, batch: int) -> int:
         """Returns the number of samples in the groups of all processes before a batch."""

@@ -42,8 +42,8 @@ class Shards(DataSet):
         classes: list[str] | str | None = None,
         window: int | None = None,
         streams: int = 64,
-        cache: str | None = None,
-        cache_gb: float = 50.0,
+        copies: str | None = None,
+        copies_gb: float = 50.0,
     ):
         """`root`: a folder, or the address of an object store, such as s3://bucket/folder. `splits`: name of each split, or for
         shards without an index a pattern such as "imagenet-train-*.tar". `classes`: names, or a file relative to a local root
@@ -51,23 +51,24 @@ class Shards(DataSet):
 
         `window`: samples in a row that are shuffled together, after the shards were shuffled, in each of the `streams` parts that
         are read side by side; see `WindowOrder`. None: all samples are shuffled, as those of every other data set; in an object
-        store, windows of STORE_WINDOW. Shards of an object store are copied to the folder `cache` when they are read, at most
-        `cache_gb` GiB of them; None: ~/.cache/spine. Raises InputError if there are no such shards, or if their index is broken.
+        store, windows of STORE_WINDOW. Shards of an object store are copied to the folder `copies` when they are read, at most
+        `copies_gb` GiB of them; None: ~/.cache/spine. With 0 GiB, each sample is read by a request of its own.
+        Raises InputError if there are no such shards, or if their index is broken.
         """
+        for name, value, least in (("window", window, 1), ("streams", streams, 1), ("copies_gb", copies_gb, 0)):
+            if value is not None and value < least:
+                raise InputError(f"dataset.{name} is {value}; it must be {least} or more.")
         if root is not None and is_url(root):
             self.root, store = root.rstrip("/"), Store(root)
             self.folder, self.description, name = _remote_index(store, split, splits)
             key = hashlib.sha256(self.root.encode()).hexdigest()[:16]
-            copies = Path(cache).expanduser() if cache is not None else cache_folder() / "shards" / f"copies-{key}"
-            self.storage: Storage = CopiedShards(store, copies, round(cache_gb * GIB))
+            folder = Path(copies).expanduser() if copies is not None else cache_folder() / "shards" / f"copies-{key}"
+            self.storage: Storage = CopiedShards(store, folder, round(copies_gb * GIB)) if copies_gb else store
             window = window or STORE_WINDOW
         else:
             self.root = str(need_root(root, "shards"))
             self.folder, self.description, name = _local_index(self.root, split, splits)
             self.storage = LocalFiles(self.root)
-        for key, value in (("window", window), ("streams", streams)):
-            if value is not None and value < 1:
-                raise InputError(f"dataset.{key} is {value}; it must be 1 or more.")
         self.window, self.streams = window, streams
         node = self.description["splits"][name]
         self.index = open_split(self.folder, name, self.description)

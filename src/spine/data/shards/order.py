@@ -42,13 +42,17 @@ class WindowOrder:
         """Number of samples."""
         return self.length
 
-    def __getitem__(self, place: int) -> int:
-        """Returns the sample at a place of the order."""
-        if not 0 <= place < self.length:
-            raise IndexError(place)
-        step, stream = divmod(int(place), self.streams)
-        number, within = divmod(step, self.window)
-        return int(self._window(stream, number)[within])
+    def __getitem__(self, places: np.ndarray) -> np.ndarray:
+        """Returns the samples (M,) int64 at places (M,) of the order, or at one place."""
+        if np.any((places < 0) | (places >= self.length)):
+            raise IndexError(places)
+        steps, streams = np.divmod(places, self.streams)
+        numbers, within = np.divmod(steps, self.window)
+        found = [
+            self._window(int(stream), int(number))[place]
+            for stream, number, place in zip(np.ravel(streams), np.ravel(numbers), np.ravel(within), strict=True)
+        ]
+        return np.array(found, np.int64).reshape(np.shape(places))
 
     def _range(self, stream: int, number: int) -> tuple[int, int]:
         """Returns where a window begins and ends in the shuffled sequence."""

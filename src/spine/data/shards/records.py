@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from spine.data.image_files import IMAGE_SUFFIXES, undecodable_message
-from spine.errors import InputError
+from spine.errors import InputError, UnreadableFileError
 from spine.interfaces import DataSet, EncodedImage, Labels, RawSample
 
 CLASS, MASK, FACTS = "cls", "mask.png", "json"  # suffixes; the masks of classes that may overlap are mask.0.png, mask.1.png, ...
@@ -134,7 +134,7 @@ def decode_mask(data: np.ndarray, where: str) -> np.ndarray:
     """Returns a mask (H, W) uint8."""
     mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
     if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
-        raise InputError(undecodable_message(where, data, "a mask of one channel with 8 bits"))
+        raise UnreadableFileError(undecodable_message(where, data, "a mask of one channel with 8 bits"), where)
     return mask
 
 

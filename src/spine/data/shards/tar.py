@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from spine.errors import InputError
+from spine.errors import UnreadableFileError
 
 BLOCK = 512  # bytes; headers and contents of members begin at multiples of it
 END = bytes(2 * BLOCK)  # of an archive
@@ -38,7 +38,7 @@ def split_name(name: str) -> tuple[str, str] | None:
 def unpack_members(record: np.ndarray, where: str) -> dict[str, np.ndarray]:
     """Returns the contents (N,) uint8 of the members of a record by their suffix. They are views of `record`, (N,) uint8.
 
-    A record may begin with members of no sample, such as folders. `where`: for messages. Raises InputError if it is no record.
+    A record may begin with members of no sample, such as folders. `where`: for messages. Raises UnreadableFileError if it is no record.
     """
     found: dict[str, np.ndarray] = {}
     key = None
@@ -67,7 +67,7 @@ def _members(record: np.ndarray, where: str) -> Iterator[tuple[str, int, int]]:
         plain.append((name, start + BLOCK, length))
         start += BLOCK + length + -length % BLOCK
     if start != len(record):
-        raise InputError(broken_record(where))
+        raise UnreadableFileError(broken_record(where), where)
     yield from plain
 
 
@@ -77,7 +77,7 @@ def _extended_members(record: np.ndarray, where: str) -> list[tuple[str, int, in
         with tarfile.open(fileobj=io.BytesIO(record.tobytes()), mode="r:") as archive:
             return [(member.name, member.offset_data, member.size) for member in archive if member.isfile()]
     except tarfile.TarError as error:
-        raise InputError(broken_record(where)) from error
+        raise UnreadableFileError(broken_record(where), where) from error
 
 
 def broken_record(where: str) -> str:
