@@ -108,7 +108,8 @@ def measure_order(images: int, per_shard: int, processes: int) -> None:
     rng = np.random.default_rng(0)
     print(
         f"\n## Order of windows: {total:,} samples in {len(counts):,} shards, steps of {step:,} samples, measured at full size\n\n"
-        "A process makes the windows of its own parts only: one of 512 with 512 streams. A batch is that of one process. Entropies of the classes of a step are in bits; the classes of a random one are drawn.\n\n"
+        "A process makes the windows of its own parts only: one of 512 with 512 streams. A batch is that of one process. Entropies of "
+        "the classes of a step are in bits; the classes of a random one are drawn.\n\n"
         "| streams | window | begin | windows of all parts | memory of all parts | shards in a step | pairs of a batch from one shard "
         "| entropy, stored by class | entropy, stored shuffled | a shard is read in |\n|---|---|---|---|---|---|---|---|---|---|"
     )
@@ -122,10 +123,11 @@ def measure_order(images: int, per_shard: int, processes: int) -> None:
         pairs = sum(float((batches[:, i:] == batches[:, :-i]).sum()) for i in range(1, BATCH))
         same = pairs / (processes * BATCH * (BATCH - 1) / 2)
         by_class = entropy(samples * CLASSES // total)  # type: ignore[operator]
+        mixed = entropy(rng.integers(0, CLASSES, step))
         spread = (per_shard + window) * streams / total  # of the epoch between the first and the last sample of a shard
         print(
             f"| {streams:,} | {window:,} | {begin * 1e3:,.0f} ms | {seconds * 1e3:,.0f} ms | {memory / 1e6:,.0f} MB "
-            f"| {len(np.unique(shards)):,} | {same:.1%} | {by_class:.2f} | {entropy(rng.integers(0, CLASSES, step)):.2f} | {spread:.2%} of the epoch |"
+            f"| {len(np.unique(shards)):,} | {same:.1%} | {by_class:.2f} | {mixed:.2f} | {spread:.2%} of the epoch |"
         )
     shards = rng.integers(0, total, step) // per_shard
     random = entropy(rng.integers(0, CLASSES, step))
@@ -158,11 +160,14 @@ def measure_reads(folder: Path, processes: int, images: int, per_shard: int) -> 
     table(
         f"Reads: {processes} processes that train on {RATE} images/s each",
         [
-            ("records from the page cache, measured", f"{number / seconds:,.0f} a second of one process ({seconds / number * 1e6:.0f} us each)"),
+            ("records from the page cache, measured", f"{number / seconds:,.0f} a second of one process"),
             ("bytes, computed", f"{rate / 1e6:.0f} MB/s a process, {rate * processes / 1e9:.1f} GB/s of all"),
-            ("requests with whole shards, computed", f"{whole:.3f} a second of a process, {whole * processes:.1f} of all; one each {1 / whole:.0f} s"),
+            ("requests for whole shards, computed", f"one each {1 / whole:.0f} s of a process, {whole * processes:.1f} a second of all"),
             ("requests without copies (copies_gb=0), computed", f"{RATE:,} a second of a process, {RATE * processes:,} of all"),
-            ("copies on a machine, computed", f"{PER_MACHINE * 3 * SHARD / 2**30:.0f} GiB for {PER_MACHINE} processes: two shards of a window and one ahead"),
+            (
+                f"copies on a machine of {PER_MACHINE} processes, computed",
+                f"{PER_MACHINE * 3 * SHARD / 2**30:.0f} GiB: two shards of a window and one ahead for each",
+            ),
             ("an epoch, computed", f"{images / RATE / processes / 3600:.1f} h"),
         ],
     )  # fmt: skip
