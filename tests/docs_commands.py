@@ -168,8 +168,8 @@ def check_spine(name: str, arguments: list[str]) -> None:
         module = importlib.import_module(f"spine.commands.{name}")
         keys = {argument.partition("=")[0] for argument in arguments if "=" in argument}
         assert keys <= set(module.DEFAULTS if name == "profile" else module.KEYS), keys
-    elif name == "plan":
-        _check_config(_composed("plan", arguments), arguments)
+    elif name in ("plan", "pack"):
+        _check_config({key: value for key, value in _composed(name, arguments).items() if key not in _keys_of(name)}, arguments)
     elif name == "train":
         if not any(argument.startswith("rerun=") for argument in arguments):
             _check_config(_composed("train", arguments), arguments)
@@ -253,7 +253,6 @@ def _first_jobs(arguments: list[str]) -> Iterator[str]:
 
 
 def _check_config(config: dict, arguments: list[str]) -> None:
-    config = {key: value for key, value in config.items() if key not in ("samples", "devices", "out")}
     places.check_targets(config)
     values.check_values(config)
     if "task" in config and "dataset" in config:

@@ -162,7 +162,7 @@ def smaller(command: str, text: str) -> list[str]:
         return []
     if command == "profile":
         return ["image_size=64", "batch_size=1"]
-    if command in ("leaderboard", "report", "plan"):
+    if command in ("leaderboard", "report", "plan", "pack"):
         return []
     if "ckpt_path=" in text:
         small = [] if command == "export" else ["trainer.accelerator=cpu"]

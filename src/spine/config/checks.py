@@ -58,9 +58,11 @@ def check_paths(config: Config) -> None:
 
 
 def check_root(node: Config) -> None:
-    """Raises InputError if the folder of a data set is not given or does not exist."""
+    """Raises InputError if the folder of a data set is not given or does not exist. Addresses of stores are opened later."""
     from spine.data.image_files import need_root
 
+    if "://" in (node.get("root") or "") and getattr(target_of("dataset", node), "reads_urls", False):
+        return
     need_root(node.get("root"), component_name("dataset", node["_target_"]))
 
 

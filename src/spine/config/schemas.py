@@ -357,6 +357,9 @@ OPTIONS: Mapping[str, Schema] = {
         "seed": Allowed(Count, "a whole number, 0 or more"),
         "split_seed": Allowed(Count, "a whole number, 0 or more"),
         "val_fraction": Allowed(Annotated[float, Field(gt=0, lt=1)], "a fraction of the images, above 0 and below 1"),
+        "window": Allowed(Positive | None, "a number of samples, 1 or more, or null"),
+        "streams": Allowed(Positive, "a whole number, 1 or more"),
+        "copies_gb": Allowed(NotNegative, "a number of GiB, 0 or more"),
         "length": Allowed(dict[str, Positive] | None, "a number of samples, 1 or more, for each split, such as {train: 400, val: 40}"),
         "sigmas": Allowed(
             AboveZero | Annotated[list[AboveZero], Field(min_length=1)] | None,

@@ -318,6 +318,7 @@ class DataModule(pl.LightningDataModule):
             repeats=self.repeats,
             shuffle=not overfit,  # overfitting needs the same batches in every epoch
             weighted=weighted_order(self.split("train"), self.sampling),
+            order=getattr(self.split("train"), "order", None),  # of shards that are read in windows
         )
 
     def _rank_and_world(self) -> tuple[int, int]:

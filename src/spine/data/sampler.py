@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -23,6 +23,15 @@ class Draw(NamedTuple):
     index: int  # type: ignore[assignment]
     copy: int = 0  # number of this draw among those of the same sample in an epoch
     spare: bool = False  # keeps a process in step with the others and is not counted
+
+
+class Order(Protocol):
+    """A permutation of the samples, such as an array (N,): `order[places]` are the indices of the samples at places (M,)."""
+
+    def __getitem__(self, places: np.ndarray, /) -> np.ndarray: ...
+
+
+EpochOrder = Callable[[int, int], Order | None]  # a data set's order as a function of (seed, epoch); None: a random permutation
 
 
 class EpochBatches(Sampler[list[Draw]]):
@@ -88,12 +97,14 @@ class TrainingBatches(EpochBatches):
         repeats: int = 1,
         shuffle: bool = True,
         weighted: WeightedOrder | None = None,
+        order: EpochOrder | None = None,
     ):
         """`repeats`: draws of a sample in an epoch. `shuffle`: False for the same samples with the same randomness in every epoch.
         `weighted`: how often each sample is drawn; None: once.
+        `order`: of a data set that is read in an order of its own, such as windows of shards; unused with `weighted`.
         """
         super().__init__(length, batch_size, rank=rank, world=world)
-        self.weighted = weighted
+        self.weighted, self.order = weighted, order
         self.seed, self.shuffle, self.repeats = seed, shuffle, repeats
         self.group_size = global_batch_size or batch_size * world
         self.micro_batches = count_micro_batches(self.group_size, batch_size, world)
@@ -102,14 +113,19 @@ class TrainingBatches(EpochBatches):
         """Number of batches per epoch."""
         return self.length // self.group_size * self.micro_batches
 
-    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the indices of an epoch, each of which is drawn `repeats` times in a row, and how often each occurs before, int64."""
+    def _order(self, epoch: int) -> tuple[Order, np.ndarray | None]:
+        """Returns the indices of an epoch, each of which is drawn `repeats` times in a row, and how often each occurs before.
+
+        The latter is None if no index occurs twice.
+        """
         rng = np.random.default_rng((self.seed, epoch))
         if self.weighted is not None:
-            order = self.weighted.draw(-(-self.length // self.repeats), rng)
-            return order, number_draws(order)
-        order = rng.permutation(self.length) if self.shuffle else np.arange(self.length)
-        return order, np.zeros_like(order)
+            drawn = self.weighted.draw(-(-self.length // self.repeats), rng)
+            return drawn, number_draws(drawn)
+        if not self.shuffle:
+            return np.arange(self.length), None
+        order = self.order(self.seed, epoch) if self.order is not None else None
+        return rng.permutation(self.length) if order is None else order, None
 
     def __iter__(self) -> Iterator[list[Draw]]:
         epoch = self.epoch if self.shuffle else 0
@@ -122,7 +138,8 @@ class TrainingBatches(EpochBatches):
             # a process has fewer samples than batches if the batch size is 1 and the group is not a multiple of the processes
             places, spare = (places, False) if len(places) else (own[:1], True)
             numbers, copies = places // self.repeats, places % self.repeats
-            copies = earlier[numbers] * self.repeats + copies
+            if earlier is not None:
+                copies = earlier[numbers] * self.repeats + copies
             yield [Draw(epoch, index, copy, spare) for index, copy in zip(order[numbers].tolist(), copies.tolist(), strict=True)]
 
     def samples_before(self, batch: int) -> int:

@@ -1,0 +1,116 @@
+"""Packs a data set into tar shards of WebDataset's convention, with an index, which dataset=shards reads.
+
+    python -m spine.pack dataset=image_folder dataset.root=photos out=shards shard_mb=256 workers=8
+
+An interrupted packing goes on when the same command is repeated.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from omegaconf import DictConfig, open_dict
+from pydantic import Field
+
+from spine.config.command_line import run_command
+from spine.config.resolving import to_plain
+from spine.errors import InputError
+from spine.option_types import AboveZero, Allowed, Count, Positive, Schema, Text
+
+if TYPE_CHECKING:
+    from spine.interfaces import DataSet
+    from spine.option_types import Config
+
+SPLITS = ("train", "val", "test")
+KEYS: Schema = {  # keys of this command that train.yaml does not have
+    "out": Allowed(Text, "the path of a new folder"),
+    "pack_splits": Allowed(Annotated[list[Text], Field(min_length=1)] | None, "a list of splits, such as [train, val], or null"),
+    "shard_mb": Allowed(AboveZero, "a number of MiB above 0"),
+    "store_seed": Allowed(Count | None, "a whole number, 0 or more, or null"),
+    "workers": Allowed(
+        Positive | Annotated[int, Field(ge=-1, le=-1)], "a whole number of processes, 1 or more, or -1 for one per core"
+    ),
+}
+
+
+def main() -> None:
+    """Runs the command with the arguments of the command line."""
+    run_command("pack", pack, _refuse_sweeps)
+
+
+def _refuse_sweeps(arguments: list[str]) -> None:
+    """Raises InputError if the arguments start a sweep."""
+    if {"-m", "--multirun"} & set(arguments):
+        raise InputError("spine.pack packs one data set, and not a sweep: leave out -m.")
+
+
+def pack(cfg: DictConfig) -> None:
+    """Packs the splits of a data set.
+
+    Raises InputError for a mistake in the configuration or in the data, or if `out` has something else.
+    """
+    config = to_plain(cfg)
+    options = {key: config.pop(key) for key in KEYS}
+    with open_dict(cfg):
+        for key in KEYS:
+            cfg.pop(key)
+    from spine.config.checks import check_root
+    from spine.config.instantiate import target_of
+    from spine.config.places import check_targets
+    from spine.config.schemas import LOADER_KEYS
+    from spine.config.values import check_schema, check_values
+
+    check_schema(options, KEYS, "")
+    check_targets(config)
+    check_values(config)
+    node = {key: value for key, value in config["dataset"].items() if key not in LOADER_KEYS}
+    if target_of("dataset", node).reads_files:
+        check_root(node)
+    pack_data(node, Path(options["out"]).expanduser(), options)
+
+
+def pack_data(node: Config, folder: Path, options: Config) -> None:
+    """Packs the splits of a data set into a folder. `node`: options of the data set. `options`: of the command."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from spine.data.shards import packing
+
+    workers = (os.cpu_count() or 1) if options["workers"] == -1 else options["workers"]
+    source = {"dataset": node, **{key: options[key] for key in ("pack_splits", "shard_mb", "store_seed")}}
+    if packing.begin(folder, source):
+        print(f"{folder} is complete: nothing is left to pack.")
+        return
+    opened = _open_splits(node, options["pack_splits"])
+    descriptions = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    for split, data in opened.items():
+        data.check(data.provides)
+        plan = packing.plan_split(data, split, options["shard_mb"], options["store_seed"])
+        with Progress(*columns, transient=True) as progress:
+            bar = progress.add_task(split, total=len(data))
+            descriptions[split] = packing.pack_split(data, plan, folder, workers, lambda done: progress.advance(bar, done))  # noqa: B023
+        size = sum(shard["bytes"] for shard in descriptions[split]["shards"])
+        print(f"{split}: {len(data):,} samples in {plan.shards} shards, {size / packing.MIB:,.1f} MiB")
+    packing.finish(folder, next(iter(opened.values())), descriptions)
+    print(f"dataset=shards dataset.root={folder}")
+
+
+def _open_splits(node: Config, wanted: list[str] | None) -> dict[str, DataSet]:
+    """Returns the data sets of the splits. Raises InputError if a wanted one, or every one, cannot be opened."""
+    from spine.config.instantiate import instantiate
+
+    opened, reasons = {}, {}
+    for split in wanted or SPLITS:
+        try:
+            opened[split] = instantiate("dataset", node, split=split)
+        except InputError as error:
+            if wanted is not None:
+                raise
+            reasons[split] = error
+    if not opened:
+        raise reasons["train"]
+    for split, reason in reasons.items():
+        print(f"Split {split} is left out: {reason}")
+    return opened

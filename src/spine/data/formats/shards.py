@@ -1,0 +1,228 @@
+"""Tar shards in WebDataset's convention: those of `spine pack` for every task, and those of others for images, classes and masks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from spine.checkpoints.download import cache_folder
+from spine.data.image_files import decode, evenly_spaced, format_names, need_root, read_class_names
+from spine.data.shards.index import DESCRIPTION, Description, open_split, read_description, read_objects
+from spine.data.shards.order import WindowOrder
+from spine.data.shards.records import decode_annotations, find_image
+from spine.data.shards.scanning import index_shards
+from spine.data.shards.storage import CopiedShards, LocalFiles, Storage, Store, is_url, locked, replace_folder
+from spine.data.shards.tar import unpack_members
+from spine.data.splits import Splits, configured_name
+from spine.errors import InputError, UnreadableFileError
+from spine.interfaces import DataSet, EncodedImage, KeypointAnnotations, Labels, RawSample
+
+STORE_WINDOW = 4096  # samples of a window if the shards are in an object store
+NUM_CHECKED = 16  # samples of a split that are read before training, evenly spaced
+GIB = 1 << 30
+
+
+class Shards(DataSet):
+    """Samples of tar archives, read at their offsets."""
+
+    reads_urls: ClassVar[bool] = True
+    provides: ClassVar[frozenset[str]] = frozenset({"image", "label", "mask", "keypoints"})
+
+    def __init__(
+        self,
+        split: str,
+        *,
+        root: str | None,
+        splits: Splits | None = None,
+        classes: list[str] | str | None = None,
+        window: int | None = None,
+        streams: int = 64,
+        copies: str | None = None,
+        copies_gb: float = 50.0,
+    ):
+        """`root`: a folder, or the address of an object store, such as s3://bucket/folder. `splits`: name of each split, or for
+        shards without an index a pattern such as "imagenet-train-*.tar". `classes`: names, or a file relative to a local root
+        with one name per line, for shards without an index; None: the numbers.
+
+        `window`: samples in a row that are shuffled together, after the shards were shuffled, in each of the `streams` parts that
+        are read side by side; see `WindowOrder`. None: all samples are shuffled, as those of every other data set; in an object
+        store, windows of STORE_WINDOW. Shards of an object store are copied to the folder `copies` when they are read, at most
+        `copies_gb` GiB of them; None: ~/.cache/spine. With 0 GiB, each sample is read by a request of its own.
+        Raises InputError if there are no such shards, or if their index is broken.
+        """
+        for name, value, least in (("window", window, 1), ("streams", streams, 1), ("copies_gb", copies_gb, 0)):
+            if value is not None and value < least:
+                raise InputError(f"dataset.{name} is {value}; it must be {least} or more.")
+        if root is not None and is_url(root):
+            self.root, store = root.rstrip("/"), Store(root)
+            self.folder, self.description, name = _remote_index(store, split, splits)
+            key = hashlib.sha256(self.root.encode()).hexdigest()[:16]
+            folder = Path(copies).expanduser() if copies is not None else cache_folder() / "shards" / f"copies-{key}"
+            self.storage: Storage = CopiedShards(store, folder, round(copies_gb * GIB)) if copies_gb else store
+            window = window or STORE_WINDOW
+        else:
+            self.root = str(need_root(root, "shards"))
+            self.folder, self.description, name = _local_index(self.root, split, splits)
+            self.storage = LocalFiles(self.root)
+        self.window, self.streams = window, streams
+        node = self.description["splits"][name]
+        self.index = open_split(self.folder, name, self.description)
+        self.provides = frozenset(node["provides"])  # type: ignore[misc]
+        self.objects = self.folder / node["objects"] if node["objects"] else None
+        self.labels = self._labels(classes)
+        self._last: tuple[int, dict[str, np.ndarray]] | None = None  # the sample that was read last: its image and annotations
+        # are read one after the other
+
+    def _labels(self, classes: list[str] | str | None) -> Labels:
+        """Returns the labels of the index, with other names of the classes if they are given."""
+        labels = Labels.from_dict(self.description["labels"])
+        if classes is None:
+            return labels
+        names = tuple(read_class_names(Path(self.root) / classes) if isinstance(classes, str) else map(str, classes))
+        field = "classes" if labels.classes else "mask_classes"
+        count = len(getattr(labels, field))
+        if len(names) < count:
+            raise InputError(
+                f"dataset.classes has {len(names)} names, and the shards of '{self.root}' have the classes 0 to {count - 1}."
+            )
+        return Labels.from_dict({**self.description["labels"], field: names})
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.index)
+
+    def check(self, needs: frozenset[str]) -> None:
+        """Checks the sizes of local shards, and reads a few samples.
+
+        Raises InputError if a shard is missing or does not have the size in the index, or if an annotation is missing.
+        """
+        if isinstance(self.storage, LocalFiles):
+            self._check_sizes()
+        for index in evenly_spaced(len(self), NUM_CHECKED):
+            sample = self.load(index)
+            if missing := sorted((needs & self.provides) - sample.keys()):
+                raise InputError(f"{self._where(index)} has no {missing[0]}. Pack the data set again.")
+
+    def _check_sizes(self) -> None:
+        for shard in self.index.shards:
+            path = os.path.join(self.root, shard.name)
+            try:
+                size = os.stat(path).st_size
+            except FileNotFoundError:
+                raise UnreadableFileError(
+                    f"Shard '{path}' is missing; the index lists it. Copy it again, or pack the data set again.", path
+                ) from None
+            if size != shard.bytes:
+                raise InputError(
+                    f"Shard '{path}' has {size} bytes, and the index was made for {shard.bytes}: it is truncated or was replaced. Copy it "
+                    f"again, or pack the data set again."
+                )
+
+    def _where(self, index: int) -> str:
+        """The place of a sample, for messages."""
+        shard, start, _ = self.index.find(index)
+        return f"Sample {index} ('{self.root}/{shard.name}', byte {start})"
+
+    def _members(self, index: int) -> dict[str, np.ndarray]:
+        """Returns the members of a sample by their suffix."""
+        last = self._last
+        if last is not None and last[0] == index:
+            return last[1]
+        shard, start, size = self.index.find(index)
+        members = unpack_members(self.storage.read(shard.name, start, size), self._where(index))
+        self._last = index, members
+        return members
+
+    def load(self, index: int) -> RawSample:
+        """Returns image (H, W, 3) uint8 and the annotations."""
+        return {**self.load_annotations(index), "image": decode(self.encoded_image(index))}
+
+    def load_annotations(self, index: int) -> RawSample:
+        """Returns the annotations of a sample."""
+        if self.provides == {"image", "label"} and self.index.classes is not None and self.index.classes.ndim == 1:
+            return {"label": int(self.index.classes[index])}
+        return decode_annotations(self._members(index), self.labels, self._where(index))
+
+    def encoded_image(self, index: int) -> EncodedImage:
+        """Returns the bytes of an image as they are in the shard."""
+        return find_image(self._members(index), self._where(index))
+
+    def class_indices(self) -> np.ndarray | None:
+        """Returns the class of each sample (N,), from the index."""
+        return None if self.labels.several_classes else self.index.classes
+
+    def sample_weights(self) -> np.ndarray | None:
+        """Returns the weight of each sample (N,) float64, from the index."""
+        return self.index.weights
+
+    def groups(self) -> np.ndarray | None:
+        """Returns the number of the group of each sample (N,), from the index."""
+        return self.index.groups
+
+    def keypoint_annotations(self) -> KeypointAnnotations | None:
+        """Returns all annotated objects of the data set that was packed."""
+        return None if self.objects is None else read_objects(self.objects)
+
+    def shared_files(self) -> list[str]:
+        """Returns shards.json, which has the content hash of every shard."""
+        return [str(self.folder / DESCRIPTION)]
+
+    def order(self, seed: int, epoch: int) -> WindowOrder | None:
+        """Returns the order of an epoch in windows, or None for a permutation of all samples."""
+        if self.window is None:
+            return None
+        return WindowOrder(self.index.counts, self.window, self.streams, (seed, epoch), self._fetch_ahead)
+
+    def _fetch_ahead(self, numbers: list[int]) -> None:
+        if isinstance(self.storage, CopiedShards):
+            self.storage.fetch_ahead([self.index.shards[number].name for number in numbers])
+
+
+def _split_name(description: Description, split: str, splits: Splits | None, root: str) -> str:
+    """Returns the name of a split in an index. Raises InputError if it has none of that name."""
+    name = configured_name(split, splits) or split
+    if name not in description["splits"]:
+        raise InputError(f"'{root}' has no split '{name}'. Splits: {format_names(description['splits'])}.")
+    return name
+
+
+def _local_index(root: str, split: str, splits: Splits | None) -> tuple[Path, Description, str]:
+    """Returns the folder of the index, its description and the name of the split in it."""
+    path = Path(root) / DESCRIPTION
+    if path.is_file():
+        description = read_description(path.read_bytes(), str(path))
+        return path.parent, description, _split_name(description, split, splits, root)
+    folder = index_shards(root, split, splits)
+    return folder, read_description((folder / DESCRIPTION).read_bytes(), str(folder / DESCRIPTION)), split
+
+
+def _remote_index(store: Store, split: str, splits: Splits | None) -> tuple[Path, Description, str]:
+    """Returns the local folder of the index of an object store, copied if it is new, its description and the name of the split."""
+    try:
+        content = store.read_whole(DESCRIPTION)
+    except UnreadableFileError:
+        folder = index_shards(store.url, split, splits)
+        return folder, read_description((folder / DESCRIPTION).read_bytes(), str(folder / DESCRIPTION)), split
+    description = read_description(content, f"{store.url}/{DESCRIPTION}")
+    name = _split_name(description, split, splits, store.url)
+    node = description["splits"][name]
+    files = [*node["columns"].values(), *([node["objects"]] if node["objects"] else [])]
+    key = hashlib.sha256(f"{store.url}\n{name}\n".encode() + content).hexdigest()[:16]
+    target = cache_folder() / "shards" / key
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locked(target.with_name(f"{key}.lock")):
+            if not target.is_dir():
+                part = target.with_name(f"{key}.part")
+                shutil.rmtree(part, ignore_errors=True)
+                (part / "index").mkdir(parents=True)
+                for file in files:
+                    store.copy(file, part / file)
+                (part / DESCRIPTION).write_bytes(content)
+                replace_folder(part, target)
+    return target, description, name

@@ -1,0 +1,1 @@
+"""Shards: tar archives of WebDataset's convention, with an index of their samples."""

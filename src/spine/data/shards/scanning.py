@@ -1,0 +1,169 @@
+"""Indexes tar shards that spine did not write: finds the samples in the headers of the archives."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from spine.checkpoints.download import cache_folder
+from spine.data.image_files import format_names, log_warning
+from spine.data.shards.index import DESCRIPTION, Shard, write_description, write_split
+from spine.data.shards.records import CLASS, is_image, read_class
+from spine.data.shards.storage import Store, is_url, locked, replace_folder
+from spine.data.shards.tar import BLOCK, split_name
+from spine.data.splits import Splits, configured_name
+from spine.errors import InputError
+from spine.interfaces import Labels
+
+PATTERNS = ("{split}/*.tar", "{split}*.tar", "*[-_]{split}[-_]*.tar")  # of the shards of a split
+
+
+@dataclass
+class Samples:
+    """What the headers of one shard tell about its samples."""
+
+    ends: list[int] = field(default_factory=list)  # in blocks
+    classes: list[int] = field(default_factory=list)  # of the samples that have one
+    without_image: list[str] = field(default_factory=list)  # keys
+    suffixes: set[str] = field(default_factory=set)  # of members that every sample has
+
+
+def index_shards(root: str, split: str, splits: Splits | None) -> Path:
+    """Returns the folder with the index of a split of shards without one. Scans the shards if they are new or have changed.
+
+    Raises InputError if there are no shards, or if one is broken.
+    """
+    sizes = find_shards(root, split, splits)
+    key = hashlib.sha256(json.dumps([root if is_url(root) else os.path.abspath(root), split, sizes]).encode()).hexdigest()[:16]
+    target = cache_folder() / "shards" / key
+    if not (target / DESCRIPTION).is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locked(target.with_name(f"{key}.lock")):
+            if not target.is_dir():
+                part = target.with_name(f"{key}.part")
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir()
+                _scan_split(root, split, sizes, part)
+                replace_folder(part, target)
+    return target
+
+
+def find_shards(root: str, split: str, splits: Splits | None) -> dict[str, list[int]]:
+    """Returns the names of the shards of a split, and of each its size and the time of its last change (0 in stores), sorted.
+
+    Raises InputError if there are none.
+    """
+    configured = configured_name(split, splits)
+    given = (configured,) if configured and configured.endswith(".tar") else PATTERNS
+    patterns = [pattern.replace("{split}", configured or split) for pattern in given]
+    for pattern in patterns:
+        if is_url(root):
+            found = {name: [size, 0] for name, size in Store(root).sizes(pattern).items()}
+        else:
+            paths = sorted(Path(root).glob(pattern))
+            found = {path.relative_to(root).as_posix(): [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
+        if found:
+            return found
+    others = Store(root).sizes("*") if is_url(root) else sorted(os.listdir(root))
+    hint = f" It has {format_names(others)}." if others else " It is empty."
+    raise InputError(
+        f"'{root}' has no shards of split '{split}' ({' or '.join(patterns)}), and no {DESCRIPTION} of `spine pack`.{hint} "
+        f"Set dataset.splits.{split}=<pattern of its shards>."
+    )
+
+
+def _scan_split(root: str, split: str, sizes: Mapping[str, Sequence[int]], folder: Path) -> None:
+    """Scans the shards of a split and writes their index to a folder."""
+    log_warning(
+        f"Indexing {len(sizes)} shards of split '{split}' in '{root}'; the index is kept in '{cache_folder() / 'shards'}'."
+    )
+    shards, parts = [], []
+    for name, (size, _) in sizes.items():
+        found = scan_shard(root, name)
+        if found.without_image:
+            log_warning(
+                f"{len(found.without_image)} samples of shard '{name}' have no image: {format_names(found.without_image)}. "
+                f"They cause an error when they are read."
+            )
+        shards.append(Shard(name, len(found.ends), size))
+        parts.append(found)
+    count = sum(shard.samples for shard in shards)
+    if not count:
+        raise InputError(f"The shards of split '{split}' in '{root}' have no samples: members named <key>.<suffix>.")
+    classes = [number for part in parts for number in part.classes]
+    if classes and len(classes) < count:
+        raise InputError(
+            f"{count - len(classes)} of the {count} samples of split '{split}' in '{root}' have no class (member <key>.cls), and the "
+            f"others have one. Give all samples a class, or none."
+        )
+    suffixes = set.intersection(*(part.suffixes for part in parts if part.ends))
+    provides = ["image", *(["label"] if classes else []), *(["mask"] if "mask.png" in suffixes else [])]
+    columns = {
+        "ends": np.array([end for part in parts for end in part.ends], np.uint32),
+        "classes": np.array(classes, np.int32) if classes else None,
+    }
+    node = {"provides": provides, "columns": write_split(folder, split, columns), "objects": None}
+    labels = Labels(classes=tuple(map(str, range(max(classes) + 1))) if classes else ())
+    write_description(folder, labels, {split: {**node, "shards": [asdict(shard) for shard in shards]}})
+
+
+@contextmanager
+def _opened(root: str, name: str) -> Iterator[IO[bytes]]:
+    if is_url(root):
+        with Store(root).files.open(f"{root.rstrip('/')}/{name}", "rb") as file:
+            yield file
+    else:
+        with open(os.path.join(root, name), "rb") as file:
+            yield file
+
+
+def scan_shard(root: str, name: str) -> Samples:
+    """Returns the samples of a shard. Members of a sample are in a row. Raises InputError if the archive is broken."""
+    found, current, suffixes, path = Samples(), None, set[str](), f"{root}/{name}"
+
+    def finish() -> None:
+        if current is not None:
+            if not any(map(is_image, suffixes)):
+                found.without_image.append(current)
+            found.suffixes = suffixes if len(found.ends) == 1 else found.suffixes & suffixes
+
+    try:
+        with _opened(root, name) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            for member in archive:
+                parts = split_name(member.name) if member.isfile() else None
+                if parts is None:
+                    continue
+                end = member.offset_data // BLOCK + -(-member.size // BLOCK)
+                if parts[0] == current:
+                    found.ends[-1] = end
+                else:
+                    finish()
+                    current, suffixes = parts[0], set()
+                    found.ends.append(end)
+                suffixes.add(parts[1])
+                if parts[1] == CLASS:
+                    content = archive.extractfile(member)
+                    assert content is not None
+                    found.classes.append(read_class(np.frombuffer(content.read(), np.uint8), f"'{path}', sample '{current}'"))
+            finish()
+            file.seek(archive.offset)
+            complete = file.read(BLOCK) == bytes(BLOCK)  # the mark at the end of an archive
+    except (tarfile.TarError, EOFError) as error:
+        raise InputError(
+            f"Shard '{path}' is not a readable tar archive ({error}). Compressed shards (.tar.gz) must be unpacked."
+        ) from error
+    if not complete:
+        raise InputError(
+            f"Shard '{path}' is truncated: it ends after its sample '{current}' without the mark of an end. Copy it again."
+        )
+    return found
