@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from spine.data import faults
 from spine.data.image_files import (
     NUM_CHECKED,
     PackedNames,
@@ -105,9 +106,11 @@ class ImageFolder(DataSet):
         """
         present = [name for name in subfolders(self.folder) if has_images(self.folder / name)]
         if unknown := [name for name in present if name not in classes]:
-            raise InputError(
+            faults.report(
+                "class_folders",
                 f"Folder '{self.folder}' has class '{unknown[0]}', {reason}. Classes of this folder: {format_names(present)}. "
-                f"Known classes ({len(classes)}): {format_names(classes)}."
+                f"Known classes ({len(classes)}): {format_names(classes)}.",
+                [self.folder / name for name in unknown],
             )
 
     def check(self, needs: frozenset[str]) -> None:
