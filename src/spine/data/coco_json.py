@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from spine.data import faults
 from spine.data.image_files import Size, format_names, log_warning
 from spine.errors import InputError
 from spine.interfaces import KeypointAnnotations
@@ -85,7 +86,11 @@ class KeypointFile:
         for annotation in self.annotations:
             if annotation.get("iscrowd", 0) or not self._is_labeled(annotation):
                 continue
-            keypoints = self.keypoints(annotation)
+            try:
+                keypoints = self.keypoints(annotation)
+            except InputError as error:
+                faults.report("annotation", str(error), [self.path])
+                continue
             if number := self._count_outside(annotation["image_id"], keypoints):
                 outside.append((annotation["id"], number))
             if min(_box(annotation)[2:]) > 0:

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
+from spine.data import faults
 from spine.data.image_files import format_names
 from spine.data.masks import read_mask, read_mask_colors
 from spine.errors import InputError
@@ -69,16 +70,17 @@ class MaskClasses:
         Raises InputError if the file is not a mask, with all values or colors that have no class.
         """
         if self.values is not None:
-            classes, unknown = self.values.classes_of(read_mask(path))
+            stored = read_mask(path)
+            classes, unknown = self.values.classes_of(stored)
             if len(unknown):
-                raise InputError(self._value_message(path, unknown))
+                faults.report("unknown_values", self._value_message(path, unknown), [path], np.unique(stored))
             return classes
         assert self.colors is not None
         stored = _codes(read_mask_colors(path))
         codes, known = self.colors
         position = np.minimum(np.searchsorted(codes, stored), len(codes) - 1)
         if (missing := codes[position] != stored).any():
-            raise InputError(self._color_message(path, np.unique(stored[missing])))
+            faults.report("unknown_colors", self._color_message(path, np.unique(stored[missing])), [path])
         return known[position]
 
     def _value_message(self, path: str | Path, unknown: np.ndarray) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from spine.data import faults
 from spine.data.image_files import format_names
 from spine.data.mask_classes import Color, ValueTable, check_palette, value_table
 from spine.data.masks import read_mask, read_mask_channels
@@ -63,9 +64,12 @@ class MaskLayers:
         states, unknown = self.values.classes_of(stored)
         if len(unknown):
             plural = "s" if len(unknown) > 1 else ""
-            raise InputError(
+            faults.report(
+                "unknown_values",
                 f"Mask '{path}' holds the value{plural} {format_names(unknown.tolist(), 20)}; masks of classes that may overlap hold 0 "
                 f"where a class is absent, and 1 or 255 where it is present. Map other values with dataset.label_map, such as "
-                f"\"dataset.label_map={{0: 0, 128: 1}}\", or set dataset.ignore_index to the value that means 'unlabeled'."
+                f"\"dataset.label_map={{0: 0, 128: 1}}\", or set dataset.ignore_index to the value that means 'unlabeled'.",
+                [path],
+                np.unique(stored),
             )
         return states

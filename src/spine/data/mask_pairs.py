@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from spine.data import faults
 from spine.data.image_files import IMAGE_SUFFIXES, image_names, is_hidden, need_file, read_text_lines
 from spine.errors import InputError
 
@@ -44,20 +45,31 @@ def pair_by_name(
     if names is not None:
         by_name = dict(named)
         if missing := [name for name in names if name not in by_name]:
-            raise InputError(
+            faults.report(
+                "missing_file",
                 f"{len(missing)} of {len(names)} names in the list '{source}' have no image{_described(suffix)} in "
-                f"'{images}'; the first is '{missing[0]}'."
+                f"'{images}'; the first is '{missing[0]}'.",
+                [images / name for name in missing],
             )
-        named = [(name, by_name[name]) for name in names]
+        named = [(name, by_name[name]) for name in names if name in by_name]
     found = [place.files() for place in masks]
     if unpaired := [(name, path) for name, path in named if not any(name in files for files in found)]:
         name, path = unpaired[0]
         every = [folder for place in masks for folder in place.folders]
         folders = "' or '".join(map(str, dict.fromkeys(every)))
-        raise InputError(
+        faults.report(
+            "image_without_mask",
             f"{len(unpaired)} of {len(named)} images have no mask{_described(masks[0].suffix)} in '{folders}'; the first is "
-            f"'{os.path.basename(path)}'.{_suffix_hint(name, every)}"
+            f"'{os.path.basename(path)}'.{_suffix_hint(name, every)}",
+            [path for _, path in unpaired],
         )
+        named = [(name, path) for name, path in named if any(name in files for files in found)]
+        if not named:
+            raise InputError(f"No image in '{images}' has a mask in '{folders}'.")
+    if names is None and faults.is_collecting():
+        known = {name for name, _ in named}
+        if alone := sorted(path for files in found for name, path in files.items() if name not in known):
+            faults.report("mask_without_image", f"{len(alone)} masks have no image in '{images}'.", alone)
     return [(path, tuple(files.get(name, "") for files in found)) for name, path in named]
 
 
@@ -124,7 +136,10 @@ def listed_pairs(base: Path, rows: Sequence[Sequence[str]], source: Path) -> lis
     """Returns the pairs of a list, whose paths are relative to `base`. Raises InputError if a file is missing."""
     pairs = [(str(base / image.lstrip("/")), str(base / mask.lstrip("/"))) for image, mask in rows]
     if missing := [file for pair in pairs for file in pair if not os.path.isfile(file)]:
-        raise InputError(f"{len(missing)} files in the list '{source}' are missing; the first is '{missing[0]}'.")
+        faults.report(
+            "missing_file", f"{len(missing)} files in the list '{source}' are missing; the first is '{missing[0]}'.", missing
+        )
+        pairs = [pair for pair in pairs if not set(pair) & set(missing)]
     return [(image, (mask,)) for image, mask in pairs]
 
 

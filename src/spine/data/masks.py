@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from spine.data import png
+from spine.data import faults, png
 from spine.data.image_files import JPEG_SUFFIXES, open_with_pillow, read_bytes, undecodable_message
 from spine.errors import InputError, UnreadableFileError
 
@@ -88,7 +88,7 @@ def _read_lossless(path: str | Path) -> np.ndarray:
     """Returns the bytes of a mask. Raises InputError if it is a JPEG, whatever its name is."""
     data = read_bytes(path, "a mask")
     if data[:2].tobytes() == b"\xff\xd8":
-        raise InputError(jpeg_message(path))
+        faults.report("jpeg_mask", jpeg_message(path), [path])
     return data
 
 

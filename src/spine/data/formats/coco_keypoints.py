@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from spine.data import faults
 from spine.data.coco_json import JsonObject, KeypointFile, area_of
 from spine.data.image_files import Size, check_images, log_warning, need_file, need_root, read_image
 from spine.data.keypoint_flips import find_flip_pairs
@@ -219,8 +220,9 @@ def _flip_pairs(given: Sequence[Sequence[int]] | None, names: tuple[str, ...]) -
         raise InputError(f"Flip pair {tuple(invalid[0])} is not of keypoints 0 to {len(names) - 1}.")
     members = [i for pair in given for i in pair]
     if repeated := [i for i in members if members.count(i) > 1]:
-        raise InputError(
-            f"Keypoint {repeated[0]} ('{names[repeated[0]]}') is in two flip pairs; it swaps with one other keypoint."
+        faults.report(
+            "flip_pairs",
+            f"Keypoint {repeated[0]} ('{names[repeated[0]]}') is in two flip pairs; it swaps with one other keypoint.",
         )
     return tuple((int(a), int(b)) for a, b in given), True
 

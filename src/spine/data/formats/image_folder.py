@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from spine.data import faults
 from spine.data.folder_index import FolderIndex, index_folder, warn_of_unreadable_files
 from spine.data.image_files import (
     NUM_CHECKED,
@@ -107,9 +108,11 @@ class ImageFolder(DataSet):
         """
         present = class_folders(index)
         if unknown := [name for name in present if name not in classes]:
-            raise InputError(
+            faults.report(
+                "class_folders",
                 f"Folder '{self.folder}' has class '{unknown[0]}', {reason}. Classes of this folder: {format_names(present)}. "
-                f"Known classes ({len(classes)}): {format_names(classes)}."
+                f"Known classes ({len(classes)}): {format_names(classes)}.",
+                [self.folder / name for name in unknown],
             )
 
     def check(self, needs: frozenset[str]) -> None:

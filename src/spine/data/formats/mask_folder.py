@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from spine.data import faults
 from spine.data.image_files import (
     PackedNames,
     check_images,
@@ -125,8 +126,8 @@ class MaskFolder(DataSet):
             items = self._listed_pairs(base, pairs, (images, image_suffix), patterns)
         else:
             items = self._match_pairs(base, (images, image_suffix), patterns, val_fraction, split_seed)
-        if jpeg := next((mask for _, files in items for mask in files if is_jpeg(mask)), None):
-            raise InputError(jpeg_message(jpeg))
+        if jpegs := [mask for _, files in items for mask in files if is_jpeg(mask)]:
+            faults.report("jpeg_mask", jpeg_message(jpegs[0]), jpegs)
         self.images = PackedNames(image for image, _ in items)
         self.masks = [PackedNames(files[i] for _, files in items) for i in range(len(patterns))]
         self.reads_masks = True  # False if `check` is called for a task that does not need them
@@ -246,9 +247,11 @@ class MaskFolder(DataSet):
                 )
             image = stored if stored.shape[:2] == size else image
         if image.shape[:2] != size:
-            raise InputError(
+            faults.report(
+                "mask_size",
                 f"'{path}' is {image.shape[0]}x{image.shape[1]}, its mask '{self.files(index)[1]}' {size[0]}x{size[1]} "
-                f"(height x width); they must have the same size."
+                f"(height x width); they must have the same size.",
+                self.files(index),
             )
         return image
 

@@ -1,0 +1,53 @@
+"""Faults of a data set that are found while it is opened and read.
+
+A fault ends a training with an InputError. `spine doctor` collects faults instead, so that it reports all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from spine.errors import InputError
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault. `kind` is a key of `spine.data.checks.kinds.KINDS`."""
+
+    kind: str
+    message: str  # what was seen
+    files: tuple[str, ...] = ()  # image first, then its mask
+    values: tuple[int, ...] = ()  # stored values, of masks; peak, of 16-bit images
+    points: tuple[tuple[float, float], ...] = ()  # keypoints, in pixels of the image
+    box: tuple[float, ...] = ()  # x, y, width, height, of the object
+    index: int = -1  # of the sample
+
+
+_collected: ContextVar[list[Fault] | None] = ContextVar("collected", default=None)
+
+
+@contextmanager
+def collected() -> Iterator[list[Fault]]:
+    """In this context `report` appends to the list that it returns, and does not raise."""
+    faults: list[Fault] = []
+    token = _collected.set(faults)
+    try:
+        yield faults
+    finally:
+        _collected.reset(token)
+
+
+def is_collecting() -> bool:
+    """Whether faults are collected: then all that can be found are worth the time."""
+    return _collected.get() is not None
+
+
+def report(kind: str, message: str, files: Iterable[object] = (), values: Iterable[int] = ()) -> None:
+    """Raises InputError with the message. In the context of `collected`, collects the fault instead, and the caller goes on."""
+    faults = _collected.get()
+    if faults is None:
+        raise InputError(message)
+    faults.append(Fault(kind, message, tuple(map(str, files)), tuple(map(int, values))))
