@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import albumentations
 import numpy as np
 import pytest
+import torch
 from shard_files import pack_photos
 
 from spine.data.data_module import DataModule
@@ -33,7 +34,8 @@ def module(place, workers, rank, world):
     data = DataModule(
         place, steps, needs={"image", "label"}, batch_size=STEP // world, global_batch_size=STEP, num_workers=workers, seed=3
     )
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world, overfit_batches=0)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world, overfit_batches=0, num_devices=1, strategy=strategy)
     return data
 
 
