@@ -214,7 +214,10 @@ LOADER: Schema = {  # keys of every data set, even if its format does not use th
         "a fraction of the training split with a decimal point, above 0 and at most 1.0, a whole number of samples, or null",
     ),
     "limit_seed": Allowed(Count | None, "a whole number, 0 or more, or null for the seed of the run"),
-    "num_workers": Allowed(Count | Literal[-1], "a whole number of processes, 0 or more, or -1 for one per core"),
+    "num_workers": Allowed(
+        Count | Literal[-1] | None,
+        "a whole number of processes, 0 or more, -1 for one per core, or null for a number that fits the cores",
+    ),
     "repeats": Allowed(Positive, "a whole number of draws of each sample in an epoch, 1 or more"),
     "mean": Allowed(Channels | None, "three numbers, one per channel of pixels in 0..1, or null"),
     "std": Allowed(

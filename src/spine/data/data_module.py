@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypedDict, cast
 
@@ -19,7 +17,8 @@ from spine.data.loader import ResumableLoader
 from spine.data.sampler import Draw, EpochBatches, EvaluationBatches, TrainingBatches
 from spine.data.transforms import Step, Transform
 from spine.data.transforms.pipeline import Resolution
-from spine.errors import STOP_SIGNALS, InputError
+from spine.data.workers import count_workers, prepare_worker
+from spine.errors import InputError
 from spine.interfaces import DataSet, EncodedImage, Labels, RawSample, Sample, SampleExtra
 
 WITH_KEYPOINTS = frozenset(
@@ -157,7 +156,7 @@ class DataModule(pl.LightningDataModule):
         needs: Iterable[str],
         batch_size: int = 32,
         global_batch_size: int | None = None,
-        num_workers: int = 2,
+        num_workers: int | None = None,
         seed: int = 0,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
@@ -175,7 +174,7 @@ class DataModule(pl.LightningDataModule):
         `batch_size`: samples of a batch on each process. `global_batch_size`: samples of an optimizer
         step on all processes together; `batch_size` is then the largest size of a micro-batch, and the
         Trainer needs the callback `spine.training.global_batch.GlobalBatch`.
-        `num_workers`: processes per loader, at most the number of cores; -1 for one per core.
+        `num_workers`: processes per loader, see `count_workers`; None for a number that fits the cores.
         `mean`, `std`: of red, green and blue pixels in 0..1. `pad_multiple`, `channels`: images are
         padded to a multiple, and have their channels in the order "rgb" or "bgr"; see `Transform`.
         `repeats`: draws of each training sample in an epoch, see `TrainingBatches`.
@@ -190,8 +189,7 @@ class DataModule(pl.LightningDataModule):
         self.mean, self.std, self.pad_multiple, self.channels = mean, std, pad_multiple, channels
         self.repeats, self.resolution, self.evaluated = repeats, resolution, evaluated
         self.batch_size, self.global_batch_size, self.seed = batch_size, global_batch_size, seed
-        cores = os.cpu_count() or 1
-        self.num_workers = min(num_workers, cores) if num_workers >= 0 else cores
+        self.num_workers = num_workers
         self.extras: dict[str, SampleExtra] = {}
         self.opened: dict[str, DataSet] = {}
         self.samples: dict[tuple[str, bool], Samples] = {}
@@ -249,13 +247,16 @@ class DataModule(pl.LightningDataModule):
         """
         samples = self.transformed(name, training)
         batches = self._training_batches(len(samples)) if training else self._evaluation_batches(len(samples))
-        options: WorkerOptions = {"persistent_workers": True, "prefetch_factor": 4} if self.num_workers else {}
+        device = None if self.trainer is None else self.trainer.strategy.root_device
+        processes = 1 if self.trainer is None else self.trainer.num_devices
+        workers = count_workers(self.num_workers, processes, accelerated=device is not None and device.type != "cpu")
+        options: WorkerOptions = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
         return ResumableLoader(
             PixelSamples(samples),
             normalization=samples.transform.normalization,
-            device=None if self.trainer is None else self.trainer.strategy.root_device,
+            device=device,
             batch_sampler=batches,
-            num_workers=self.num_workers,
+            num_workers=workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=prepare_worker,
@@ -337,12 +338,3 @@ class DataModule(pl.LightningDataModule):
             self.training_loader.load_state_dict(state_dict)
         else:
             self.position = state_dict or None
-
-
-def prepare_worker(worker: int) -> None:
-    """Prepares a process of a loader."""
-    import cv2
-
-    cv2.setNumThreads(0)  # one thread per worker: several processes with threads slow each other down
-    for number in STOP_SIGNALS:  # signals go to all processes of the group; the main one stops the workers
-        signal.signal(number, signal.SIG_IGN)
