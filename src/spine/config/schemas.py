@@ -218,6 +218,8 @@ LOADER: Schema = {  # keys of every data set, even if its format does not use th
         Count | Literal[-1] | None,
         "a whole number of processes, 0 or more, -1 for one per core, or null for a number that fits the cores",
     ),
+    "cache": Allowed(Literal["none", "encoded", "decoded"], "none, encoded or decoded"),
+    "cache_gb": Allowed(AboveZero, "a number of GiB above 0"),
     "repeats": Allowed(Positive, "a whole number of draws of each sample in an epoch, 1 or more"),
     "mean": Allowed(Channels | None, "three numbers, one per channel of pixels in 0..1, or null"),
     "std": Allowed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from multiprocessing.context import BaseContext
 from typing import TypedDict, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from spine.checkpoints.input_settings import IMAGENET_MEAN, IMAGENET_STD
+from spine.data.cache import FORK, Cached, CacheKind, SharedMemory
 from spine.data.collation import collate
 from spine.data.loader import ResumableLoader
 from spine.data.sampler import Draw, EpochBatches, EvaluationBatches, TrainingBatches
@@ -83,7 +85,7 @@ class PixelSamples(Dataset):
     """The samples of a loader, which normalizes whole batches: images stay uint8 pixels where that is possible."""
 
     def __init__(self, samples: Samples):
-        self.samples = samples
+        self.samples, self.data = samples, samples.data
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -129,6 +131,7 @@ class WorkerOptions(TypedDict, total=False):
 
     persistent_workers: bool
     prefetch_factor: int
+    multiprocessing_context: BaseContext | None
 
 
 class DataModule(pl.LightningDataModule):
@@ -165,6 +168,8 @@ class DataModule(pl.LightningDataModule):
         repeats: int = 1,
         resolution: Resolution | None = None,
         evaluated: Callable[[DataSet], DataSet] | None = None,
+        cache: CacheKind = "none",
+        cache_gb: float = 4.0,
     ):
         """`open_split`: the data set of split "train", "val" or "test", for example
         `partial(ImageFolder, root="photos")`.
@@ -180,6 +185,8 @@ class DataModule(pl.LightningDataModule):
         `repeats`: draws of each training sample in an epoch, see `TrainingBatches`.
         `resolution`: at which masks are evaluated, "original" or "input"; see `Transform`.
         `evaluated`: replaces the data set of a split in evaluations, for example by `DetectedObjects`.
+        `cache`: what is kept in memory of each image, "none", "encoded" or "decoded", up to `cache_gb` GiB for all splits and all
+        processes on a machine together; see `Cached`.
         """
         super().__init__()
         if batch_size < 1:
@@ -189,7 +196,8 @@ class DataModule(pl.LightningDataModule):
         self.mean, self.std, self.pad_multiple, self.channels = mean, std, pad_multiple, channels
         self.repeats, self.resolution, self.evaluated = repeats, resolution, evaluated
         self.batch_size, self.global_batch_size, self.seed = batch_size, global_batch_size, seed
-        self.num_workers = num_workers
+        self.num_workers, self.cache, self.cache_gb = num_workers, cache, cache_gb
+        self.memory: SharedMemory | None = None  # of the cache
         self.extras: dict[str, SampleExtra] = {}
         self.opened: dict[str, DataSet] = {}
         self.samples: dict[tuple[str, bool], Samples] = {}
@@ -214,12 +222,25 @@ class DataModule(pl.LightningDataModule):
             data = self.split(name)
             if not training and self.evaluated is not None:
                 data = self.evaluated(data)
+            if self.cache != "none":
+                data = self._cached(data)
             steps = copy.deepcopy(self.train_steps if training else self.eval_steps)  # `prepare` changes them
             resolution = None if training else self.resolution
             transform = Transform(steps, self.mean, self.std, self.pad_multiple, self.channels, resolution)
             repeated = training and self.repeats > 1
             self.samples[name, training] = Samples(data, transform, self.seed, self.needs, self.extras, repeated)
         return self.samples[name, training]
+
+    def _cached(self, data: DataSet) -> DataSet:
+        """Returns a data set whose images are kept in memory."""
+        if self.memory is None:
+            self.memory = SharedMemory(int(self.cache_gb * 2**30) // self._processes_here())
+        assert self.cache != "none"
+        return Cached(data, self.memory, self.cache)
+
+    def _processes_here(self) -> int:
+        """Returns the number of processes of the run on this machine."""
+        return 1 if self.trainer is None else self.trainer.num_devices
 
     def add_extras(self, extras: Mapping[str, SampleExtra]) -> None:
         """Adds keys to every sample: functions of the sample's random generator, by sample key.
@@ -248,9 +269,11 @@ class DataModule(pl.LightningDataModule):
         samples = self.transformed(name, training)
         batches = self._training_batches(len(samples)) if training else self._evaluation_batches(len(samples))
         device = None if self.trainer is None else self.trainer.strategy.root_device
-        processes = 1 if self.trainer is None else self.trainer.num_devices
-        workers = count_workers(self.num_workers, processes, accelerated=device is not None and device.type != "cpu")
+        accelerated = device is not None and device.type != "cpu"
+        workers = count_workers(self.num_workers, self._processes_here(), accelerated)
         options: WorkerOptions = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
+        if workers and self.memory is not None:
+            options["multiprocessing_context"] = FORK  # others do not share the memory
         return ResumableLoader(
             PixelSamples(samples),
             normalization=samples.transform.normalization,
