@@ -19,6 +19,7 @@ from spine.data.transforms import HorizontalFlip, RandomErasing, RandomResizedCr
 from spine.data.transforms.normalization import Normalization
 from spine.data.transforms.resizing import resize, resize_fast
 from spine.data.transforms.two_views import Region
+from spine.data.workers import available_cores, count_workers
 from spine.errors import InputError
 from spine.interfaces import EncodedImage
 
@@ -195,3 +196,77 @@ def test_images_of_large_files_are_read_in_part_from_a_folder(tmp_path):
     for whole, part in zip(*images, strict=True):
         assert whole["label"] == part["label"] and (whole["image"] - part["image"]).abs().mean() < 0.05
         assert not torch.equal(whole["image"], part["image"])
+
+
+def training(workers, **options):
+    data = DataModule(
+        partial(Shapes, length={"train": 40}), [RandomResizedCrop((32, 32), interpolation="bilinear", fast=True), HorizontalFlip()],
+        needs={"image", "label"}, batch_size=8, num_workers=workers, seed=3, **options,
+    )  # fmt: skip
+    return data.loader("train", training=True)
+
+
+def contents(batches):
+    return [(batch["index"].tolist(), batch["image"].numpy().tobytes()) for batch in batches]
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)])
+def test_epochs_are_the_same_for_any_number_of_workers_and_when_they_are_resumed(workers, monkeypatch):
+    monkeypatch.setattr("spine.data.workers.available_cores", lambda: 4)
+    expected = []
+    for epoch in range(3):
+        alone = training(0)  # a new loader for each epoch: nothing was prefetched
+        alone.batch_sampler.set_epoch(epoch)
+        expected.append(contents(alone))
+    loader = training(workers)
+    assert loader.num_workers == workers
+    for epoch in range(3):
+        loader.batch_sampler.set_epoch(epoch)
+        assert contents(loader) == expected[epoch]
+    loader.batch_sampler.set_epoch(1)  # not the epoch that follows
+    assert contents(loader) == expected[1]
+    batches = iter(loader)
+    loader.batch_sampler.set_epoch(2)
+    assert contents([next(batches) for _ in range(2)]) == expected[2][:2]
+    state = loader.state_dict()
+    loader.batch_sampler.set_epoch(0)  # an epoch that is left early, as with limit_train_batches
+    assert contents(loader) == expected[0]
+    resumed = training(workers)
+    resumed.load_state_dict(state)
+    assert contents(resumed) == expected[2][2:]
+    resumed.batch_sampler.set_epoch(1)
+    assert contents(resumed) == expected[1]
+
+
+def test_the_next_epoch_is_requested_before_an_epoch_ends():
+    loader = training(1)
+    first = loader.batch_sampler
+    assert len(list(loader)) == len(loader) == 5
+    assert loader.upcoming == (1, 0)
+    stream = loader.stream
+    first.set_epoch(1)
+    second = list(loader)
+    assert loader.stream is stream and len(second) == 5  # the workers went on without a new start
+    sent = loader._iterator._send_idx
+    assert sent > 10  # batches of the third epoch
+
+
+@pytest.mark.parametrize(
+    ("requested", "cores", "processes", "accelerated", "expected"),
+    [
+        (None, 1, 1, True, 0), (None, 2, 1, True, 1), (None, 8, 1, True, 7), (None, 64, 1, True, 16), (None, 64, 8, True, 7),
+        (None, 1, 1, False, 0), (None, 2, 1, False, 1), (None, 16, 1, False, 4), (None, 2, 4, True, 0),
+        (0, 8, 1, True, 0), (3, 8, 1, True, 3), (30, 8, 1, True, 8), (-1, 8, 1, True, 8), (-1, 8, 4, True, 2),
+    ],
+)  # fmt: skip
+def test_the_number_of_workers_fits_the_cores(requested, cores, processes, accelerated, expected, monkeypatch):
+    monkeypatch.setattr("spine.data.workers.available_cores", lambda: cores)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert count_workers(requested, processes, accelerated) == expected
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # torchrun
+    assert count_workers(-1, 1, accelerated) == max(1, cores // 4)
+
+
+def test_cores_that_this_process_may_not_use_do_not_count(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {1, 5, 6}, raising=False)
+    assert available_cores() == 3

@@ -35,6 +35,7 @@ NEUTRAL = (
     "logger",
     "optimized_metric",
     "dataset.num_workers",
+    "dataset.cache_gb",
     "trainer.max_epochs",  # a finished run continues if it gets more epochs
     "trainer.max_steps",  # the same for steps
     "trainer.max_time",  # a run that it ended within an epoch continues there if it gets more time

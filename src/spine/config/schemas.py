@@ -217,7 +217,12 @@ LOADER: Schema = {  # keys of every data set, even if its format does not use th
     "k_fold": Allowed(Annotated[int, Field(ge=2)] | None, "a whole number of folds, 2 or more, or null"),
     "fold": Allowed(Count, "the number of a fold, from 0"),
     "fold_seed": Allowed(Count, "a whole number, 0 or more"),
-    "num_workers": Allowed(Count | Literal[-1], "a whole number of processes, 0 or more, or -1 for one per core"),
+    "num_workers": Allowed(
+        Count | Literal[-1] | None,
+        "a whole number of processes, 0 or more, -1 for one per core, or null for a number that fits the cores",
+    ),
+    "cache": Allowed(Literal["none", "encoded", "decoded"], "none, encoded or decoded"),
+    "cache_gb": Allowed(AboveZero, "a number of GiB above 0"),
     "repeats": Allowed(Positive, "a whole number of draws of each sample in an epoch, 1 or more"),
     "sampling": Allowed(
         Literal["shuffle", "class_balanced", "square_root", "weighted"], "shuffle, class_balanced, square_root or weighted"

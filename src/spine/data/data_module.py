@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import os
-import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Literal, TypedDict, cast
 
@@ -17,6 +16,7 @@ import torch
 from torch.utils.data import Dataset
 
 from spine.checkpoints.input_settings import IMAGENET_MEAN, IMAGENET_STD
+from spine.data.cache import FORK, Cached, CacheKind, SharedMemory
 from spine.data.collation import collate
 from spine.data.loader import ResumableLoader
 from spine.data.sampler import Draw, EpochBatches, EvaluationBatches, TrainingBatches
@@ -24,7 +24,8 @@ from spine.data.sampling import Sampling, weighted_order
 from spine.data.skipping import Skipping
 from spine.data.transforms import Step, Transform
 from spine.data.transforms.pipeline import Resolution
-from spine.errors import STOP_SIGNALS, InputError, UnreadableFileError
+from spine.data.workers import count_workers, prepare_worker
+from spine.errors import InputError, UnreadableFileError
 from spine.interfaces import DataSet, EncodedImage, Labels, RawSample, Sample, SampleExtra
 
 WITH_KEYPOINTS = frozenset(
@@ -96,7 +97,7 @@ class PixelSamples(Dataset):
     """The samples of a loader, which normalizes whole batches: images stay uint8 pixels where that is possible."""
 
     def __init__(self, samples: Samples):
-        self.samples = samples
+        self.samples, self.data = samples, samples.data
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -142,6 +143,7 @@ class WorkerOptions(TypedDict, total=False):
 
     persistent_workers: bool
     prefetch_factor: int
+    multiprocessing_context: BaseContext | None
 
 
 class DataModule(pl.LightningDataModule):
@@ -169,7 +171,7 @@ class DataModule(pl.LightningDataModule):
         needs: Iterable[str],
         batch_size: int = 32,
         global_batch_size: int | None = None,
-        num_workers: int = 2,
+        num_workers: int | None = None,
         seed: int = 0,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
@@ -181,6 +183,8 @@ class DataModule(pl.LightningDataModule):
         max_error_share: float = 0.01,
         resolution: Resolution | None = None,
         evaluated: Callable[[DataSet], DataSet] | None = None,
+        cache: CacheKind = "none",
+        cache_gb: float = 4.0,
     ):
         """`open_split`: the data set of split "train", "val" or "test", for example
         `partial(ImageFolder, root="photos")`.
@@ -190,7 +194,7 @@ class DataModule(pl.LightningDataModule):
         `batch_size`: samples of a batch on each process. `global_batch_size`: samples of an optimizer
         step on all processes together; `batch_size` is then the largest size of a micro-batch, and the
         Trainer needs the callback `spine.training.global_batch.GlobalBatch`.
-        `num_workers`: processes per loader, at most the number of cores; -1 for one per core.
+        `num_workers`: processes per loader, see `count_workers`; None for a number that fits the cores.
         `mean`, `std`: of red, green and blue pixels in 0..1. `pad_multiple`, `channels`: images are
         padded to a multiple, and have their channels in the order "rgb" or "bgr"; see `Transform`.
         `repeats`: draws of each training sample in an epoch, see `TrainingBatches`. `sampling`: how often
@@ -199,6 +203,8 @@ class DataModule(pl.LightningDataModule):
         `max_error_share`: of the samples, above which skipping raises one.
         `resolution`: at which masks are evaluated, "original" or "input"; see `Transform`.
         `evaluated`: replaces the data set of a split in evaluations, for example by `DetectedObjects`.
+        `cache`: what is kept in memory of each image, "none", "encoded" or "decoded", up to `cache_gb` GiB for all splits and all
+        processes on a machine together; see `Cached`.
         """
         super().__init__()
         if batch_size < 1:
@@ -209,8 +215,8 @@ class DataModule(pl.LightningDataModule):
         self.repeats, self.sampling, self.resolution, self.evaluated = repeats, sampling, resolution, evaluated
         self.on_error, self.max_error_share = on_error, max_error_share
         self.batch_size, self.global_batch_size, self.seed = batch_size, global_batch_size, seed
-        cores = os.cpu_count() or 1
-        self.num_workers = min(num_workers, cores) if num_workers >= 0 else cores
+        self.num_workers, self.cache, self.cache_gb = num_workers, cache, cache_gb
+        self.memory: SharedMemory | None = None  # of the cache
         self.extras: dict[str, SampleExtra] = {}
         self.opened: dict[str, DataSet] = {}
         self.samples: dict[tuple[str, bool], Samples] = {}
@@ -235,6 +241,8 @@ class DataModule(pl.LightningDataModule):
             data = self.split(name)
             if not training and self.evaluated is not None:
                 data = self.evaluated(data)
+            if self.cache != "none":
+                data = self._cached(data)
             steps = copy.deepcopy(self.train_steps if training else self.eval_steps)  # `prepare` changes them
             resolution = None if training else self.resolution
             transform = Transform(steps, self.mean, self.std, self.pad_multiple, self.channels, resolution)
@@ -243,6 +251,17 @@ class DataModule(pl.LightningDataModule):
             repeated = training and (self.repeats > 1 or self.sampling != "shuffle" or skips)
             self.samples[name, training] = Samples(data, transform, self.seed, self.needs, self.extras, repeated, skipping)
         return self.samples[name, training]
+
+    def _cached(self, data: DataSet) -> DataSet:
+        """Returns a data set whose images are kept in memory."""
+        if self.memory is None:
+            self.memory = SharedMemory(int(self.cache_gb * 2**30) // self._processes_here())
+        assert self.cache != "none"
+        return Cached(data, self.memory, self.cache)
+
+    def _processes_here(self) -> int:
+        """Returns the number of processes of the run on this machine."""
+        return 1 if self.trainer is None else self.trainer.num_devices
 
     def add_extras(self, extras: Mapping[str, SampleExtra]) -> None:
         """Adds keys to every sample: functions of the sample's random generator, by sample key.
@@ -272,13 +291,18 @@ class DataModule(pl.LightningDataModule):
         if samples.skipping is not None and self.trainer is not None:
             samples.skipping.files.folder = Path(self.trainer.default_root_dir)
         batches = self._training_batches(len(samples)) if training else self._evaluation_batches(len(samples))
-        options: WorkerOptions = {"persistent_workers": True, "prefetch_factor": 4} if self.num_workers else {}
+        device = None if self.trainer is None else self.trainer.strategy.root_device
+        accelerated = device is not None and device.type != "cpu"
+        workers = count_workers(self.num_workers, self._processes_here(), accelerated)
+        options: WorkerOptions = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
+        if workers and self.memory is not None:
+            options["multiprocessing_context"] = FORK  # others do not share the memory
         return ResumableLoader(
             PixelSamples(samples),
             normalization=samples.transform.normalization,
-            device=None if self.trainer is None else self.trainer.strategy.root_device,
+            device=device,
             batch_sampler=batches,
-            num_workers=self.num_workers,
+            num_workers=workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=prepare_worker,
@@ -362,12 +386,3 @@ class DataModule(pl.LightningDataModule):
             self.training_loader.load_state_dict(state_dict)
         else:
             self.position = state_dict or None
-
-
-def prepare_worker(worker: int) -> None:
-    """Prepares a process of a loader."""
-    import cv2
-
-    cv2.setNumThreads(0)  # one thread per worker: several processes with threads slow each other down
-    for number in STOP_SIGNALS:  # signals go to all processes of the group; the main one stops the workers
-        signal.signal(number, signal.SIG_IGN)

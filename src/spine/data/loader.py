@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import copy
 import functools
 import multiprocessing
 import time
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from spine.data.sampler import EpochBatches, TrainingBatches
+from spine.data.sampler import Draw, EpochBatches, TrainingBatches
 from spine.data.transforms.normalization import Normalization
 
 
@@ -26,6 +27,9 @@ class ResumableLoader(DataLoader):
     An epoch starts when its first batch is requested, not when `iter` is called. Lightning creates
     the iterator of a resumed run before it sets the epoch of the sampler, and workers would
     prefetch batches of the wrong epoch.
+
+    Workers read the first batches of the next epoch of training while the last ones of an epoch are
+    used, and during the validation after it.
     """
 
     batch_sampler: EpochBatches
@@ -41,10 +45,34 @@ class ResumableLoader(DataLoader):
             _kill_workers_at_exit()
         self.batches_done = 0  # of the current epoch, including those that were skipped
         self.seconds_waited = 0.0  # for batches, since the loader was made
+        self.stream: Iterator[dict[str, Tensor]] | None = None  # batches of training, over the ends of epochs
+        self.upcoming: tuple[int, int] | None = None  # epoch and number of the next batch of `stream`
+
+    @property
+    def _index_sampler(self) -> Any:  # DataLoader takes the batches from here
+        return _Following(self.batch_sampler) if isinstance(self.batch_sampler, TrainingBatches) else self.batch_sampler
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
-        self.batches_done = self.batch_sampler.skip
-        batches = super().__iter__()
+        if not isinstance(self.batch_sampler, TrainingBatches):
+            self.batches_done = 0
+            for batch in self._timed(super().__iter__()):
+                self.batches_done += 1
+                yield batch
+            return
+        epoch, self.batches_done = self.batch_sampler.epoch, self.batch_sampler.skip
+        if self.stream is None or self.upcoming != (epoch, self.batches_done):
+            self.stream = self._timed(super().__iter__())
+        self.batch_sampler.skip = 0
+        while self.batches_done < len(self.batch_sampler):
+            self.upcoming = None  # if the next batch raises an error
+            batch = next(self.stream)
+            self.batches_done += 1
+            last = self.batches_done == len(self.batch_sampler)
+            self.upcoming = (epoch + 1, 0) if last else (epoch, self.batches_done)
+            yield batch
+
+    def _timed(self, batches: Iterator[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+        """Yields batches with normalized images, and measures the wait for them."""
         while True:
             start = time.perf_counter()
             try:
@@ -52,7 +80,6 @@ class ResumableLoader(DataLoader):
             except StopIteration:
                 return
             self.seconds_waited += time.perf_counter() - start
-            self.batches_done += 1
             yield batch
 
     def _normalized(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -85,6 +112,25 @@ class ResumableLoader(DataLoader):
             self.batch_sampler.skip_samples(state["samples_done"])
         else:  # a checkpoint of an earlier version
             self.batch_sampler.skip = state["batches_done"]
+
+
+class _Following:
+    """The batches of a sampler from its position on, and those of all following epochs."""
+
+    def __init__(self, batches: TrainingBatches):
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return self._follow(copy.copy(self.batches))  # the position of now, even if the first batch is requested later
+
+    @staticmethod
+    def _follow(batches: TrainingBatches) -> Iterator[list[Draw]]:
+        while len(batches):
+            yield from batches
+            batches.epoch, batches.skip = batches.epoch + 1, 0
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from spine.data.data_module import prepare_worker
+from spine.data.workers import count_workers, prepare_worker
 from spine.errors import InputError, RunStopped
 from spine.prediction.boxes import BoxTable
 from spine.prediction.items import FileItems, Item, ItemBatch, collate_items
@@ -35,12 +34,12 @@ class Processes:
 class RunOptions:
     """What is predicted, and how.
 
-    batch_size: images, or boxes, that the network gets at once. num_workers: processes that read images. skip_existing: images with
-    predictions in the folder are left out. boxes: of the objects in the images. max_frames: of a video.
+    batch_size: images, or boxes, that the network gets at once. num_workers: processes that read images, see `count_workers`.
+    skip_existing: images with predictions in the folder are left out. boxes: of the objects in the images. max_frames: of a video.
     """
 
     batch_size: int = 32
-    num_workers: int = 2
+    num_workers: int | None = None
     skip_existing: bool = False
     boxes: BoxTable | None = None
     max_frames: int | None = None
@@ -91,7 +90,7 @@ def _predict_files(
     loader = DataLoader(
         FileItems(files, predictor.preprocessing, options.boxes),
         batch_sampler=own,
-        num_workers=min(options.num_workers, os.cpu_count() or 1) if options.num_workers >= 0 else os.cpu_count() or 1,
+        num_workers=count_workers(options.num_workers, processes.count, accelerated=predictor.device.type != "cpu"),
         collate_fn=collate_items,
         pin_memory=predictor.device.type == "cuda",
         worker_init_fn=prepare_worker,

@@ -14,7 +14,7 @@ from rich.text import Text
 from torch import Tensor
 
 from spine.tasks.base import Batch, Task
-from spine.training.speed import SpeedMeter
+from spine.training.speed import SpeedMeter, data_wait_advice
 from spine.training.step_output import step_loss
 from spine.training.step_statistics import StepStatistics
 
@@ -59,6 +59,7 @@ class RunProgress(pl.Callback):
         self.first_batch = 0  # number of batches of the run before this process continued it
         self.recent, self.epoch = SpeedMeter(), SpeedMeter()
         self.speed: list[str] = []  # in words
+        self.advised = False  # whether the wait for data was reported
         self.watched = ""  # the last value of the metric that selects the best checkpoint
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -152,6 +153,17 @@ class RunProgress(pl.Callback):
         ]
         log.info("%s", _joined(line))
         self.last_update = now
+
+        self._advise(trainer)
+
+    def _advise(self, trainer: pl.Trainer) -> None:
+        """Says once in a run what to change if it waits for data."""
+        workers = getattr(trainer.train_dataloader, "num_workers", 0)
+        cached = getattr(trainer.datamodule, "memory", None) is not None  # type: ignore[attr-defined]
+        advice = data_wait_advice(self.epoch.measure(trainer), self.epoch.seconds, workers, cached)
+        if advice is not None and not self.advised:
+            self.advised = True
+            log.warning("%s", advice)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Removes the bar."""

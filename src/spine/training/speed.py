@@ -7,6 +7,11 @@ from typing import NamedTuple
 
 import pytorch_lightning as pl
 
+from spine.data.workers import available_cores
+
+MOST_DATA_WAIT = 0.1  # fraction of the time; more is reported
+LEAST_SECONDS = 10.0  # a shorter epoch is not judged: its first batches take long
+
 
 class Speed(NamedTuple):
     """The speed of training."""
@@ -56,3 +61,19 @@ class SpeedMeter:
 def _waited(trainer: pl.Trainer) -> float:
     """Returns the seconds in which the loader of the training split kept this process waiting so far."""
     return getattr(trainer.train_dataloader, "seconds_waited", 0.0)
+
+
+def data_wait_advice(speed: Speed, seconds: float, workers: int, cached: bool) -> str | None:
+    """Returns what to change if training waited for data for too long, or None.
+
+    `seconds`: of the measurement. `workers`: of the loader. `cached`: whether images are kept in memory.
+    """
+    if speed.data_wait <= MOST_DATA_WAIT or seconds < LEAST_SECONDS:
+        return None
+    cores, advice = available_cores(), []
+    if workers < cores:
+        advice.append(f"more workers (dataset.num_workers is {workers}, and {cores} cores are available)")
+    if not cached:
+        advice.append("images in memory (dataset.cache=encoded or decoded)")
+    advice.append("smaller image files, or fewer or faster steps in augment.train")
+    return f"Training waits for data {speed.data_wait:.0%} of the time. What helps: {'; '.join(advice)}. See docs/loading.md."
