@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spine.data.image_files import format_names
-from spine.data.tables import Table
 from spine.errors import InputError
 
 BITS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "False": 0, "True": 1}  # values of columns of 0 and 1
@@ -35,9 +35,9 @@ class LabelColumns:
     and the number of one of its values.
     """
 
-    def __init__(self, table: Table, column: str | None, separator: str | None, columns: Sequence[str]):
+    def __init__(self, path: Path, column: str | None, separator: str | None, columns: Sequence[str]):
         """`column`: one class, or with `separator` several. `columns`: instead of it, one column of 0 and 1 for each class."""
-        self.path, self.column, self.separator, self.bits = table.path, column, separator, tuple(columns)
+        self.path, self.column, self.separator, self.bits = path, column, separator, tuple(columns)
         self.several = separator is not None or bool(columns)
         self.codes, self.rows = Codes(), 0
         self.pairs: list[np.ndarray] = []

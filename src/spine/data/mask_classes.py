@@ -70,11 +70,7 @@ class MaskClasses:
         Raises InputError if the file is not a mask, with all values or colors that have no class.
         """
         if self.values is not None:
-            stored = read_mask(path)
-            classes, unknown = self.values.classes_of(stored)
-            if len(unknown):
-                faults.report("unknown_values", self._value_message(path, unknown), [path], np.unique(stored))
-            return classes
+            return self.of_stored(path, read_mask(path))
         assert self.colors is not None
         stored = _codes(read_mask_colors(path))
         codes, known = self.colors
@@ -82,6 +78,17 @@ class MaskClasses:
         if (missing := codes[position] != stored).any():
             faults.report("unknown_colors", self._color_message(path, np.unique(stored[missing])), [path])
         return known[position]
+
+    def of_stored(self, path: str | Path, stored: np.ndarray) -> np.ndarray:
+        """Returns the classes (H, W) uint8 of stored values (H, W) of masks without colors. `path`: for messages.
+
+        Raises InputError with all values that have no class.
+        """
+        assert self.values is not None
+        classes, unknown = self.values.classes_of(stored)
+        if len(unknown):
+            faults.report("unknown_values", self._value_message(path, unknown), [path], np.unique(stored))
+        return classes
 
     def _value_message(self, path: str | Path, unknown: np.ndarray) -> str:
         values = unknown.tolist()

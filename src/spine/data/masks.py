@@ -12,15 +12,17 @@ from spine.data.image_files import JPEG_SUFFIXES, open_with_pillow, read_bytes, 
 from spine.errors import InputError, UnreadableFileError
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path, data: np.ndarray | None = None) -> np.ndarray:
     """Returns the stored values of a mask, (H, W) uint8 or uint16.
 
     These are the indices of a palette image, and 0 and 1 of a 1-bit image.
 
+    `data`: the bytes (N,) uint8 of the file if they are in memory; `path` is then for messages.
+
     Raises InputError for a JPEG, for colors, and for every other file that does not store one
     integer per pixel.
     """
-    data = _read_lossless(path)
+    data = _read_lossless(path, data)
     header = png.read_png_header(data)
     indices = _read_indices(data) if header is None or _stores_indices(header) else None
     if indices is not None:
@@ -84,9 +86,9 @@ def is_jpeg(path: str | Path) -> bool:
     return str(path).lower().endswith(JPEG_SUFFIXES)
 
 
-def _read_lossless(path: str | Path) -> np.ndarray:
+def _read_lossless(path: str | Path, data: np.ndarray | None = None) -> np.ndarray:
     """Returns the bytes of a mask. Raises InputError if it is a JPEG, whatever its name is."""
-    data = read_bytes(path, "a mask")
+    data = read_bytes(path, "a mask") if data is None else data
     if data[:2].tobytes() == b"\xff\xd8":
         faults.report("jpeg_mask", jpeg_message(path), [path])
     return data

@@ -82,7 +82,7 @@ class ImageList(DataSet):
             classes = read_class_names(base / classes) if isinstance(classes, str) else [str(name) for name in classes]
         table = Table(self.paths[0], delimiter)
         columns_of = _present(table, names)
-        labels = LabelColumns(table, columns_of["label"], separator, class_columns or ())
+        labels = LabelColumns(table.path, columns_of["label"], separator, class_columns or ())
         rows = _Rows(table, columns_of, labels, None if "{split}" in file else name)
         of_training = self._training_values(rows, columns_of, splits, separator, delimiter)
         divided = "{split}" not in file and columns_of["split"] is None
@@ -95,7 +95,7 @@ class ImageList(DataSet):
         """Returns the different values of the label in the training rows."""
         if len(self.paths) > 1:
             table = Table(self.paths[1], delimiter)
-            labels = LabelColumns(table, columns["label"], separator, ())
+            labels = LabelColumns(table.path, columns["label"], separator, ())
             _Rows(table, {**dict.fromkeys(COLUMNS), "label": columns["label"]}, labels, None)
             return labels.names
         training = rows.split_codes.names.get(configured_name("train", splits) or "train")
