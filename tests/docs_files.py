@@ -98,6 +98,7 @@ def opened(checkpoint: Path) -> tuple[dict[str, object], Predictor]:
 def write_docs_folder(folder: Path) -> Path:
     """Writes what the commands of the pages read: tiny data sets and weights with the names of the pages. Returns the folder."""
     write_photos(folder / "photos", splits=("train", "val", "test"))
+    write_photos(folder / "pets", splits=("train", "val"))
     write_photos(folder / "new_photos")
     write_photos(folder / "renamed", splits=("train", "validation", "val"))
     write_masks(folder / "scans", ("train", "val"), "images/{}/{}.png", "masks/{}/{}.png")

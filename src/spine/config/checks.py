@@ -6,10 +6,11 @@ from pathlib import Path
 
 from spine import components
 from spine.components import check_arguments, component_name, dataset_class, task_spec
+from spine.config.dataset_parts import dataset_parts, format_options
 from spine.config.instantiate import instantiate, target_of
 from spine.config.places import augmentations, check_targets
 from spine.config.resume import check_resume
-from spine.config.schemas import LOADER_KEYS, Config
+from spine.config.schemas import Config
 from spine.config.tokenizer import check_tokenizer
 from spine.config.values import check_options, check_values, format_value
 from spine.errors import InputError
@@ -113,11 +114,17 @@ def check_data(config: Config, with_files: bool = True) -> None:
             f"dataset.mean is {format_value(mean)} and dataset.std is {format_value(std)}; task '{name}' reads pixels in 0..1, "
             f"which needs dataset.mean=[0,0,0] and dataset.std=[1,1,1]."
         )
-    if with_files and dataset.reads_files:
-        check_root(config["dataset"])
-    own = {key: value for key, value in config["dataset"].items() if key not in (*LOADER_KEYS, "_target_")}
-    check_arguments(dataset.__init__, own, "dataset")
-    check_options(dataset, own, "dataset")
+    for path, node in {"dataset": config["dataset"], **dataset_parts(config)}.items():
+        part = target_of(path, node)
+        if missing := sorted(spec.needs - part.provides):
+            raise InputError(
+                f"Task '{name}' reads {', '.join(missing)}, which {path} does not provide (it gives {', '.join(sorted(part.provides))})."
+            )
+        if with_files and part.reads_files:
+            check_root(node)
+        own = {key: value for key, value in format_options(node).items() if key != "_target_"}
+        check_arguments(part.__init__, own, path)
+        check_options(part, own, path)
 
 
 def _task(config: Config) -> TaskSpec:

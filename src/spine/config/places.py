@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from spine import components, plugins
 from spine.config import schemas
+from spine.config.dataset_parts import dataset_parts
 from spine.config.schemas import Config
 from spine.errors import InputError
 
@@ -135,6 +136,7 @@ PLACES = {
 PATHS = {  # where a `_target_` may be
     r"backbone|head|dataset|task|protocol|optimizer|schedule|task\.loss|augment\.batch": None,
     r"task\.loss\[\d+\]": "task.loss",
+    rf"dataset\.parts\.{NAME}": "dataset",
     rf"logger\.{NAME}": "logger",
     r"augment\.(train|eval)\[\d+\](\.transforms\[\d+\])*": "augment",
     rf"callbacks\.more\.{NAME}": "callbacks.more",
@@ -162,6 +164,8 @@ def _parts(config: Config) -> Iterator[tuple[str, str, object]]:
     for name in PLACES:
         if isinstance(config.get(name), dict) and name not in ("augment", "logger", "protocol"):
             yield name, name, config[name]
+    for path, part in dataset_parts(config).items():
+        yield "dataset", path, part
     for path, step in augmentations(config):
         yield "augment", path, step
     if (batch := (config.get("augment") or {}).get("batch")) is not None:

@@ -49,6 +49,8 @@ NEUTRAL = (
     "callbacks.on_preemption",
     "callbacks.on_nan",  # a run that a loss of NaN stopped goes on if it may skip it
     "callbacks.spike_threshold",
+    "dataset.on_error",  # a run that an unreadable file stopped goes on if it may skip it
+    "dataset.max_error_share",
 )
 # Keys that only divide the samples of an optimizer step among processes and micro-batches.
 DIVISION = ("dataset.batch_size", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.accumulate_grad_batches")

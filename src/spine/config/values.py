@@ -18,6 +18,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from spine import components
 from spine.config import schemas
+from spine.config.dataset_parts import PART, dataset_parts
 from spine.errors import InputError, nearest
 from spine.option_types import Allowed, Config, Schema
 from spine.task_spec import TaskSpec
@@ -59,6 +60,9 @@ def check_values(config: Config) -> None:
     check_keys(config.get("auxiliary_head") or {}, schemas.OPTIONS["auxiliary_head"], "auxiliary_head")
     for section, known in schemas.OPTIONS.items():
         check_schema({key: value for key, value in config.get(section, {}).items() if key in known}, known, section)
+    for path, node in dataset_parts(config).items():
+        known = {**schemas.OPTIONS["dataset"], **PART}
+        check_schema({key: value for key, value in node.items() if key in known}, known, path)
     spec = _task_spec(config["task"]["_target_"])
     check_schema(config["task"], {**schemas.TASK, **spec.options, **spec.network_options, **spec.data_options}, "task")
     for path, node in _parts_with_schemas(config):

@@ -6,8 +6,9 @@ import os
 from functools import cache, partial
 
 from spine.config.completion import complete_input
+from spine.config.dataset_parts import format_options
 from spine.config.instantiate import instantiate
-from spine.config.schemas import LOADER_KEYS, Config
+from spine.config.schemas import Config
 from spine.data.data_module import DataModule
 from spine.data.detections import DetectedObjects
 from spine.data.folds import fold_of_split
@@ -27,7 +28,7 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise its import looks for a newer version on the network
     config = complete_input(config)
     node = config["dataset"]
-    options = {key: value for key, value in node.items() if key not in LOADER_KEYS}
+    options = format_options(node)
     task = task_of(config)
     needs = task.needs
     resolution = config["task"].get("resolution", "original") if "resolution" in task.options else None

@@ -29,6 +29,12 @@ class Relabeled(View):
             own, wanted = getattr(data.labels, field), getattr(labels, field)
             self.new_indices[key] = _new_indices(own, wanted, field.replace("mask_", ""))
             fields[field] = wanted
+        if "label" in needs and data.labels.several_classes != labels.several_classes:
+            kinds = {False: "one class per image", True: "several classes per image"}
+            raise InputError(
+                f"The checkpoint was trained with {kinds[labels.several_classes]}, and the data set has "
+                f"{kinds[data.labels.several_classes]}. Evaluate on data of the same kind."
+            )
         if "mask" in needs:
             _check_overlap(data.labels, labels)
             fields["palette"] = labels.palette
@@ -56,6 +62,14 @@ class Relabeled(View):
         renumbered[..., self.new_indices["keypoints"], :] = keypoints
         return renumbered
 
+    def _renumbered_label(self, label: int | np.ndarray, new_indices: np.ndarray) -> int | np.ndarray:
+        """Returns a label with the new indices. Of several classes, those that the data set lacks are unknown."""
+        if not self.labels.several_classes:
+            return int(new_indices[label])
+        renumbered = np.full(len(self.labels.classes), IGNORE_INDEX, np.uint8)
+        renumbered[new_indices] = label
+        return renumbered
+
     def _renumbered_mask(self, mask: np.ndarray, new_indices: np.ndarray) -> np.ndarray:
         """Returns a mask with the new indices. If classes may overlap, those that the data set lacks are unlabeled."""
         if self.labels.multi_label:
@@ -80,7 +94,7 @@ class Relabeled(View):
     def _renumber(self, sample: RawSample) -> RawSample:
         for key, new_indices in self.new_indices.items():
             if key == "label":
-                sample["label"] = int(new_indices[sample["label"]])
+                sample["label"] = self._renumbered_label(sample["label"], new_indices)
             elif key == "mask":
                 sample["mask"] = self._renumbered_mask(sample["mask"], new_indices)
             else:
