@@ -117,9 +117,8 @@ def measure_order(images: int, per_shard: int, processes: int) -> None:
     for streams, window in ((64, 4096), (processes, 4096), (processes, 16384), (processes * 4, 4096)):
         begin, order = timed(lambda s=streams, w=window: WindowOrder(counts, w, s, (0, 0)))  # type: ignore[misc]
         seconds, samples = timed(lambda o=order: o[places])  # type: ignore[misc]
-        copies = (
-            PER_MACHINE * max(1, streams // processes) * (-(-2 * window // per_shard) + 1) * SHARD
-        )  # of a window and the next one
+        open_shards = -(-2 * window // per_shard) + 1  # of a window and the next one
+        copies = PER_MACHINE * max(1, streams // processes) * open_shards * SHARD
         arrays = (order.shards, order.ends, order.firsts, *order.opened.values())  # type: ignore[attr-defined]
         memory = sum(array.nbytes for array in arrays)
         shards = samples // per_shard  # type: ignore[operator]
@@ -137,7 +136,7 @@ def measure_order(images: int, per_shard: int, processes: int) -> None:
     shards = rng.integers(0, total, step) // per_shard
     random = entropy(rng.integers(0, CLASSES, step))
     print(
-        f"| all shuffled | | | | | {len(np.unique(shards)):,} | {per_shard / total:.4%} | {random:.2f} | {random:.2f} | the epoch |"
+        f"| all shuffled | | | | | {len(np.unique(shards)):,} | {per_shard / total:.4%} | {random:.2f} | {random:.2f} | the epoch | all |"
     )
     count = 13_000_000
     seconds, _ = timed(lambda: np.random.default_rng(0).permutation(count))
