@@ -111,11 +111,14 @@ def measure_order(images: int, per_shard: int, processes: int) -> None:
         "A process makes the windows of its own parts only: one of 512 with 512 streams. A batch is that of one process. Entropies of "
         "the classes of a step are in bits; the classes of a random one are drawn.\n\n"
         "| streams | window | begin | windows of all parts | memory of all parts | shards in a step | pairs of a batch from one shard "
-        "| entropy, stored by class | entropy, stored shuffled | a shard is read in |\n|---|---|---|---|---|---|---|---|---|---|"
+        "| entropy, stored by class | entropy, stored shuffled | a shard is read in | copies of a machine, computed |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|"
     )
     for streams, window in ((64, 4096), (processes, 4096), (processes, 16384), (processes * 4, 4096)):
         begin, order = timed(lambda s=streams, w=window: WindowOrder(counts, w, s, (0, 0)))  # type: ignore[misc]
         seconds, samples = timed(lambda o=order: o[places])  # type: ignore[misc]
+        open_shards = -(-2 * window // per_shard) + 1  # of a window and the next one
+        copies = PER_MACHINE * max(1, streams // processes) * open_shards * SHARD
         arrays = (order.shards, order.ends, order.firsts, *order.opened.values())  # type: ignore[attr-defined]
         memory = sum(array.nbytes for array in arrays)
         shards = samples // per_shard  # type: ignore[operator]
@@ -127,12 +130,13 @@ def measure_order(images: int, per_shard: int, processes: int) -> None:
         spread = (per_shard + window) * streams / total  # of the epoch between the first and the last sample of a shard
         print(
             f"| {streams:,} | {window:,} | {begin * 1e3:,.0f} ms | {seconds * 1e3:,.0f} ms | {memory / 1e6:,.0f} MB "
-            f"| {len(np.unique(shards)):,} | {same:.1%} | {by_class:.2f} | {mixed:.2f} | {spread:.2%} of the epoch |"
+            f"| {len(np.unique(shards)):,} | {same:.1%} | {by_class:.2f} | {mixed:.2f} | {spread:.2%} of the epoch "
+            f"| {copies / 2**30:,.0f} GiB |"
         )
     shards = rng.integers(0, total, step) // per_shard
     random = entropy(rng.integers(0, CLASSES, step))
     print(
-        f"| all shuffled | | | | | {len(np.unique(shards)):,} | {per_shard / total:.4%} | {random:.2f} | {random:.2f} | the epoch |"
+        f"| all shuffled | | | | | {len(np.unique(shards)):,} | {per_shard / total:.4%} | {random:.2f} | {random:.2f} | the epoch | all |"
     )
     count = 13_000_000
     seconds, _ = timed(lambda: np.random.default_rng(0).permutation(count))
@@ -164,10 +168,6 @@ def measure_reads(folder: Path, processes: int, images: int, per_shard: int) -> 
             ("bytes, computed", f"{rate / 1e6:.0f} MB/s a process, {rate * processes / 1e9:.1f} GB/s of all"),
             ("requests for whole shards, computed", f"one each {1 / whole:.0f} s of a process, {whole * processes:.1f} a second of all"),
             ("requests without copies (copies_gb=0), computed", f"{RATE:,} a second of a process, {RATE * processes:,} of all"),
-            (
-                f"copies on a machine of {PER_MACHINE} processes, computed",
-                f"{PER_MACHINE * 3 * SHARD / 2**30:.0f} GiB: two shards of a window and one ahead for each",
-            ),
             ("an epoch, computed", f"{images / RATE / processes / 3600:.1f} h"),
         ],
     )  # fmt: skip

@@ -5,6 +5,7 @@ import json
 import pickle
 import shutil
 import tarfile
+import threading
 from functools import partial
 
 import cv2
@@ -23,6 +24,7 @@ from spine.data.formats.shapes import Shapes
 from spine.data.formats.shards import Shards
 from spine.data.shards import packing
 from spine.data.shards.order import WindowOrder
+from spine.data.shards.storage import AHEAD
 from spine.data.shards.tar import pack_members, unpack_members
 from spine.errors import InputError, UnreadableFileError
 from spine.interfaces import DataSet, Labels
@@ -420,11 +422,32 @@ def test_options_have_ranges(option, value, photos):
     assert f"dataset.{option} is {value}; it must be" in message(lambda: Shards("train", root=str(photos[1]), **{option: value}))
 
 
+def test_a_copy_that_another_process_removed_is_made_again(memory, cache, monkeypatch):
+    data = Shards("train", root=memory[0])
+    fetch, removed = data.storage.fetch, []
+
+    def removing(name):
+        fetch(name)
+        if not removed:
+            removed.append(name)
+            (data.storage.folder / name).unlink()
+
+    monkeypatch.setattr(data.storage, "fetch", removing)
+    assert data.load(2)["label"] == data.class_indices()[2] and removed == ["train-000000.tar"]
+
+
+def test_the_check_of_a_store_copies_no_shards(memory, cache):
+    Shards("train", root=memory[0]).check(frozenset({"image", "label"}))
+    assert not list(cache.rglob("*.tar"))
+
+
 def test_shards_of_the_next_window_are_copied_ahead(memory, cache):
     data = Shards("train", root=memory[0], window=11, streams=1)
     order = data.order(0, 0)
     assert order[np.arange(5)].shape == (5,)
-    data.storage.ahead.shutdown(wait=True)
+    for thread in threading.enumerate():
+        if thread.name == AHEAD:
+            thread.join()
     names = [data.index.shards[number].name for number in order.shards_of(0, 1)]
     assert sorted(path.name for path in cache.rglob("*.tar")) == sorted(names)
 

@@ -73,6 +73,7 @@ def pack(cfg: DictConfig) -> None:
 
 def pack_data(node: Config, folder: Path, options: Config) -> None:
     """Packs the splits of a data set into a folder. `node`: options of the data set. `options`: of the command."""
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from spine.data.shards import packing
@@ -88,7 +89,7 @@ def pack_data(node: Config, folder: Path, options: Config) -> None:
     for split, data in opened.items():
         data.check(data.provides)
         plan = packing.plan_split(data, split, options["shard_mb"], options["store_seed"])
-        with Progress(*columns, transient=True) as progress:
+        with Progress(*columns, transient=True, disable=not Console().is_terminal) as progress:
             bar = progress.add_task(split, total=len(data))
             descriptions[split] = packing.pack_split(data, plan, folder, workers, lambda done: progress.advance(bar, done))  # noqa: B023
         size = sum(shard["bytes"] for shard in descriptions[split]["shards"])

@@ -101,12 +101,18 @@ class Shards(DataSet):
 
         Raises InputError if a shard is missing or does not have the size in the index, or if an annotation is missing.
         """
-        if isinstance(self.storage, LocalFiles):
+        storage = self.storage
+        if isinstance(storage, LocalFiles):
             self._check_sizes()
-        for index in evenly_spaced(len(self), NUM_CHECKED):
-            sample = self.load(index)
-            if missing := sorted((needs & self.provides) - sample.keys()):
-                raise InputError(f"{self._where(index)} has no {missing[0]}. Pack the data set again.")
+        if isinstance(storage, CopiedShards):
+            self.storage = storage.store  # a few requests, and no copies
+        try:
+            for index in evenly_spaced(len(self), NUM_CHECKED):
+                sample = self.load(index)
+                if missing := sorted((needs & self.provides) - sample.keys()):
+                    raise InputError(f"{self._where(index)} has no {missing[0]}. Pack the data set again.")
+        finally:
+            self.storage = storage
 
     def _check_sizes(self) -> None:
         for shard in self.index.shards:

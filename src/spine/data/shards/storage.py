@@ -6,10 +6,11 @@ import fcntl
 import logging
 import os
 import shutil
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -20,7 +21,8 @@ from spine.errors import InputError, UnreadableFileError
 log = logging.getLogger("spine.data")
 OPEN_FILES = 64  # shards that a process keeps open
 DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds before a request to a store is repeated
-READERS = 4  # threads that copy shards ahead
+READERS = 4  # shards that a process copies ahead at the same time
+AHEAD = "spine: copies of shards"  # name of the threads
 Result = TypeVar("Result")
 
 
@@ -152,23 +154,34 @@ class CopiedShards:
     def __init__(self, store: Store, folder: Path, limit: int):
         self.store, self.folder, self.limit = store, folder, limit
         self.local = LocalFiles(folder)
-        self.ahead: ThreadPoolExecutor | None = None
+        self.few_at_once = threading.Semaphore(READERS)
         folder.mkdir(parents=True, exist_ok=True)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "ahead": None}
+        return {key: value for key, value in self.__dict__.items() if key != "few_at_once"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state, few_at_once=threading.Semaphore(READERS))
 
     def read(self, name: str, start: int, size: int) -> np.ndarray:
         """Returns a range of a shard."""
-        if name not in self.local.open:
-            self.fetch(name)
-        return self.local.read(name, start, size)
+        while True:
+            if name not in self.local.open:
+                self.fetch(name)
+            try:
+                return self.local.read(name, start, size)
+            except UnreadableFileError:
+                if name in self.local.open:  # otherwise another process removed the copy before it was opened
+                    raise
 
     def fetch_ahead(self, names: list[str]) -> None:
         """Copies shards in the background."""
-        self.ahead = self.ahead or ThreadPoolExecutor(READERS)
+        threading.Thread(target=self._fetch_all, args=(names,), name=AHEAD, daemon=True).start()
+
+    def _fetch_all(self, names: list[str]) -> None:
         for name in names:
-            self.ahead.submit(self.fetch, name)  # an error comes again when the shard is read
+            with self.few_at_once, suppress(InputError):  # the error comes again when the shard is read
+                self.fetch(name)
 
     def fetch(self, name: str) -> None:
         """Copies a shard if it is not there. One process copies it, and the others wait."""
@@ -205,6 +218,7 @@ class locked:  # noqa: N801  (used like a function)
         fcntl.flock(self.file, fcntl.LOCK_EX)
 
     def __exit__(self, *_: object) -> None:
+        fcntl.flock(self.file, fcntl.LOCK_UN)  # a process that was forked in the meantime has the file open too
         self.file.close()
 
 
