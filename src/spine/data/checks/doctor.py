@@ -81,7 +81,7 @@ class Doctor:
                     split = Split(name, data, group_samples(data))
                 except InputError as error:
                     if name == "test":  # most data sets have none
-                        self.report.messages.append(f"There is no split 'test', or it cannot be opened: {error}")
+                        self.report.messages.append(f"Split 'test' is not examined. {error}")
                         continue
                     faults.append(Fault("cannot_open", str(error)))
                     split = None

@@ -53,7 +53,7 @@ def _decoded(file: str, is_mask: bool) -> np.ndarray | None:
     if is_mask and raw is not None and raw.ndim == 2 and len(np.unique(raw)) <= COLORED:
         return _colors()[np.minimum(raw, IGNORE_INDEX)]
     if raw is not None and raw.dtype.kind == "f":  # not read by training: only its shape is shown
-        gray = cv2.normalize(raw, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+        gray = (255 * (raw - raw.min()) / max(float(np.ptp(raw)), 1e-12)).astype(np.uint8)
         return cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB) if gray.ndim == 2 else gray[..., 2::-1]
     return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
 
