@@ -16,6 +16,7 @@ from spine.data import build_data
 from spine.data.checks import duplicates, masks, pictures, scan
 from spine.data.checks.doctor import Doctor
 from spine.data.checks.kinds import KINDS
+from spine.data.checks.quick import warn_of_faults
 from spine.errors import InputError
 from spine.interfaces import DataSet, Labels
 
@@ -386,6 +387,24 @@ def test_several_processes_find_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(scan, "CHUNK", 4)
     one, two = examined(arguments), examined(arguments, workers=2)
     assert one == two and one.errors == 1
+
+
+# ---- before a training -----------------------------------------------------------------------------------------------
+
+
+def test_a_training_is_warned_of_what_a_sample_shows(tmp_path, caplog):
+    arguments = image_folder(tmp_path)
+    gray_below(tmp_path / FIRST)
+    save(tmp_path / "val/cat/0.jpg", photo(1)[..., 0])  # a note, which is not worth a warning
+    data = build_data(composed(*arguments))
+    warn_of_faults({split: data.split(split) for split in ("train", "val")})
+    (message,) = caplog.messages
+    assert message.startswith("Truncated files in split 'train', found among 9 of 9 samples: ") and FIRST in message
+    caplog.clear()
+    warn_of_faults(data.opened, seconds=0)  # the first sample only
+    assert "among 1 of 9 samples" in caplog.messages[0]
+    warn_of_faults({"train": Rendered("train")})
+    assert len(caplog.messages) == 1
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
