@@ -65,11 +65,19 @@ def test_a_float_image_is_not_reported_as_corrupt(tmp_path):
         read_image(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize(("brightest", "reported"), [(4000, True), (60000, False)])
-def test_16_bit_images_with_12_bits_are_reported(tmp_path, caplog, brightest, reported):
+@pytest.mark.parametrize(("brightest", "reported"), [(16000, True), (60000, False)])
+def test_16_bit_images_with_14_bits_are_reported(tmp_path, caplog, brightest, reported):
     cv2.imwrite(str(tmp_path / "a.png"), np.full((8, 8), brightest, np.uint16))
     check_images([(tmp_path / "a.png", None)])
-    assert any("reach only 4000 of 65535" in message for message in caplog.messages) == reported
+    assert any("reach only 16000 of 65535" in message for message in caplog.messages) == reported
+
+
+def test_16_bit_images_with_12_bits_are_refused_as_they_would_be_black(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((8, 8), 4095, np.uint16))
+    with pytest.raises(InputError, match=r"reach only 4095 of 65535 .* Scale them to the full 16 bits \(12-bit data: times 16\)"):
+        check_images([(tmp_path / "a.png", None)])
+    cv2.imwrite(str(tmp_path / "b.png"), np.full((8, 8), 65535, np.uint16))
+    check_images([(tmp_path / name, None) for name in ("a.png", "b.png")])  # the first one is dark
 
 
 def test_broken_files_are_found_before_training(tmp_path):

@@ -153,11 +153,14 @@ def _fit_and_evaluate(run: Run, trainer: pl.Trainer, folder: RunFolder, checkpoi
 
     Raises RunStopped after a signal.
     """
+    from spine.data.checks.quick import warn_of_faults
     from spine.evaluation.evaluate import evaluate_split
     from spine.training.pruning import pruned_epoch
 
     if run.config["trainer"]["limit_val_batches"] != 0:
         run.data.transformed("val")  # reports mistakes in the validation data before the first epoch
+    if checkpoint is None:
+        warn_of_faults(run.data.opened)
     try:
         if not run.task.trains:
             return evaluate_split(trainer, run.task, run.data, "val")

@@ -102,7 +102,7 @@ class KeypointFile:
                 f"{len(empty)} labeled objects in '{self.path}' have a box without an area and are no samples; the first is "
                 f"annotation {empty[0]}."
             )
-        if outside:
+        if outside and not faults.is_collecting():  # the doctor reports them with pictures
             log_warning(
                 f"{sum(number for _, number in outside)} labeled keypoints in '{self.path}' are outside of their images, the first in "
                 f"annotation {outside[0][0]}. They are trained on only where a crop contains them, and they are evaluated."

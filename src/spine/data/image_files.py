@@ -27,6 +27,7 @@ UNREADABLE_SUFFIXES = (  # image formats that OpenCV does not read; a user may e
 NUM_CHECKED = 16  # files of a split that are read before training, evenly spaced
 MIN_PEAK_16_BIT = 1 << 14  # 16-bit images below it hold 10, 12 or 14 bits: at most a quarter of the full brightness
 SELECTED_AT_ONCE = 1 << 16  # names that PackedNames.select copies in one step
+BLACK_PEAK_16_BIT = 1 << 12  # below it, an image is read as 0 to 15 of 255
 EXIF_ORIENTATION = 0x0112  # number of the EXIF tag
 EXIF_BYTES = 1 << 16  # the part of a file that is searched for EXIF data; JPEG and PNG have it before the pixels
 Size = tuple[int, int]  # height, width
@@ -171,8 +172,8 @@ def evenly_spaced(count: int, limit: int) -> list[int]:
 def check_images(files: Sequence[tuple[str | Path, Size | None]]) -> None:
     """Reads a few files before training. `files`: path, and size as in `read_image`.
 
-    Raises InputError if one of them is broken. Logs a warning if 16-bit images use a small part of
-    their range.
+    Raises InputError if one of them is broken, or if 16-bit images hold 12 bits or fewer, which are read as black. Logs a warning
+    if they hold 13 or 14. Numbers alone do not tell dark images from those of fewer bits, so nothing is scaled.
     """
     peaks = [0]
     for i in evenly_spaced(len(files), NUM_CHECKED):
@@ -183,10 +184,13 @@ def check_images(files: Sequence[tuple[str | Path, Size | None]]) -> None:
             if raw is not None and raw.dtype == np.uint16:
                 peaks.append(int(raw.max()))
     if 0 < max(peaks) < MIN_PEAK_16_BIT:
-        log_warning(
+        message = (
             f"The 16-bit images of '{Path(files[0][0]).parent}' reach only {max(peaks)} of 65535 ({len(peaks) - 1} were checked): "
-            f"they are read almost black. Scale them to the full 16 bits, or to 8 bits."
+            f"they are read almost black. Scale them to the full 16 bits (12-bit data: times 16), or to 8 bits."
         )
+        if max(peaks) < BLACK_PEAK_16_BIT:
+            raise InputError(message)
+        log_warning(message)
 
 
 # ---- folders ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spine.data.checks import duplicates, folders, keypoints, masks, statistics
-from spine.data.checks.kinds import KINDS, Finding
+from spine.data.checks.kinds import KINDS, Finding, counted
 from spine.data.checks.scan import Examined, Group, examine, group_samples
 from spine.data.faults import Fault, collected
 from spine.data.image_files import MIN_PEAK_16_BIT, format_names
@@ -81,7 +81,7 @@ class Doctor:
                     split = Split(name, data, group_samples(data))
                 except InputError as error:
                     if name == "test":  # most data sets have none
-                        self.report.messages.append(f"There is no split 'test', or it cannot be opened: {error}")
+                        self.report.messages.append(f"Split 'test' is not examined. {error}")
                         continue
                     faults.append(Fault("cannot_open", str(error)))
                     split = None
@@ -146,7 +146,7 @@ class Doctor:
         if len(read.records) and (odd := np.flatnonzero(statistics.odd_sizes(read.records["size"]))).size:
             some = [Fault("odd_size", "", tuple(split.data.files(int(read.records[i]["index"])))) for i in odd]
             height, width = read.records[odd[0]]["size"]
-            seen = f"{len(odd)} images; the first, '{split.name_of(read.records[odd[0]])}', is {width}x{height} (width x height)."
+            seen = f"{counted(len(odd), 'image')}; the first, '{split.name_of(read.records[odd[0]])}', is {width}x{height}."
             found.append(_finding("odd_size", split.name, some, seen))
         return found
 
@@ -181,7 +181,8 @@ def _messages() -> Iterator[list[str]]:
 
 
 def _finding(kind: str, split: str, faults: Sequence[Fault], seen: str, todo: str = "") -> Finding:
-    files = [file for fault in faults for file in fault.files[:1] or (f"sample {fault.index}",)]
+    every = kind == "contradicting" or "duplicates" in kind
+    files = [file for fault in faults for file in fault.files[: None if every else 1] or (f"sample {fault.index}",)]
     return Finding(kind, split, len(faults), seen, files[:LISTED], todo, list(faults[:EXAMPLES]))
 
 
@@ -211,8 +212,8 @@ def by_kind(name: str, faults: Sequence[Fault], split: Split | None) -> list[Fin
             classes = len(split.data.labels.mask_classes) if not split.data.labels.multi_label else 2
             cause, todo = masks.likely_cause(values, classes)
             seen = (
-                f"{len(of_kind)} masks, the first '{of_kind[0].files[0]}', hold {format_names(values, 12)}; there are {classes} classes. "
-                f"Most likely {cause}."
+                f"{counted(len(of_kind), 'mask')}, the first '{of_kind[0].files[0]}', with the values {format_names(values, 12)}; "
+                f"there are {classes} classes. Most likely {cause}."
             )
         if kind == "class_folders":
             found.append(folders.summarize(kind, name, of_kind))
@@ -248,7 +249,10 @@ def find_duplicates(splits: Sequence[Split]) -> list[Finding]:
             found.setdefault((kind, ", ".join(names)), []).append(fault)
     return [
         _finding(
-            kind, names, faults, f"{len(faults)} groups, {sum(len(each.files) for each in faults)} images; {faults[0].message}."
+            kind,
+            names,
+            faults,
+            f"{counted(len(faults), 'group')}, {sum(len(each.files) for each in faults)} images; {faults[0].message}.",
         )
         for (kind, names), faults in found.items()
     ]

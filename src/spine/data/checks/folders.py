@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spine.data.checks.kinds import Finding
+from spine.data.checks.kinds import Finding, counted
 from spine.data.faults import Fault
 from spine.data.image_files import UNREADABLE_SUFFIXES, format_names, has_images, is_hidden, subfolders
 
@@ -36,11 +36,11 @@ def contents(folders: Sequence[Path], split: str) -> list[Finding]:
             if not has_images(folder / name) and not inner and not others:
                 empty.append(str(folder / name))
     return [
-        Finding(kind, split, len(found), f"{len(found)} {what}: {format_names(found, 4)}.", found)
+        Finding(kind, split, len(found), f"{counted(len(found), what)}: {format_names(found, 4)}.", found)
         for kind, found, what in (
-            ("empty_class", empty, "class folders without an image"),
-            ("nested_images", nested, "folders inside of class folders hold images"),
-            ("unread_files", unread, "files in formats that are not read"),
+            ("empty_class", empty, "empty class folder"),
+            ("nested_images", nested, "folder"),
+            ("unread_files", unread, "file"),
         )
         if found
     ]

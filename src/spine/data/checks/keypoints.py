@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spine.data.checks.kinds import Finding
+from spine.data.checks.kinds import Finding, counted
 from spine.data.coco_json import OUTSIDE
 from spine.data.faults import Fault
 from spine.data.keypoint_flips import find_flip_pairs, find_side
@@ -29,7 +29,7 @@ def outside(sample: RawSample, size: tuple[int, int], files: tuple[str, ...], in
     ):
         if len(wrong) and not found:
             x, y = wrong[0]
-            message = f"'{where}': {len(wrong)} labeled keypoints are outside of {what}, one at ({x:.1f}, {y:.1f})."
+            message = f"'{where}': {counted(len(wrong), 'labeled keypoint')} outside of {what}, one at ({x:.1f}, {y:.1f})."
             found.append(Fault(kind, message, files, points=tuple(map(tuple, points.tolist())), box=shown, index=index))
     return found
 
@@ -49,5 +49,5 @@ def flip_pairs(labels: Labels) -> list[Finding]:
     ]
     if not wrong:
         return []
-    seen = f"{len(paired) // 2} flip pairs; {'; '.join(wrong[:4])}{' ...' if len(wrong) > 4 else ''}."
+    seen = f"{counted(len(paired) // 2, 'flip pair')}; {'; '.join(wrong[:4])}{' ...' if len(wrong) > 4 else ''}."
     return [Finding("flip_pairs", "all", len(wrong), seen)]

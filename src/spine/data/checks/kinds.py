@@ -158,3 +158,8 @@ class Finding:
     def severity(self) -> str:
         """Returns error or note."""
         return KINDS[self.kind].severity
+
+
+def counted(count: int, noun: str) -> str:
+    """Returns `1 mask` or `2 masks`."""
+    return f"{count} {noun}{'s' * (count != 1)}"

@@ -53,7 +53,7 @@ def _decoded(file: str, is_mask: bool) -> np.ndarray | None:
     if is_mask and raw is not None and raw.ndim == 2 and len(np.unique(raw)) <= COLORED:
         return _colors()[np.minimum(raw, IGNORE_INDEX)]
     if raw is not None and raw.dtype.kind == "f":  # not read by training: only its shape is shown
-        gray = cv2.normalize(raw, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+        gray = (255 * (raw - raw.min()) / max(float(np.ptp(raw)), 1e-12)).astype(np.uint8)
         return cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB) if gray.ndim == 2 else gray[..., 2::-1]
     return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
 
@@ -77,6 +77,8 @@ def _marked(image: np.ndarray, fault: Fault) -> np.ndarray:
     high = np.clip(np.ceil(corners.max(0)), 0, limit).astype(int)
     canvas = np.full((high[1] - low[1] + 1, high[0] - low[0] + 1, 3), 200, np.uint8)
     canvas[-low[1] : image.shape[0] - low[1], -low[0] : image.shape[1] - low[0]] = image
+    edge = max(canvas.shape[:2]) // 25  # for points on the border
+    canvas, low, high = np.pad(canvas, ((edge, edge), (edge, edge), (0, 0)), constant_values=200), low - edge, high + edge
     thick = max(1, max(canvas.shape[:2]) // 150)
     start, end = (int(x - low[0]), int(y - low[1])), (int(x + width - low[0]), int(y + height - low[1]))
     cv2.rectangle(canvas, start, end, (40, 120, 255), thick)

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import cv2
@@ -158,7 +159,21 @@ def _start(examiner: Examiner) -> None:
 
 def _examine(groups: list[Group]) -> Examined:
     assert _examiner is not None
-    return _examiner(groups)
+    with _silent_decoders():
+        return _examiner(groups)
+
+
+@contextmanager
+def _silent_decoders() -> Iterator[None]:
+    """Discards what libraries print about broken files, which are reported."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def examine(data: DataSet, groups: list[Group], num_workers: int, advance: Callable[[int], None]) -> Examined:
@@ -178,7 +193,9 @@ def _parts(data: DataSet, groups: list[Group], num_workers: int) -> Iterator[tup
     workers = min(num_workers, os.cpu_count() or 1, len(chunks))
     if workers < 2 or len(groups) <= FEW:
         for chunk in chunks:
-            yield examiner(chunk), len(chunk)
+            with _silent_decoders():
+                part = examiner(chunk)
+            yield part, len(chunk)
         return
     # a process that has threads of torch must not be forked
     context = multiprocessing.get_context("spawn")

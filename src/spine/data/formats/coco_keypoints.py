@@ -224,6 +224,7 @@ def _flip_pairs(given: Sequence[Sequence[int]] | None, names: tuple[str, ...]) -
             "flip_pairs",
             f"Keypoint {repeated[0]} ('{names[repeated[0]]}') is in two flip pairs; it swaps with one other keypoint.",
         )
+        return (), False
     return tuple((int(a), int(b)) for a, b in given), True
 
 

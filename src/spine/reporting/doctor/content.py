@@ -48,10 +48,13 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     for message in diagnosis["messages"]:
         console.print(message, markup=False, style="dim")
     console.print(split_table(diagnosis["splits"]))
+    if "mean" in diagnosis["splits"].get("train", {}):
+        mean, std = (diagnosis["splits"]["train"][key] for key in ("mean", "std"))
+        console.print(f"Measured on train: dataset.mean={mean} dataset.std={std}".replace(", ", ","), markup=False, style="dim")
     for severity, style in (("error", "bold red"), ("note", "bold yellow")):
         rows = [row for row in diagnosis["findings"] if row["severity"] == severity]
         if rows:
-            console.print(finding_table(rows, severity, style))
+            console.print(finding_table(rows, severity, style, diagnosis["root"]))
     errors, notes = diagnosis["errors"], diagnosis["notes"]
     if not errors + notes:
         console.print("Nothing was found.", style="bold green")
@@ -62,26 +65,24 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
 def split_table(splits: dict[str, dict[str, object]]) -> Table:
     """Returns the figures of the splits."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("split", "samples", "images", "width x height", "mean", "std", "classes"):
+    for name in ("split", "samples", "images", "width x height", "classes"):
         table.add_column(name, justify="right" if name in ("samples", "images") else "left", overflow="fold")
     for name, facts in splits.items():
         table.add_row(
-            name, str(facts["samples"]), str(facts["images"]), size_text(facts.get("sizes")), numbers(facts.get("mean")),
-            numbers(facts.get("std")), class_text(facts["classes"]),
-        )  # fmt: skip
+            name, str(facts["samples"]), str(facts["images"]), size_text(facts.get("sizes")), class_text(facts["classes"])
+        )
     return table
 
 
-def finding_table(rows: list[FindingRow], severity: str, style: str) -> Table:
-    """Returns the findings of one severity."""
+def finding_table(rows: list[FindingRow], severity: str, style: str, root: str | None) -> Table:
+    """Returns the findings of one severity. Paths are relative to `root`."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=True, expand=True)
     table.add_column(Text(f"{severity}s", style), ratio=2, overflow="fold")
-    table.add_column("split", overflow="fold")
-    table.add_column("count", justify="right")
-    table.add_column("what was seen, and what to do", ratio=6, overflow="fold")
+    table.add_column("what was seen, why it matters, and what to do", ratio=5, overflow="fold")
     for row in rows:
-        seen = Text.assemble(row["seen"], "\n", (row["why"], "dim"), "\n", (f"→ {row['todo']}", "italic"))
-        table.add_row(Text(row["title"]), row["split"], str(row["count"]), seen)
+        name = Text.assemble((row["title"], "bold"), "\n", (f"{row['split']}: {row['count']}", "dim"))
+        seen = Text.assemble(row["seen"].replace(f"{root}/", ""), "\n", (row["why"], "dim"), "\n", (f"→ {row['todo']}", "italic"))
+        table.add_row(name, seen)
     return table
 
 

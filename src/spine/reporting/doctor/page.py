@@ -24,6 +24,7 @@ def write_diagnosis(path: Path, diagnosis: Diagnosis, pictures: Sequence[Picture
     findings = [
         {
             **row,
+            "seen": row["seen"].replace(f"{diagnosis['root']}/", ""),
             "pictures": [{"caption": caption, "uri": embedded(image)} for caption, image in of_row],
             "listed": row["files"][:LISTED],
             "more": max(0, row["count"] - LISTED) if len(row["files"]) > LISTED else 0,
