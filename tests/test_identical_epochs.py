@@ -2,13 +2,12 @@
 
 import hashlib
 from functools import partial
-from types import SimpleNamespace
 
 import albumentations
 import numpy as np
 import pytest
-import torch
 from shard_files import pack_photos
+from trainers import fake_trainer
 
 from spine.data.data_module import DataModule
 from spine.data.formats.image_folder import ImageFolder
@@ -34,8 +33,7 @@ def module(place, workers, rank, world):
     data = DataModule(
         place, steps, needs={"image", "label"}, batch_size=STEP // world, global_batch_size=STEP, num_workers=workers, seed=3
     )
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world, overfit_batches=0, num_devices=1, strategy=strategy)
+    data.trainer = fake_trainer(rank, world)
     return data
 
 

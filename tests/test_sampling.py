@@ -1,10 +1,9 @@
 """Samples, their order and their randomness are functions of seed, epoch and index only."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+from trainers import fake_trainer
 
 from spine.data.collation import collate
 from spine.data.data_module import DataModule, Samples
@@ -176,8 +175,7 @@ def test_a_loader_resumes_after_the_batches_that_were_returned():
 
 def test_overfitting_a_few_batches_draws_the_same_ones_in_every_epoch():
     data = module(0)
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(overfit_batches=2, global_rank=0, world_size=1, num_devices=1, strategy=strategy)
+    data.trainer = fake_trainer(overfit_batches=2)
     loader = data.train_dataloader()
     passes = []
     for epoch in range(2):

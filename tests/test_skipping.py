@@ -12,6 +12,7 @@ import torch
 from command_line import run_command
 from data_files import write_image, write_mask
 from test_configs import trained
+from trainers import fake_trainer
 
 from spine.config.messages import user_message
 from spine.data.data_module import DataModule
@@ -45,9 +46,7 @@ def module(root, workers=0, folder=None, rank=0, world=1, **options):
         needs={"image", "label"}, batch_size=4, num_workers=workers, **{"on_error": "skip", "max_error_share": 0.5, **options},
     )  # fmt: skip
     if folder is not None:
-        data.trainer = type(
-            "Trainer", (), {"overfit_batches": 0, "global_rank": rank, "world_size": world, "default_root_dir": str(folder)}
-        )()
+        data.trainer = fake_trainer(rank, world, folder=folder)
     return data
 
 
@@ -66,7 +65,7 @@ def indices(names, data):
 def test_a_training_sample_is_replaced_by_the_same_one_for_any_number_of_workers(photos, tmp_path):
     loader = module(photos).loader("train", training=True)
     first, second = epoch(loader, 0), epoch(loader, 1)
-    broken = indices(BROKEN["train"], loader.dataset.data)
+    broken = indices(BROKEN["train"], loader.dataset.samples.data)
     drawn = [i for batch in first for i in batch[0]]
     assert len(drawn) == 24 and not broken & set(drawn) and len(set(drawn)) in (21, 22)
     assert sorted(drawn) != sorted(i for batch in second for i in batch[0])  # other samples in another epoch
@@ -113,7 +112,7 @@ def test_files_are_listed_once_for_all_epochs_workers_and_starts(photos, tmp_pat
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluations_leave_samples_out(photos, tmp_path, workers):
     loader = module(photos, workers, tmp_path).loader("val")
-    broken = indices(BROKEN["val"], loader.dataset.data)
+    broken = indices(BROKEN["val"], loader.dataset.samples.data)
     batches = list(loader)
     counted = [i for batch in batches if "spare" not in batch for i in batch["index"].tolist()]
     assert counted == [i for i in range(16) if i not in broken]
@@ -141,7 +140,7 @@ def test_by_default_an_unreadable_file_is_an_error(photos, workers):
     with pytest.raises(UnreadableFileError, match="0.png"):
         module(photos, workers, on_error="raise").loader("train", training=True)  # found by the check
     loader = module(photos, workers).loader("train", training=True)
-    loader.dataset.skipping = None
+    loader.dataset.samples.skipping = None
     with pytest.raises(InputError) as error:
         epoch(loader)
     message = user_message(error.value)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_configs import composed
 from test_limit import SIZES, Classes, Unlabeled
+from trainers import fake_trainer
 
 from spine.config import checks
 from spine.config.schemas import LOADER
@@ -158,7 +159,7 @@ def test_an_epoch_is_resumed_where_it_stopped():
 
 def test_overfitting_draws_the_same_samples_in_every_epoch():
     data = module(0)
-    data.trainer = type("Trainer", (), {"overfit_batches": 2, "global_rank": 0, "world_size": 1})()
+    data.trainer = fake_trainer(overfit_batches=2)
     loader = data.loader("train", training=True)
     assert epoch_bytes(loader, 0) == epoch_bytes(loader, 1)
 
