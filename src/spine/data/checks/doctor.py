@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -32,6 +33,11 @@ class Split:
     groups: list[Group]
     read: Examined | None = None
 
+    @cached_property
+    def class_indices(self) -> np.ndarray | None:
+        """Returns the class of each sample (N,), or None. Some data sets load all samples for it."""
+        return self.data.class_indices()
+
     def name_of(self, record: np.ndarray) -> str:
         """Returns the file of an image, or what it is called if it has none of its own."""
         index = int(record["index"])
@@ -39,7 +45,7 @@ class Split:
 
     def counts(self) -> dict[str, int]:
         """Returns the number of images of each class, or of masks that show it. Empty if there are no classes."""
-        labels, indices = self.data.labels, self.data.class_indices()
+        labels, indices = self.data.labels, self.class_indices
         if indices is not None:
             return dict(zip(labels.classes, np.bincount(indices, minlength=len(labels.classes)).tolist(), strict=True))
         if self.read is not None and labels.classes and "label" in self.data.provides:
@@ -133,7 +139,7 @@ class Doctor:
         return self.report
 
     def _of_split(self, split: Split) -> list[Finding]:
-        read, labels, indices = split.read, split.data.labels, split.data.class_indices()
+        read, labels, indices = split.read, split.data.labels, split.class_indices
         assert read is not None
         found = []
         if indices is not None:
