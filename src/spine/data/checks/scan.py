@@ -20,7 +20,7 @@ from spine.errors import InputError, UnreadableFileError
 from spine.interfaces import DataSet, RawSample
 
 CHUNK = 32  # images that a process reads at once
-FEW = 400  # images that are read without further processes, whose start takes seconds
+FEW = 2000  # images that are read without further processes, whose start takes seconds
 Group = list[int]  # samples of one image; several are objects of the same picture
 
 
