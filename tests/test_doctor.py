@@ -250,6 +250,8 @@ FAULTS = [  # format, what is done to its folder (it may return arguments), the 
     ("mask_folder", unknown_color, {("unknown_colors", "train")}),
     ("mask_folder", no_third_class, {("class_without_pixels", "train")}),
     ("coco_keypoints", lambda root: change(root, keypoints=[150, 20, 2, 60, 15, 2, 40, 15, 1]), {("keypoints_outside_image", "train")}),
+    ("coco_keypoints", lambda root: change(root, keypoints=[99, 20, 2, 90, 15, 2, 80, 15, 1], bbox=[60, 10, 40, 40]),
+     {("keypoints_near_image", "train")}),
     ("coco_keypoints", lambda root: change(root, bbox=[0, 50, 20, 20]), {("keypoints_outside_box", "train")}),
     ("coco_keypoints", lambda root: change(root, keypoints=[50, 20, 2]), {("annotation", "train")}),
     ("coco_keypoints", lambda root: (root / "val/1.jpg").unlink(), {("missing_file", "val")}),

@@ -92,8 +92,8 @@ class Doctor:
                     faults.append(Fault("cannot_open", str(error)))
                     split = None
             self.report.messages += [each for each in messages if each not in self.report.messages]
-            known = {(fault.kind, fault.files) for _, fault in self.opening}
-            self.opening += [(name, fault) for fault in faults if (fault.kind, fault.files) not in known]
+            known = {(fault.kind, fault.files or fault.message) for _, fault in self.opening}  # a divided folder is opened twice
+            self.opening += [(name, fault) for fault in faults if (fault.kind, fault.files or fault.message) not in known]
             if split is not None and (same := self._same_files(split)) is not None:
                 self.report.messages.append(f"Split '{name}' has the files of split '{same}', and is not read again.")
             elif split is not None:
