@@ -170,11 +170,11 @@ def check_spine(name: str, arguments: list[str]) -> None:
         assert keys <= set(module.DEFAULTS if name == "profile" else module.KEYS), keys
     elif name == "plan":
         _check_config(_composed("plan", arguments), arguments)
-    elif name == "doctor":
-        _composed("doctor", arguments)  # it needs no task that fits
     elif name == "train":
         if not any(argument.startswith("rerun=") for argument in arguments):
             _check_config(_composed("train", arguments), arguments)
+    elif name == "doctor":
+        _composed("doctor", arguments)  # it needs no task that fits
     else:
         _check_on_checkpoint(name, arguments)
 
