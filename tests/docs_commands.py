@@ -173,6 +173,8 @@ def check_spine(name: str, arguments: list[str]) -> None:
     elif name == "train":
         if not any(argument.startswith("rerun=") for argument in arguments):
             _check_config(_composed("train", arguments), arguments)
+    elif name == "doctor":
+        _composed("doctor", arguments)  # it needs no task that fits
     else:
         _check_on_checkpoint(name, arguments)
 

@@ -46,7 +46,7 @@ def test_no_drawers():
 
 
 def test_entry_points_are_thin():
-    for name in ("train.py", "eval.py", "predict.py", "export.py"):
+    for name in ("train.py", "eval.py", "predict.py", "export.py", "doctor.py"):
         text = (ROOT / name).read_text()
         assert len(text.splitlines()) <= 25
         assert re.findall(r"^(?:import|from) (\S+)", text, re.MULTILINE) == [f"spine.commands.{name.removesuffix('.py')}"]

@@ -114,7 +114,7 @@ def cut(path, share=0.6):
 def gray_below(path):
     """A JPEG whose data ends early, and which was closed properly: it is decoded without complaint."""
     save(path, np.concatenate([photo(7), photo(8)]), quality=95)
-    cut(path, 0.5)
+    cut(path, 0.65)
     path.write_bytes(path.read_bytes() + b"\xff\xd9")
 
 
@@ -250,6 +250,8 @@ FAULTS = [  # format, what is done to its folder (it may return arguments), the 
     ("mask_folder", unknown_color, {("unknown_colors", "train")}),
     ("mask_folder", no_third_class, {("class_without_pixels", "train")}),
     ("coco_keypoints", lambda root: change(root, keypoints=[150, 20, 2, 60, 15, 2, 40, 15, 1]), {("keypoints_outside_image", "train")}),
+    ("coco_keypoints", lambda root: change(root, keypoints=[99, 20, 2, 90, 15, 2, 80, 15, 1], bbox=[60, 10, 40, 40]),
+     {("keypoints_near_image", "train")}),
     ("coco_keypoints", lambda root: change(root, bbox=[0, 50, 20, 20]), {("keypoints_outside_box", "train")}),
     ("coco_keypoints", lambda root: change(root, keypoints=[50, 20, 2]), {("annotation", "train")}),
     ("coco_keypoints", lambda root: (root / "val/1.jpg").unlink(), {("missing_file", "val")}),
@@ -315,6 +317,19 @@ def test_images_without_files_and_what_a_data_set_refuses_before_training():
     report = examination.judge()
     assert [(each.kind, each.split, each.seen) for each in report.findings] == [("check", "val", "This one is refused.")]
     assert report.splits["train"]["classes"] == dict.fromkeys(CLASSES, 1) and report.splits["train"]["mean"]
+
+
+def test_a_gray_border_is_no_truncation(tmp_path):
+    arguments = image_folder(tmp_path)
+    image = photo(1)
+    image[-24:] = 128
+    save(tmp_path / FIRST, image, quality=90)
+    assert {finding.kind for finding in examined(arguments).findings} <= {"near_duplicates_inside"}
+    for share in (0.35, 0.6, 0.65):
+        save(tmp_path / FIRST, photo(7, (200, 320)), quality=95)
+        cut(tmp_path / FIRST, share)
+        (tmp_path / FIRST).write_bytes((tmp_path / FIRST).read_bytes() + b"\xff\xd9")
+        assert [finding.kind for finding in examined(arguments).findings] == ["truncated"]
 
 
 # ---- causes, duplicates, figures -------------------------------------------------------------------------------------

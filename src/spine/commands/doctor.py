@@ -70,6 +70,7 @@ def examine_data_set(config: Config, name: str, folder: RunFolder, workers: int)
     from spine.data.building import build_data  # imports torch
     from spine.data.checks.doctor import Doctor
     from spine.data.checks.pictures import draw
+    from spine.data.checks.scan import silent_decoders
     from spine.reporting.doctor.content import print_diagnosis
     from spine.reporting.doctor.page import write_diagnosis
 
@@ -82,7 +83,8 @@ def examine_data_set(config: Config, name: str, folder: RunFolder, workers: int)
     report = examination.judge()
     diagnosis = _diagnosis(report, name, config["dataset"].get("root"), time.perf_counter() - start)
     loads = {split.name: split.data.load for split in examination.splits}
-    pictures = [draw(finding, loads.get(finding.split)) for finding in report.findings]
+    with silent_decoders():
+        pictures = [draw(finding, loads.get(finding.split)) for finding in report.findings]
     folder.write_json(folder.path / "doctor.json", diagnosis)
     write_diagnosis(folder.path / "doctor.html", diagnosis, pictures)
     print_diagnosis(diagnosis)

@@ -24,10 +24,10 @@ IMAGE_SUFFIXES = (
 UNREADABLE_SUFFIXES = (  # image formats that OpenCV does not read; a user may expect them to be part of the data set
     ".heic", ".heif", ".jxl", ".svg", ".psd", ".ico", ".exr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".dcm",
 )  # fmt: skip
+BLACK_PEAK_16_BIT = 1 << 12  # 16-bit images below it are read as 0 to 15 of 255
 NUM_CHECKED = 16  # files of a split that are read before training, evenly spaced
 MIN_PEAK_16_BIT = 1 << 14  # 16-bit images below it hold 10, 12 or 14 bits: at most a quarter of the full brightness
 SELECTED_AT_ONCE = 1 << 16  # names that PackedNames.select copies in one step
-BLACK_PEAK_16_BIT = 1 << 12  # below it, an image is read as 0 to 15 of 255
 EXIF_ORIENTATION = 0x0112  # number of the EXIF tag
 EXIF_BYTES = 1 << 16  # the part of a file that is searched for EXIF data; JPEG and PNG have it before the pixels
 Size = tuple[int, int]  # height, width

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from spine.interfaces import DataSet
 SPLITS = ("train", "val", "test")
 EXAMPLES = 6  # of a finding, with pictures
 LISTED = 1000  # files of a finding in doctor.json
+LISTS = frozenset({"image_without_mask", "mask_without_image", "missing_file", "jpeg_mask"})  # a fault may list many files
 Facts = dict[str, object]
 
 
@@ -32,6 +34,11 @@ class Split:
     groups: list[Group]
     read: Examined | None = None
 
+    @cached_property
+    def class_indices(self) -> np.ndarray | None:
+        """Returns the class of each sample (N,), or None. Some data sets load all samples for it."""
+        return self.data.class_indices()
+
     def name_of(self, record: np.ndarray) -> str:
         """Returns the file of an image, or what it is called if it has none of its own."""
         index = int(record["index"])
@@ -39,7 +46,7 @@ class Split:
 
     def counts(self) -> dict[str, int]:
         """Returns the number of images of each class, or of masks that show it. Empty if there are no classes."""
-        labels, indices = self.data.labels, self.data.class_indices()
+        labels, indices = self.data.labels, self.class_indices
         if indices is not None:
             return dict(zip(labels.classes, np.bincount(indices, minlength=len(labels.classes)).tolist(), strict=True))
         if self.read is not None and labels.classes and "label" in self.data.provides:
@@ -86,8 +93,8 @@ class Doctor:
                     faults.append(Fault("cannot_open", str(error)))
                     split = None
             self.report.messages += [each for each in messages if each not in self.report.messages]
-            known = {(fault.kind, fault.files) for _, fault in self.opening}
-            self.opening += [(name, fault) for fault in faults if (fault.kind, fault.files) not in known]
+            known = {(fault.kind, fault.files or fault.message) for _, fault in self.opening}  # a divided folder is opened twice
+            self.opening += [(name, fault) for fault in faults if (fault.kind, fault.files or fault.message) not in known]
             if split is not None and (same := self._same_files(split)) is not None:
                 self.report.messages.append(f"Split '{name}' has the files of split '{same}', and is not read again.")
             elif split is not None:
@@ -127,13 +134,12 @@ class Doctor:
         found += find_duplicates(self.splits)
         found += self._refused(found)
         order = {kind: place for place, kind in enumerate(KINDS)}
-        self.report.findings = sorted(found, key=lambda each: (each.severity == "note", order[each.kind], SPLITS.index(each.split)
-                                                               if each.split in SPLITS else 3))  # fmt: skip
+        self.report.findings = sorted(found, key=lambda each: (each.severity == "note", order[each.kind]))  # in each, by split
         self.report.splits = {split.name: facts(split) for split in self.splits}
         return self.report
 
     def _of_split(self, split: Split) -> list[Finding]:
-        read, labels, indices = split.read, split.data.labels, split.data.class_indices()
+        read, labels, indices = split.read, split.data.labels, split.class_indices
         assert read is not None
         found = []
         if indices is not None:
@@ -144,7 +150,8 @@ class Doctor:
         if "mask" in split.data.provides and split.name == "train":
             found += statistics.classes_without_pixels(labels.mask_classes, read.pixels, split.name)
         if len(read.records) and (odd := np.flatnonzero(statistics.odd_sizes(read.records["size"]))).size:
-            some = [Fault("odd_size", "", tuple(split.data.files(int(read.records[i]["index"])))) for i in odd]
+            indices_of_odd = read.records["index"][odd].tolist()
+            some = [Fault("odd_size", "", tuple(split.data.files(i)), index=i) for i in indices_of_odd]
             height, width = read.records[odd[0]]["size"]
             seen = f"{counted(len(odd), 'image')}; the first, '{split.name_of(read.records[odd[0]])}', is {width}x{height}."
             found.append(_finding("odd_size", split.name, some, seen))
@@ -189,18 +196,13 @@ def _finding(kind: str, split: str, faults: Sequence[Fault], seen: str, todo: st
 def by_kind(name: str, faults: Sequence[Fault], split: Split | None) -> list[Finding]:
     """Returns one finding for each kind of the faults of a split."""
     groups: dict[str, list[Fault]] = {}
+    jpegs: set[tuple[str, ...]] = set()  # that were reported by name, and are read again
     for fault in dict.fromkeys(faults):
-        of_kind = groups.setdefault(fault.kind, [])
-        single = len(fault.files) < 2 or fault.kind not in (
-            "image_without_mask",
-            "mask_without_image",
-            "missing_file",
-            "jpeg_mask",
-        )
-        for file in (fault.files,) if single else [(each,) for each in fault.files]:  # those of opening list many files
-            each = fault if single else Fault(fault.kind, fault.message, file)
-            if fault.kind != "jpeg_mask" or each.files not in {other.files for other in of_kind}:
-                of_kind.append(each)
+        each_file = [(file,) for file in fault.files] if fault.kind in LISTS else [fault.files]
+        for files in each_file or [()]:
+            if fault.kind != "jpeg_mask" or files not in jpegs:
+                groups.setdefault(fault.kind, []).append(replace(fault, files=files))
+            jpegs |= {files} if fault.kind == "jpeg_mask" else set()
     found = []
     for kind, of_kind in groups.items():
         if kind == "sixteen_bit" and max(fault.values[0] for fault in of_kind) < MIN_PEAK_16_BIT:

@@ -19,7 +19,7 @@ RECORD = np.dtype([  # what is kept of each image that can be read
 ])  # fmt: skip
 STEP = 2  # differences of the perceptual hash that are noise
 GRAY = 128  # what a JPEG decoder writes where data is missing
-GRAY_ROWS = 8
+BLOCK = 8  # pixels of a side of a block of a JPEG
 ENDS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND\xaeB`\x82"))  # first and last bytes of JPEG and PNG
 TRAILING = 64  # bytes at the end of a file in which its last bytes are searched
 
@@ -59,10 +59,14 @@ def _load_error(picture: Image.Image) -> str | None:
 
 
 def _is_gray_below(data: np.ndarray, raw: np.ndarray) -> bool:
-    """Whether the lowest rows of a JPEG are the gray of missing data, and the others are not."""
-    if data[:2].tobytes() != b"\xff\xd8" or raw.shape[0] <= GRAY_ROWS:
+    """Whether the lower part of a JPEG is the gray of missing data, from the middle of a row of blocks on.
+
+    A gray border that was drawn begins with a whole row, as does the gray of the few files that end with a row of blocks.
+    """
+    if data[:2].tobytes() != b"\xff\xd8" or (raw[-1] != GRAY).any():
         return False
-    return bool((raw[-GRAY_ROWS:] == GRAY).all() and (raw != GRAY).any())
+    colored = np.flatnonzero((raw != GRAY).any(tuple(range(1, raw.ndim))))
+    return bool(len(colored) and (raw[colored[-1], -BLOCK:] == GRAY).all())
 
 
 def storage(path: str, data: np.ndarray, image: np.ndarray) -> list[Fault]:

@@ -10,6 +10,7 @@ from spine.data.faults import Fault
 from spine.data.keypoint_flips import find_flip_pairs, find_side
 from spine.interfaces import Labels, RawSample
 
+NEAR = 0.1  # part of the longer side of an image by which a keypoint is a little outside
 FAR = 0.2  # part of the longer side of a box by which a keypoint may be outside; those of COCO often are a little
 
 
@@ -18,13 +19,19 @@ def outside(sample: RawSample, size: tuple[int, int], files: tuple[str, ...], in
     keypoints, box = sample["keypoints"], np.asarray(sample["box"], float)
     points = keypoints[keypoints[:, 2] > 0, :2]
     high = np.array([size[1] - 1, size[0] - 1])
-    of_image = points[((points < -OUTSIDE) | (points > high + OUTSIDE)).any(1)]
+    beyond = np.maximum(-points, points - high).max(1, initial=0)  # pixels, of each point
+    of_image = points[beyond > OUTSIDE]
+    is_far = beyond.max(initial=0) > max(OUTSIDE, NEAR * max(size))
     margin = FAR * box[2:].max()
     of_box = points[((points < box[:2] - margin) | (points > box[:2] + box[2:] + margin)).any(1)]
     where, shown = files[0] if files else f"sample {index}", tuple(box.tolist())
     found: list[Fault] = []
     for kind, wrong, what in (
-        ("keypoints_outside_image", of_image, f"the image of {size[1]}x{size[0]} (width x height)"),
+        (
+            "keypoints_outside_image" if is_far else "keypoints_near_image",
+            of_image,
+            f"the image of {size[1]}x{size[0]} (width x height)",
+        ),
         ("keypoints_outside_box", of_box, "the box"),
     ):
         if len(wrong) and not found:

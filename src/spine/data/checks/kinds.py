@@ -84,8 +84,14 @@ KINDS: dict[str, Kind] = {
     "annotation": _error("Broken annotations", "They cannot be used.", "Correct or remove them."),
     "keypoints_outside_image": _error(
         "Keypoints outside of their image",
-        "They are not trained on, but they are evaluated. Often the image was resized and its annotations were not.",
+        "They are trained on only where a crop contains them, and they are evaluated. Often the image was resized and its annotations "
+        "were not.",
         "Correct the annotations, or set the visibility of these keypoints to 0.",
+    ),
+    "keypoints_near_image": _note(
+        "Keypoints a little outside of their image",
+        "They are trained on only where a crop contains them, and they are evaluated.",
+        "Nothing, if objects are cut by the border; otherwise set their visibility to 0.",
     ),
     "keypoints_outside_box": _note(
         "Keypoints far outside of their box",

@@ -20,7 +20,7 @@ from spine.errors import InputError, UnreadableFileError
 from spine.interfaces import DataSet, RawSample
 
 CHUNK = 32  # images that a process reads at once
-FEW = 400  # images that are read without further processes, whose start takes seconds
+FEW = 2000  # images that are read without further processes, whose start takes seconds
 Group = list[int]  # samples of one image; several are objects of the same picture
 
 
@@ -159,12 +159,12 @@ def _start(examiner: Examiner) -> None:
 
 def _examine(groups: list[Group]) -> Examined:
     assert _examiner is not None
-    with _silent_decoders():
+    with silent_decoders():
         return _examiner(groups)
 
 
 @contextmanager
-def _silent_decoders() -> Iterator[None]:
+def silent_decoders() -> Iterator[None]:
     """Discards what libraries print about broken files, which are reported."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -193,7 +193,7 @@ def _parts(data: DataSet, groups: list[Group], num_workers: int) -> Iterator[tup
     workers = min(num_workers, os.cpu_count() or 1, len(chunks))
     if workers < 2 or len(groups) <= FEW:
         for chunk in chunks:
-            with _silent_decoders():
+            with silent_decoders():
                 part = examiner(chunk)
             yield part, len(chunk)
         return
