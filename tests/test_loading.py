@@ -20,8 +20,8 @@ from spine.data.transforms.normalization import Normalization
 from spine.data.transforms.resizing import resize, resize_fast
 from spine.data.transforms.two_views import Region
 from spine.data.workers import available_cores, count_workers
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError
-from spine.interfaces import EncodedImage
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 TOLERANCE = 1.5  # levels of 255 on average, for a picture with noise

@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError
 from spine.task_spec import HeadInput
 
@@ -216,16 +217,6 @@ class RawSample(TypedDict, total=False):
     box_score: float  # confidence of the box, of a detector
     head_size: float  # unit of PCKh, in pixels of the original image
     affine: np.ndarray  # (2, 3) float32: from pixels of the original image to pixels of `image`; set by geometric transforms
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedImage:
-    """An image file in memory that is not decoded yet. `spine.data.image_files.decode` decodes it."""
-
-    data: np.ndarray  # (N,) uint8: the bytes of the file
-    name: str  # its path, for messages
-    size: tuple[int, int] | None = None  # (height, width) that annotations in pixels were made for; None if there are none
-    upright: bool = True  # whether its EXIF orientation is applied, if `size` is None
 
 
 class SampleTransform(ABC):

@@ -10,8 +10,9 @@ import numpy as np
 
 from spine.data.image_files import decode, log_warning
 from spine.data.view import View
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError
-from spine.interfaces import DataSet, EncodedImage, RawSample
+from spine.interfaces import DataSet, RawSample
 
 CacheKind = Literal["none", "encoded", "decoded"]
 FORK = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else None

@@ -25,8 +25,9 @@ from spine.data.skipping import Skipping
 from spine.data.transforms import Step, Transform
 from spine.data.transforms.pipeline import Resolution
 from spine.data.workers import count_workers, prepare_worker
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError, UnreadableFileError
-from spine.interfaces import DataSet, EncodedImage, Labels, RawSample, Sample, SampleExtra
+from spine.interfaces import DataSet, Labels, RawSample, Sample, SampleExtra
 
 WITH_KEYPOINTS = frozenset(
     {"box", "area", "image_id", "affine", "box_score", "head_size"}

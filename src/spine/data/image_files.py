@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from spine.data.png import has_transparency, read_png_header
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError, UnreadableFileError
-from spine.interfaces import EncodedImage
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 IMAGE_SUFFIXES = (

@@ -10,8 +10,9 @@ from typing import ClassVar
 import numpy as np
 
 from spine.data.relabeling import Relabeled
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError
-from spine.interfaces import DataSet, EncodedImage, KeypointAnnotations, Labels, RawSample
+from spine.interfaces import DataSet, KeypointAnnotations, Labels, RawSample
 
 KEYS = frozenset({"image", "label", "mask", "keypoints"})  # that a part may provide
 

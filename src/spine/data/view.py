@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from spine.interfaces import DataSet, EncodedImage, KeypointAnnotations, RawSample
+from spine.encoded_image import EncodedImage
+from spine.interfaces import DataSet, KeypointAnnotations, RawSample
 
 
 class View(DataSet):

@@ -25,8 +25,9 @@ from spine.data.label_columns import LabelColumns, class_numbers
 from spine.data.mask_classes import LabelMap, MaskClasses
 from spine.data.masks import read_mask
 from spine.data.splits import COMMON_NAMES, Splits, configured_name, divide
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError, UnreadableFileError
-from spine.interfaces import DataSet, EncodedImage, Labels, RawSample
+from spine.interfaces import DataSet, Labels, RawSample
 
 COLUMNS = ("image", "label", "mask")
 MASK_NAMES = ("mask", "annotation", "annotations", "label", "labels", "segmentation", "segmentation_mask", "semantic_mask")

@@ -36,8 +36,9 @@ from spine.data.splits import (
     split_folder,
     warn_of_division,
 )
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError
-from spine.interfaces import DataSet, EncodedImage, Labels, RawSample
+from spine.interfaces import DataSet, Labels, RawSample
 
 
 class ImageFolder(DataSet):

@@ -24,8 +24,9 @@ from spine.data.image_files import (
 from spine.data.label_columns import Codes, LabelColumns, class_numbers
 from spine.data.splits import Splits, configured_name, divide, divide_groups
 from spine.data.tables import NameBuilder, Table
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError
-from spine.interfaces import DataSet, EncodedImage, Labels, RawSample
+from spine.interfaces import DataSet, Labels, RawSample
 
 COLUMNS = {"path": "path", "label": "label", "split": "split", "group": "group", "weight": "weight"}
 

@@ -23,8 +23,9 @@ from spine.data.image_files import (
     read_text_lines,
 )
 from spine.data.splits import Splits, configured_name, split_folder
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError
-from spine.interfaces import DataSet, EncodedImage, Labels, RawSample
+from spine.interfaces import DataSet, Labels, RawSample
 
 PARENTS = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # folders of train and val in the root; the second is Kaggle's
 LISTS = (  # of the classes of the validation images, the first that exists

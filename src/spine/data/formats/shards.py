@@ -19,8 +19,9 @@ from spine.data.shards.scanning import index_shards
 from spine.data.shards.storage import CopiedShards, LocalFiles, Storage, Store, is_url, locked, replace_folder
 from spine.data.shards.tar import unpack_members
 from spine.data.splits import Splits, configured_name
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError, UnreadableFileError
-from spine.interfaces import DataSet, EncodedImage, KeypointAnnotations, Labels, RawSample
+from spine.interfaces import DataSet, KeypointAnnotations, Labels, RawSample
 
 STORE_WINDOW = 4096  # samples of a window if the shards are in an object store
 NUM_CHECKED = 16  # samples of a split that are read before training, evenly spaced

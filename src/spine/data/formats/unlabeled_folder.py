@@ -12,8 +12,9 @@ import numpy as np
 from spine.data.folder_index import FolderIndex, index_folder, warn_of_unreadable_files
 from spine.data.image_files import NUM_CHECKED, check_images, evenly_spaced, need_root, read_bytes, read_image
 from spine.data.splits import Splits, divide, has_no_splits, split_folder, warn_of_division
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError
-from spine.interfaces import DataSet, EncodedImage, Labels, RawSample
+from spine.interfaces import DataSet, Labels, RawSample
 
 
 class UnlabeledFolder(DataSet):

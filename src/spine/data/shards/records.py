@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 
 from spine.data.image_files import IMAGE_SUFFIXES, undecodable_message
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError, UnreadableFileError
-from spine.interfaces import DataSet, EncodedImage, Labels, RawSample
+from spine.interfaces import DataSet, Labels, RawSample
 
 CLASS, MASK, FACTS = "cls", "mask.png", "json"  # suffixes; the masks of classes that may overlap are mask.0.png, mask.1.png, ...
 ARRAYS = ("keypoints", "box")  # float32 arrays in the json

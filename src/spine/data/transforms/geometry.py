@@ -11,7 +11,8 @@ import numpy as np
 from spine.data.image_files import format_names, log_warning
 from spine.data.keypoint_flips import find_flip_pairs
 from spine.data.transforms.resizing import Size, check_interpolation, resize
-from spine.interfaces import IGNORE_INDEX, EncodedImage, Labels, RawSample, SampleTransform
+from spine.encoded_image import EncodedImage
+from spine.interfaces import IGNORE_INDEX, Labels, RawSample, SampleTransform
 
 
 def scale_matrix(old: Size, new: Size, top: float = 0.0, left: float = 0.0) -> np.ndarray:

@@ -14,8 +14,9 @@ from spine.data.transforms.geometry import ReadingTransform
 from spine.data.transforms.normalization import Normalization
 from spine.data.transforms.top_down_affine import TopDownAffine
 from spine.data.transforms.two_views import TwoViews
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError
-from spine.interfaces import IGNORE_INDEX, EncodedImage, Labels, RawSample, Sample, SampleTransform
+from spine.interfaces import IGNORE_INDEX, Labels, RawSample, Sample, SampleTransform
 
 if TYPE_CHECKING:
     from albumentations import BaseCompose, BasicTransform

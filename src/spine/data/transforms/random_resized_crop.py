@@ -11,8 +11,9 @@ from spine.data.jpeg import SCALES, decode_reduced, read_jpeg_header
 from spine.data.transforms.geometry import ReadingTransform, scale_matrix
 from spine.data.transforms.resizing import Size, check_interpolation, resize, resize_fast
 from spine.data.transforms.two_views import RandomRegion, Region
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError
-from spine.interfaces import EncodedImage, RawSample
+from spine.interfaces import RawSample
 
 RANDOM = ("bilinear", "bicubic")  # one of them is drawn for each image with interpolation "random"
 
