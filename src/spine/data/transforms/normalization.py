@@ -39,7 +39,7 @@ class Normalization:
             self.on_device = {key: self.of_channels.to(pixels.device).repeat(1, pixels.shape[-1])}
         scale, shift = self.on_device[key]
         if rows.device.type == "cpu":  # image by image, each of which stays in the processor's cache
-            normalized = torch.empty(rows.shape)
+            normalized = torch.from_numpy(np.empty(rows.shape, np.float32))  # NumPy's memory has huge pages: several times faster
             for result, image in zip(normalized, rows, strict=True):
                 result.copy_(image).mul_(scale).add_(shift)
         else:
