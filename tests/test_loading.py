@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from spine.data.collation import collate
 from spine.data.data_module import DataModule, Samples
 from spine.data.formats.image_folder import ImageFolder
 from spine.data.formats.shapes import Shapes
@@ -299,3 +300,9 @@ def test_the_advice_is_given_once_in_a_run(caplog):
         progress._advise(trainer)
         progress._advise(trainer)
     assert caplog.text.count("Training waits for data 6") == 1
+
+
+def test_images_of_different_types_in_a_batch_are_refused():
+    samples = [{"image": torch.zeros(3, 4, 4, dtype=kind)} for kind in (torch.uint8, torch.float32)]
+    with pytest.raises(InputError, match="images of different types"):
+        collate(samples)

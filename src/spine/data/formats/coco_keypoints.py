@@ -121,8 +121,12 @@ class COCOKeypoints(DataSet):
     def load(self, index: int) -> RawSample:
         """Returns image (H, W, 3) uint8, keypoints (K, 3) float32, box (4,), area and image_id."""
         item = self.items[index]
+        return {**self.load_annotations(index), "image": read_image(self.folder / item.file, item.size, upright=False)}
+
+    def load_annotations(self, index: int) -> RawSample:
+        """Returns a sample without its image."""
+        item = self.items[index]
         return {
-            "image": read_image(self.folder / item.file, item.size, upright=False),
             "keypoints": item.keypoints,
             "box": item.box,
             "area": item.area,
