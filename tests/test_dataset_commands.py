@@ -100,7 +100,7 @@ def test_a_task_without_masks_does_not_read_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("augment", "refused"), [("none", None), ("seg", None), ("cls", "RandomResizedCrop"), ("mae", "HorizontalFlip")]
+    ("augment", "refused"), [("none", None), ("seg", None), ("cls", None), ("mae", None), ("dvae", "RandomResizedCrop")]
 )
 def test_pose_accepts_steps_that_move_keypoints(augment, refused):
     command = f"task=pose augment={augment} dataset=shapes"

@@ -2,6 +2,7 @@
 
 import io
 from functools import partial
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from spine.data.collation import collate
 from spine.data.data_module import DataModule, Samples
 from spine.data.formats.image_folder import ImageFolder
 from spine.data.formats.shapes import Shapes
@@ -22,6 +24,9 @@ from spine.data.transforms.two_views import Region
 from spine.data.workers import available_cores, count_workers
 from spine.encoded_image import EncodedImage
 from spine.errors import InputError
+from spine.training.progress import RunProgress
+from spine.training.speed import Speed, data_wait_advice
+from spine.training.step_statistics import StepStatistics
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 TOLERANCE = 1.5  # levels of 255 on average, for a picture with noise
@@ -270,3 +275,34 @@ def test_the_number_of_workers_fits_the_cores(requested, cores, processes, accel
 def test_cores_that_this_process_may_not_use_do_not_count(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {1, 5, 6}, raising=False)
     assert available_cores() == 3
+
+
+def test_a_run_that_waits_for_data_is_told_what_to_change(monkeypatch):
+    monkeypatch.setattr("spine.training.speed.available_cores", lambda: 8)
+    advice = data_wait_advice(Speed(100.0, 0.43), 60.0, workers=2, cached=False)
+    assert "waits for data 43% of the time" in advice
+    assert "dataset.num_workers is 2, and 8 cores" in advice and "dataset.cache" in advice and "augment.train" in advice
+    advice = data_wait_advice(Speed(100.0, 0.43), 60.0, workers=8, cached=True)
+    assert "num_workers" not in advice and "dataset.cache" not in advice and "augment.train" in advice
+    assert data_wait_advice(Speed(100.0, 0.1), 60.0, workers=0, cached=False) is None
+    assert data_wait_advice(Speed(100.0, 0.9), 5.0, workers=0, cached=False) is None  # too short to say
+
+
+def test_the_advice_is_given_once_in_a_run(caplog):
+    progress = RunProgress(False, StepStatistics())
+    trainer = SimpleNamespace(
+        train_dataloader=SimpleNamespace(num_workers=0, seconds_waited=0.0), datamodule=SimpleNamespace(memory=None)
+    )
+    progress.epoch.restart(trainer)
+    progress.epoch.start -= 30.0
+    trainer.train_dataloader.seconds_waited = 20.0
+    with caplog.at_level("WARNING"):
+        progress._advise(trainer)
+        progress._advise(trainer)
+    assert caplog.text.count("Training waits for data 6") == 1
+
+
+def test_images_of_different_types_in_a_batch_are_refused():
+    samples = [{"image": torch.zeros(3, 4, 4, dtype=kind)} for kind in (torch.uint8, torch.float32)]
+    with pytest.raises(InputError, match="images of different types"):
+        collate(samples)

@@ -28,6 +28,8 @@ def collate(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
         if key in IMAGES:
             if "image_size" not in samples[0]:
                 _check_sizes(tensors)
+            if len({tensor.dtype for tensor in tensors}) > 1:  # pixels and normalized images
+                raise InputError("Steps of augment.train return images of different types: all must be uint8 pixels, or none.")
             batch[key] = stack_padded([tensor.permute(1, 2, 0) for tensor in tensors], 0).permute(0, 3, 1, 2)
         elif key == "mask":
             batch[key] = stack_padded(tensors, IGNORE_INDEX)

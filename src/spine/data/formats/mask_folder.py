@@ -228,6 +228,10 @@ class MaskFolder(DataSet):
         mask = self._mask(index)
         return {"image": self._image_of(index, mask.shape[:2]), "mask": mask}
 
+    def load_annotations(self, index: int) -> RawSample:
+        """Returns the mask."""
+        return {"mask": self._mask(index)} if self.reads_masks else {}
+
     def _image_of(self, index: int, size: tuple[int, ...]) -> np.ndarray:
         """Returns the image for a mask of `size`, turned as the mask is.
 

@@ -100,9 +100,12 @@ class MPII(DataSet):
 
     def load(self, index: int) -> RawSample:
         """Returns image (H, W, 3) uint8, keypoints (16, 3), box (4,), area, image_id, and head_size if it is known."""
+        return {**self.load_annotations(index), "image": read_image(self.folder / self.names[index], upright=False)}
+
+    def load_annotations(self, index: int) -> RawSample:
+        """Returns a sample without its image."""
         box = self.boxes[index]
         sample: RawSample = {
-            "image": read_image(self.folder / self.names[index], upright=False),
             "keypoints": self.keypoints[index].copy(),
             "box": box,
             "area": float(box[2] * box[3] * AREA),

@@ -38,5 +38,10 @@ class Normalization:
         if key not in self.on_device:
             self.on_device = {key: self.of_channels.to(pixels.device).repeat(1, pixels.shape[-1])}
         scale, shift = self.on_device[key]
-        normalized = rows.to(torch.float32).mul_(scale).add_(shift)
+        if rows.device.type == "cpu":  # image by image, each of which stays in the processor's cache
+            normalized = torch.from_numpy(np.empty(rows.shape, np.float32))  # NumPy's memory has huge pages: several times faster
+            for result, image in zip(normalized, rows, strict=True):
+                result.copy_(image).mul_(scale).add_(shift)
+        else:
+            normalized = rows.to(torch.float32).mul_(scale).add_(shift)
         return normalized.unflatten(2, (-1, 3)).permute(0, 3, 1, 2)
