@@ -25,7 +25,7 @@ BATCHES = 20
 
 
 def write_list(path: Path, rows: int) -> None:
-    """Writes paths as those of ImageNet, which are links to one image each time they are read."""
+    """Writes paths as those of ImageNet."""
     with path.open("w") as file:
         file.write("path,label,split\n")
         for start in range(0, rows, 100_000):
@@ -42,7 +42,7 @@ def proportional_set_size(process: int) -> int:
 
 
 class Listed(ImageList):
-    """The images of the list are one file: the paths are read, and the images made up."""
+    """Images of one color instead of files: the paths are read from the list, and nothing is opened."""
 
     def load(self, index: int):  # type: ignore[no-untyped-def]
         assert self.path(index).suffix == ".JPEG"
@@ -90,6 +90,7 @@ def main() -> None:
             process = context.Process(target=measure, args=(folder, path.name, options.workers, results))
             process.start()
             count, seconds, memory, peak, processes = results.get()
+            process.terminate()  # it would wait for its workers
             process.join()
             needed.append(memory)
             print(
