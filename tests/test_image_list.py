@@ -8,6 +8,7 @@ from spine.data.formats.image_list import ImageList
 from spine.data.image_files import PackedNames
 from spine.data.splits import divide_groups
 from spine.errors import InputError, UnreadableFileError
+from spine.testing import check_data
 
 pa = pytest.importorskip("pyarrow")
 NEEDS = frozenset({"image", "label"})
@@ -47,7 +48,7 @@ def test_rows_of_a_split_with_their_columns(tmp_path, suffix):
     assert data.load(0)["image"].shape == (20, 30, 3) and bytes(data.encoded_image(0).data[:4]) == b"\x89PNG"
     val = ImageList("val", root=root, file=f"list.{suffix}")
     assert paths(val) == ["3.png"] and val.labels == data.labels and val.groups()[0] == 0
-    val.check(NEEDS)
+    check_data(val)
 
 
 def test_names_of_columns_folder_and_suffix(tmp_path):
@@ -92,6 +93,7 @@ def test_several_names_in_a_cell(tmp_path):
     assert [label.tolist() for label in labels(data)] == [[1, 1], [0, 0]] and labels(data)[0].dtype == np.uint8
     assert [label.tolist() for label in labels(val)] == [[1, 1], [0, 1]]
     assert data.class_indices() is None
+    check_data(data, (0, 1))
 
 
 def test_columns_of_0_and_1(tmp_path, caplog):
@@ -149,13 +151,12 @@ def test_few_groups_are_divided(groups):
         divide_groups(members, np.zeros(5, int), 5, "val", 0.2, 0)
 
 
-def test_a_list_without_classes_has_images_only(tmp_path):
+def test_a_list_without_classes_has_images_only(tmp_path, caplog):
     root = write_list(tmp_path, "path,split\na.png,train\n")
     data = ImageList("train", root=root)
-    assert set(data.load(0)) == {"image"} and data.class_indices() is None
-    data.check(frozenset({"image"}))
-    with pytest.raises(InputError, match="has no column for the classes: set dataset.columns.label"):
-        data.check(NEEDS)
+    assert data.provides == set(data.load(0)) == {"image"} and data.class_indices() is None
+    assert "has no column for the classes" in caplog.text and "dataset.columns.label=<column>" in caplog.text
+    check_data(data)
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,11 @@ class ImageList(DataSet):
         self.bits: np.ndarray | None = None  # (N, ceil(classes / 8)) uint8, packed
         self.labels = Labels()
         if not labels.needed:
+            self.provides = frozenset({"image"})  # type: ignore[misc]
+            log_warning(
+                f"'{self.paths[0]}' has no column for the classes, so its images have no labels. To name it, set "
+                f"dataset.columns.label=<column> or dataset.class_columns=[...]. Its columns: {format_names(rows.all_columns)}."
+            )
             return
         members = labels.members
         position = np.full(labels.rows, -1, np.int32)
@@ -167,11 +172,7 @@ class ImageList(DataSet):
             self.targets = table[members[:, 1]]
 
     def check(self, needs: frozenset[str]) -> None:
-        """Reads a few images. Raises InputError if there are no labels and the task needs them."""
-        if "label" in needs and not self.labels.classes:
-            raise InputError(
-                f"'{self.paths[0]}' has no column for the classes: set dataset.columns.label=<column>, or dataset.class_columns=[...]."
-            )
+        """Reads a few images. Logs a warning about classes without images."""
         if "label" in needs:
             counts = self._class_counts()
             if empty := [name for name, count in zip(self.labels.classes, counts, strict=True) if not count]:
@@ -236,7 +237,7 @@ class _Rows:
 
     def __init__(self, table: Table, columns: Mapping[str, str | None], labels: LabelColumns, split: str | None):
         """`split`: value of the column split; None or without this column, all rows are kept."""
-        self.columns, self.labels = columns, labels
+        self.columns, self.labels, self.all_columns = columns, labels, table.columns
         self.split_codes = Codes()
         group_codes, names = Codes(), NameBuilder()
         kept, of_split, groups, weights = [], [], [], []  # arrays of each batch
