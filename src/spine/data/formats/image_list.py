@@ -23,7 +23,7 @@ from spine.data.image_files import (
 )
 from spine.data.label_columns import Codes, LabelColumns, class_numbers
 from spine.data.splits import Splits, configured_name, divide, divide_groups
-from spine.data.tables import NameBuilder, Table
+from spine.data.tables import ArrayBuilder, NameBuilder, Table
 from spine.errors import InputError
 from spine.interfaces import DataSet, EncodedImage, Labels, RawSample
 
@@ -240,7 +240,8 @@ class _Rows:
         self.columns, self.labels, self.all_columns = columns, labels, table.columns
         self.split_codes = Codes()
         group_codes, names = Codes(), NameBuilder()
-        kept, of_split, groups, weights = [], [], [], []  # arrays of each batch
+        kept, weights = ArrayBuilder(np.int64), ArrayBuilder(np.float64)
+        of_split, groups = ArrayBuilder(np.int32), ArrayBuilder(np.int32)
         needed = {name: "float64" if key == "weight" else "string" for key, name in columns.items() if name is not None}
         count = 0
         for batch in table.batches({**needed, **dict.fromkeys(labels.needed, "string")}):
@@ -248,25 +249,22 @@ class _Rows:
             labels.add(batch, size)
             mask = np.ones(size, bool)
             if columns["split"] is not None:
-                of_split.append(self.split_codes.add(batch[columns["split"]]))
-                mask = of_split[-1] == self.split_codes.names.get(str(split), -2)
+                splits = self.split_codes.add(batch[columns["split"]])
+                of_split.add(splits)
+                mask = splits == self.split_codes.names.get(str(split), -2)
             if columns["group"] is not None:
-                groups.append(group_codes.add(batch[columns["group"]])[mask])
+                groups.add(group_codes.add(batch[columns["group"]])[mask])
             if columns["weight"] is not None:
-                weights.append(_weights(batch[columns["weight"]], table.path, count)[mask])
+                weights.add(_weights(batch[columns["weight"]], table.path, count)[mask])
             if columns["path"] is not None:
                 names.add(_paths(batch[columns["path"]], table, count, mask))
-            kept.append(count + np.flatnonzero(mask))
+            kept.add(count + np.flatnonzero(mask))
             count += size
-        self.kept = _joined(kept, np.int64)  # (K,) rows of the file
-        self.of_split = _joined(of_split, np.int32)  # (rows of the file,) numbers of `split_codes`
-        self.groups = _own_groups(_joined(groups, np.int32)) if columns["group"] is not None else None  # (K,)
-        self.weights = _joined(weights, np.float64) if columns["weight"] is not None else None  # (K,)
+        self.kept = kept.finish()  # (K,) rows of the file
+        self.of_split = of_split.finish()  # (rows of the file,) numbers of `split_codes`
+        self.groups = _own_groups(groups.finish()) if columns["group"] is not None else None  # (K,)
+        self.weights = weights.finish() if columns["weight"] is not None else None  # (K,)
         self.names = names.finish()  # (K,)
-
-
-def _joined(parts: list[np.ndarray], kind: type) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.zeros(0, kind)
 
 
 def _own_groups(groups: np.ndarray) -> np.ndarray:
