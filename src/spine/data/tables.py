@@ -105,7 +105,7 @@ class ArrayBuilder:
 
     def add(self, values: np.ndarray) -> None:
         """Adds an array."""
-        self.block += memoryview(np.ascontiguousarray(values, self.kind)).cast("B") if values.size else b""
+        self.block += values.astype(self.kind).tobytes()
 
     def finish(self) -> np.ndarray:
         """Returns all values, one after the other."""
