@@ -8,8 +8,11 @@ how much of it a list of 1000 rows needs as well.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from functools import partial
@@ -55,18 +58,19 @@ class Listed(ImageList):
         pass
 
 
-def measure(root: str, file: str, workers: int, results) -> None:  # type: ignore[no-untyped-def]
+def measure(file: Path, workers: int) -> None:
+    """Opens a list in this process and prints a line of numbers."""
     cv2.setNumThreads(0)
-    data = DataModule(partial(Listed, root=root, file=file), needs={"image", "label"}, num_workers=workers)
+    data = DataModule(partial(Listed, root=str(file.parent), file=file.name), needs={"image", "label"}, num_workers=workers)
     start = time.perf_counter()
     count = len(data.split("train"))
     opened = time.perf_counter() - start
     batches = iter(data.loader("train", training=True))
     for _ in range(BATCHES):
         next(batches)
-    processes = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+    processes = [os.getpid(), *(child.pid for child in multiprocessing.active_children() if child.pid is not None)]
     peak = next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
-    results.put((count, opened, sum(map(proportional_set_size, processes)), peak, len(processes)))
+    print(json.dumps([count, opened, sum(map(proportional_set_size, processes)), peak, len(processes)]), flush=True)
 
 
 def main() -> None:
@@ -74,8 +78,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--format", choices=("csv", "parquet"), default="csv")
+    parser.add_argument("--measure", type=Path, help="only opens this list; the benchmark starts itself with it")
     options = parser.parse_args()
-    context, needed = multiprocessing.get_context("spawn"), []
+    if options.measure is not None:
+        measure(options.measure, options.workers)
+        return
+    needed = []
     with tempfile.TemporaryDirectory() as folder:
         for rows in (1000, options.rows):
             path = Path(folder, f"{rows}.csv")
@@ -86,16 +94,13 @@ def main() -> None:
 
                 pyarrow.parquet.write_table(pyarrow.csv.read_csv(path), path.with_suffix(".parquet"))
                 path = path.with_suffix(".parquet")
-            results = context.Queue()
-            process = context.Process(target=measure, args=(folder, path.name, options.workers, results))
-            process.start()
-            count, seconds, memory, peak, processes = results.get()
-            process.terminate()  # it would wait for its workers
-            process.join()
+            command = [sys.executable, __file__, "--measure", str(path), "--workers", str(options.workers)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            count, seconds, memory, peak, processes = json.loads(done.stdout.splitlines()[-1])
             needed.append(memory)
             print(
                 f"{count} rows ({options.format}, {path.stat().st_size / 2**20:.0f} MiB): opened in {seconds:.1f} s; {processes} processes "
-                f"have {memory / 2**20:.0f} MiB together; most of the main process while opening {peak / 2**20:.0f} MiB"
+                f"have {memory / 2**20:.0f} MiB together; the largest memory of the main process was {peak / 2**20:.0f} MiB"
             )
     print(f"{options.rows} rows cost {(needed[1] - needed[0]) / 2**20:.0f} MiB more than 1000")
 
