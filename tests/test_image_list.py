@@ -75,6 +75,8 @@ def test_a_list_for_each_split_has_the_classes_of_training(tmp_path):
     (tmp_path / "val.csv").write_text("path,label\nc.png,8\n")
     with pytest.raises(InputError, match="class '8'; the rows of the training split have 2 classes: 9, 10"):
         ImageList("val", root=str(tmp_path), file="{split}.csv")
+    (tmp_path / "val.csv").write_text("path\nc.png\n")
+    assert ImageList("val", root=str(tmp_path), file="{split}.csv").provides == {"image"}
 
 
 def test_numbers_count_given_classes_from_0(tmp_path):
@@ -111,6 +113,8 @@ def test_columns_of_0_and_1(tmp_path, caplog):
     (tmp_path / "list.csv").write_text("path,a\n0.png,2\n")
     with pytest.raises(InputError, match="Column 'a' .* has the value '2'; a column of a class has 0 and 1"):
         ImageList("train", root=root, class_columns=["a"])
+    with pytest.raises(InputError, match="no column 'b'.*set dataset.class_columns"):
+        ImageList("train", root=root, class_columns=["a", "b"])
 
 
 def test_lists_in_parquet_are_several_classes(tmp_path):

@@ -82,6 +82,8 @@ class ImageList(DataSet):
             classes = read_class_names(base / classes) if isinstance(classes, str) else [str(name) for name in classes]
         table = Table(self.paths[0], delimiter)
         columns_of = _present(table, names)
+        for column in class_columns or ():
+            table.need(column, "dataset.class_columns")
         labels = LabelColumns(table.path, columns_of["label"], separator, class_columns or ())
         rows = _Rows(table, columns_of, labels, None if "{split}" in file else name)
         of_training = self._training_values(rows, columns_of, splits, separator, delimiter)
@@ -94,8 +96,10 @@ class ImageList(DataSet):
     ) -> list[str]:
         """Returns the different values of the label in the training rows."""
         if len(self.paths) > 1:
+            if columns["label"] is None:
+                return []
             table = Table(self.paths[1], delimiter)
-            labels = LabelColumns(table.path, columns["label"], separator, ())
+            labels = LabelColumns(table.path, table.need(columns["label"], "dataset.columns.label"), separator, ())
             _Rows(table, {**dict.fromkeys(COLUMNS), "label": columns["label"]}, labels, None)
             return labels.names
         training = rows.split_codes.names.get(configured_name("train", splits) or "train")
