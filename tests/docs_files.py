@@ -117,11 +117,22 @@ def write_docs_folder(folder: Path) -> Path:
     for name in ("new_scans/1.png", "hands/images/1.png", "hands/images/2.png", "new_hands/1.png"):
         write_image(folder / name, size=(48, 64))
     write_people(folder / "coco")
+    write_list(folder / "birds")
     (folder / "fashion_mnist").mkdir()
     write_fashion(folder / "fashion_mnist", per_class=24)
     write_weights(folder)
     (folder / "boxes.json").write_text(json.dumps({"train/cat/0.png": [[2, 3, 30, 30, 0.9]]}))
     return folder
+
+
+def write_list(root: Path) -> None:
+    """Writes images of two classes and a list with their paths and their names."""
+    rows = ["path,id,label,split,group,weight"]
+    for number in range(8):
+        write_image(root / f"photos/{number}.jpg", size=(40, 48))
+        split = "train" if number < 4 else "val"
+        rows.append(f"photos/{number}.jpg,{number},{'jay' if number % 2 else 'wren'},{split},walk{number // 4},1")
+    (root / "list.csv").write_text("\n".join(rows))
 
 
 def write_masks(root: Path, splits: tuple[str, ...], image: str, mask: str, value: int = 1) -> None:

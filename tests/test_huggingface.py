@@ -13,6 +13,7 @@ from spine.data.formats.huggingface import HuggingFace
 from spine.data.image_files import decode
 from spine.data.sampler import Draw
 from spine.errors import InputError, UnreadableFileError
+from spine.testing import check_data
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -89,7 +90,7 @@ def test_every_layout_has_the_same_samples(tmp_path, layout):
     assert data.class_indices().tolist() == LABELS and data.load_annotations(3) == {"label": 0}
     assert len(data.shared_files()) == 2 and data.files(0) == []
     np.testing.assert_array_equal(decode(data.encoded_image(5)), data.load(5)["image"])
-    data.check(NEEDS)
+    check_data(data, (0, 6))
     assert content(pickle.loads(pickle.dumps(data))) == EXPECTED  # a worker that is started anew
     with pytest.raises(InputError, match="has no split 'test'|has 'test' in its path"):
         HuggingFace("test", root=str(tmp_path))

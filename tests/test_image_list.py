@@ -8,6 +8,7 @@ from spine.data.formats.image_list import ImageList
 from spine.data.image_files import PackedNames
 from spine.data.splits import divide_groups
 from spine.errors import InputError, UnreadableFileError
+from spine.testing import check_data
 
 pa = pytest.importorskip("pyarrow")
 NEEDS = frozenset({"image", "label"})
@@ -47,7 +48,7 @@ def test_rows_of_a_split_with_their_columns(tmp_path, suffix):
     assert data.load(0)["image"].shape == (20, 30, 3) and bytes(data.encoded_image(0).data[:4]) == b"\x89PNG"
     val = ImageList("val", root=root, file=f"list.{suffix}")
     assert paths(val) == ["3.png"] and val.labels == data.labels and val.groups()[0] == 0
-    val.check(NEEDS)
+    check_data(val)
 
 
 def test_names_of_columns_folder_and_suffix(tmp_path):
@@ -74,6 +75,8 @@ def test_a_list_for_each_split_has_the_classes_of_training(tmp_path):
     (tmp_path / "val.csv").write_text("path,label\nc.png,8\n")
     with pytest.raises(InputError, match="class '8'; the rows of the training split have 2 classes: 9, 10"):
         ImageList("val", root=str(tmp_path), file="{split}.csv")
+    (tmp_path / "val.csv").write_text("path\nc.png\n")
+    assert ImageList("val", root=str(tmp_path), file="{split}.csv").provides == {"image"}
 
 
 def test_numbers_count_given_classes_from_0(tmp_path):
@@ -92,6 +95,7 @@ def test_several_names_in_a_cell(tmp_path):
     assert [label.tolist() for label in labels(data)] == [[1, 1], [0, 0]] and labels(data)[0].dtype == np.uint8
     assert [label.tolist() for label in labels(val)] == [[1, 1], [0, 1]]
     assert data.class_indices() is None
+    check_data(data, (0, 1))
 
 
 def test_columns_of_0_and_1(tmp_path, caplog):
@@ -109,6 +113,8 @@ def test_columns_of_0_and_1(tmp_path, caplog):
     (tmp_path / "list.csv").write_text("path,a\n0.png,2\n")
     with pytest.raises(InputError, match="Column 'a' .* has the value '2'; a column of a class has 0 and 1"):
         ImageList("train", root=root, class_columns=["a"])
+    with pytest.raises(InputError, match="no column 'b'.*set dataset.class_columns"):
+        ImageList("train", root=root, class_columns=["a", "b"])
 
 
 def test_lists_in_parquet_are_several_classes(tmp_path):
@@ -149,13 +155,12 @@ def test_few_groups_are_divided(groups):
         divide_groups(members, np.zeros(5, int), 5, "val", 0.2, 0)
 
 
-def test_a_list_without_classes_has_images_only(tmp_path):
+def test_a_list_without_classes_has_images_only(tmp_path, caplog):
     root = write_list(tmp_path, "path,split\na.png,train\n")
     data = ImageList("train", root=root)
-    assert set(data.load(0)) == {"image"} and data.class_indices() is None
-    data.check(frozenset({"image"}))
-    with pytest.raises(InputError, match="has no column for the classes: set dataset.columns.label"):
-        data.check(NEEDS)
+    assert data.provides == set(data.load(0)) == {"image"} and data.class_indices() is None
+    assert "has no column for the classes" in caplog.text and "dataset.columns.label=<column>" in caplog.text
+    check_data(data)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from scipy.io import savemat
 
 from spine.data.formats.imagenet import ImageNet
 from spine.errors import InputError, UnreadableFileError
+from spine.testing import check_data
 
 WNIDS = ("n02119789", "n01440764", "n02100735")  # in the order of the development kit, which is not sorted
 SORTED = ("n01440764", "n02100735", "n02119789")
@@ -38,7 +39,7 @@ def test_training_folders_define_the_classes(tmp_path):
     assert data.labels.classes == SORTED and data.class_indices().tolist() == [0, 0, 1, 1, 2, 2]
     assert data.files(5) == [str(tmp_path / "train/n02119789/n02119789_1.JPEG")] and data.shared_files() == []
     assert data.load(0)["image"].shape == (20, 30, 3) and bytes(data.encoded_image(0).data[:2]) == b"\xff\xd8"
-    data.check(frozenset({"image", "label"}))
+    check_data(data, (0, 5))
     data.path(0).write_bytes(b"")
     with pytest.raises(UnreadableFileError):
         data.load(0)

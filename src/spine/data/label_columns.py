@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from spine.data.image_files import format_names
+from spine.data.tables import ArrayBuilder
 from spine.errors import InputError
 
 BITS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "False": 0, "True": 1}  # values of columns of 0 and 1
@@ -40,7 +41,7 @@ class LabelColumns:
         self.path, self.column, self.separator, self.bits = path, column, separator, tuple(columns)
         self.several = separator is not None or bool(columns)
         self.codes, self.rows = Codes(), 0
-        self.pairs: list[np.ndarray] = []
+        self.pairs = ArrayBuilder(np.int32)
         for name in columns:
             self.codes.names[name] = len(self.codes.names)
 
@@ -57,7 +58,7 @@ class LabelColumns:
     @property
     def members(self) -> np.ndarray:
         """Pairs of a row and one of its values, (M, 2) int."""
-        return np.concatenate(self.pairs) if self.pairs else np.zeros((0, 2), np.int32)
+        return self.pairs.finish().reshape(-1, 2)
 
     def add(self, batch: Mapping[str, Any], count: int) -> None:
         """Adds the `count` rows of a batch of `needed` columns. Raises InputError for a row without a class, or a value other than
@@ -71,7 +72,7 @@ class LabelColumns:
             lists = "list" in str(column.type)
             self.several |= lists
             rows, values = self._from_lists(column) if lists or self.separator is not None else self._from_names(column)
-        self.pairs.append(np.stack([rows + self.rows, values], axis=1).astype(np.int32))
+        self.pairs.add(np.stack([rows + self.rows, values], axis=1))
         self.rows += count
 
     def _from_names(self, column: Any) -> tuple[np.ndarray, np.ndarray]:

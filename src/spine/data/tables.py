@@ -90,27 +90,42 @@ class Table:
                         yield {name: batch.column(name) for name in columns}
         except (self.arrow.ArrowInvalid, OSError) as error:
             raise InputError(f"'{self.path}' cannot be read ({_first_line(error)}).") from error
+        self.arrow.default_memory_pool().release_unused()  # otherwise the memory of all batches stays with the process
 
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
+class ArrayBuilder:
+    """Collects the arrays of batches in one block of memory. Many small arrays would leave gaps that the system does not get back."""
+
+    def __init__(self, kind: type[np.generic]):
+        self.block, self.kind = bytearray(), kind
+
+    def add(self, values: np.ndarray) -> None:
+        """Adds an array."""
+        self.block += values.astype(self.kind).tobytes()
+
+    def finish(self) -> np.ndarray:
+        """Returns all values, one after the other."""
+        return np.frombuffer(self.block, self.kind)
+
+
 class NameBuilder:
     """Collects names from string arrays into PackedNames."""
 
     def __init__(self) -> None:
-        self.blocks, self.lengths = bytearray(), list[np.ndarray]()
+        self.block, self.lengths = bytearray(), ArrayBuilder(np.int32)
 
     def add(self, names: Any) -> None:
         """Adds the values of a pyarrow array of large_string without nulls."""
         _, offsets, data = names.buffers()
         ends = np.frombuffer(offsets, np.int64)[names.offset : names.offset + len(names) + 1]
         if len(names):
-            self.blocks += memoryview(data)[ends[0] : ends[-1]]
-            self.lengths.append(np.diff(ends).astype(np.int32))
+            self.block += memoryview(data)[ends[0] : ends[-1]]
+            self.lengths.add(np.diff(ends))
 
     def finish(self) -> PackedNames:
         """Returns the names."""
-        lengths = np.concatenate(self.lengths) if self.lengths else np.zeros(0, np.int32)
-        return PackedNames.from_block(np.frombuffer(self.blocks, np.uint8), lengths)
+        return PackedNames.from_block(np.frombuffer(self.block, np.uint8), self.lengths.finish())

@@ -23,7 +23,7 @@ from spine.data.image_files import (
 )
 from spine.data.label_columns import Codes, LabelColumns, class_numbers
 from spine.data.splits import Splits, configured_name, divide, divide_groups
-from spine.data.tables import NameBuilder, Table
+from spine.data.tables import ArrayBuilder, NameBuilder, Table
 from spine.encoded_image import EncodedImage
 from spine.errors import InputError
 from spine.interfaces import DataSet, Labels, RawSample
@@ -83,6 +83,8 @@ class ImageList(DataSet):
             classes = read_class_names(base / classes) if isinstance(classes, str) else [str(name) for name in classes]
         table = Table(self.paths[0], delimiter)
         columns_of = _present(table, names)
+        for column in class_columns or ():
+            table.need(column, "dataset.class_columns")
         labels = LabelColumns(table.path, columns_of["label"], separator, class_columns or ())
         rows = _Rows(table, columns_of, labels, None if "{split}" in file else name)
         of_training = self._training_values(rows, columns_of, splits, separator, delimiter)
@@ -95,8 +97,10 @@ class ImageList(DataSet):
     ) -> list[str]:
         """Returns the different values of the label in the training rows."""
         if len(self.paths) > 1:
+            if columns["label"] is None:
+                return []
             table = Table(self.paths[1], delimiter)
-            labels = LabelColumns(table.path, columns["label"], separator, ())
+            labels = LabelColumns(table.path, table.need(columns["label"], "dataset.columns.label"), separator, ())
             _Rows(table, {**dict.fromkeys(COLUMNS), "label": columns["label"]}, labels, None)
             return labels.names
         training = rows.split_codes.names.get(configured_name("train", splits) or "train")
@@ -150,6 +154,11 @@ class ImageList(DataSet):
         self.bits: np.ndarray | None = None  # (N, ceil(classes / 8)) uint8, packed
         self.labels = Labels()
         if not labels.needed:
+            self.provides = frozenset({"image"})  # type: ignore[misc]
+            log_warning(
+                f"'{self.paths[0]}' has no column for the classes, so its images have no labels. To name it, set "
+                f"dataset.columns.label=<column> or dataset.class_columns=[...]. Its columns: {format_names(rows.all_columns)}."
+            )
             return
         members = labels.members
         position = np.full(labels.rows, -1, np.int32)
@@ -168,11 +177,7 @@ class ImageList(DataSet):
             self.targets = table[members[:, 1]]
 
     def check(self, needs: frozenset[str]) -> None:
-        """Reads a few images. Raises InputError if there are no labels and the task needs them."""
-        if "label" in needs and not self.labels.classes:
-            raise InputError(
-                f"'{self.paths[0]}' has no column for the classes: set dataset.columns.label=<column>, or dataset.class_columns=[...]."
-            )
+        """Reads a few images. Logs a warning about classes without images."""
         if "label" in needs:
             counts = self._class_counts()
             if empty := [name for name, count in zip(self.labels.classes, counts, strict=True) if not count]:
@@ -237,10 +242,11 @@ class _Rows:
 
     def __init__(self, table: Table, columns: Mapping[str, str | None], labels: LabelColumns, split: str | None):
         """`split`: value of the column split; None or without this column, all rows are kept."""
-        self.columns, self.labels = columns, labels
+        self.columns, self.labels, self.all_columns = columns, labels, table.columns
         self.split_codes = Codes()
         group_codes, names = Codes(), NameBuilder()
-        kept, of_split, groups, weights = [], [], [], []  # arrays of each batch
+        kept, weights = ArrayBuilder(np.int64), ArrayBuilder(np.float64)
+        of_split, groups = ArrayBuilder(np.int32), ArrayBuilder(np.int32)
         needed = {name: "float64" if key == "weight" else "string" for key, name in columns.items() if name is not None}
         count = 0
         for batch in table.batches({**needed, **dict.fromkeys(labels.needed, "string")}):
@@ -248,25 +254,22 @@ class _Rows:
             labels.add(batch, size)
             mask = np.ones(size, bool)
             if columns["split"] is not None:
-                of_split.append(self.split_codes.add(batch[columns["split"]]))
-                mask = of_split[-1] == self.split_codes.names.get(str(split), -2)
+                splits = self.split_codes.add(batch[columns["split"]])
+                of_split.add(splits)
+                mask = splits == self.split_codes.names.get(str(split), -2)
             if columns["group"] is not None:
-                groups.append(group_codes.add(batch[columns["group"]])[mask])
+                groups.add(group_codes.add(batch[columns["group"]])[mask])
             if columns["weight"] is not None:
-                weights.append(_weights(batch[columns["weight"]], table.path, count)[mask])
+                weights.add(_weights(batch[columns["weight"]], table.path, count)[mask])
             if columns["path"] is not None:
                 names.add(_paths(batch[columns["path"]], table, count, mask))
-            kept.append(count + np.flatnonzero(mask))
+            kept.add(count + np.flatnonzero(mask))
             count += size
-        self.kept = _joined(kept, np.int64)  # (K,) rows of the file
-        self.of_split = _joined(of_split, np.int32)  # (rows of the file,) numbers of `split_codes`
-        self.groups = _own_groups(_joined(groups, np.int32)) if columns["group"] is not None else None  # (K,)
-        self.weights = _joined(weights, np.float64) if columns["weight"] is not None else None  # (K,)
+        self.kept = kept.finish()  # (K,) rows of the file
+        self.of_split = of_split.finish()  # (rows of the file,) numbers of `split_codes`
+        self.groups = _own_groups(groups.finish()) if columns["group"] is not None else None  # (K,)
+        self.weights = weights.finish() if columns["weight"] is not None else None  # (K,)
         self.names = names.finish()  # (K,)
-
-
-def _joined(parts: list[np.ndarray], kind: type) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.zeros(0, kind)
 
 
 def _own_groups(groups: np.ndarray) -> np.ndarray:
