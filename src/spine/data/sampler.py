@@ -102,14 +102,14 @@ class TrainingBatches(EpochBatches):
         """Number of batches per epoch."""
         return self.length // self.group_size * self.micro_batches
 
-    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the indices of an epoch, each of which is drawn `repeats` times in a row, and how often each occurs before, int64."""
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns the indices of an epoch, each of which is drawn `repeats` times in a row, and how often each occurs before; None: never."""
         rng = np.random.default_rng((self.seed, epoch))
         if self.weighted is not None:
             order = self.weighted.draw(-(-self.length // self.repeats), rng)
             return order, number_draws(order)
         order = rng.permutation(self.length) if self.shuffle else np.arange(self.length)
-        return order, np.zeros_like(order)
+        return order, None
 
     def __iter__(self) -> Iterator[list[Draw]]:
         epoch = self.epoch if self.shuffle else 0
@@ -122,7 +122,8 @@ class TrainingBatches(EpochBatches):
             # a process has fewer samples than batches if the batch size is 1 and the group is not a multiple of the processes
             places, spare = (places, False) if len(places) else (own[:1], True)
             numbers, copies = places // self.repeats, places % self.repeats
-            copies = earlier[numbers] * self.repeats + copies
+            if earlier is not None:
+                copies = earlier[numbers] * self.repeats + copies
             yield [Draw(epoch, index, copy, spare) for index, copy in zip(order[numbers].tolist(), copies.tolist(), strict=True)]
 
     def samples_before(self, batch: int) -> int:
