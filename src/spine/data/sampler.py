@@ -103,7 +103,7 @@ class TrainingBatches(EpochBatches):
         return self.length // self.group_size * self.micro_batches
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Returns the indices of an epoch, each of which is drawn `repeats` times in a row, and how often each occurs before; None: never."""
+        """Returns the indices of an epoch, each drawn `repeats` times in a row, and how often each occurs before (None: never)."""
         rng = np.random.default_rng((self.seed, epoch))
         if self.weighted is not None:
             order = self.weighted.draw(-(-self.length // self.repeats), rng)
