@@ -108,6 +108,11 @@ def test_mistakes_that_only_the_data_shows_are_reported(roots):
         build_data(checks.prepare(composed("dataset=joined"))).split("train")
 
 
+def test_folders_of_parts_may_begin_with_the_home_folder(roots, monkeypatch):
+    monkeypatch.setenv("HOME", str(roots))
+    assert joined(roots, "dataset.parts.a.root='~/a'")["dataset"]["parts"]["a"]["root"] == f"{roots}/a"
+
+
 def test_parts_of_a_checkpoint_are_checked(roots):
     config = joined(roots)
     assert strip_untrusted(config)["dataset"]["parts"]["a"]["root"] == str(roots / "a")

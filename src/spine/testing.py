@@ -97,8 +97,8 @@ def check_data(data: DataSet, indices: tuple[int, ...] = (0,)) -> None:
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, "image is (H, W, 3) uint8"
         if "label" in data.provides and data.labels.several_classes:
             label = np.asarray(sample["label"])
-            assert label.dtype == np.uint8 and label.shape == (len(data.labels.classes),) and label.max(initial=0) <= 1, (
-                "label is (classes,) uint8 of 0 and 1 with labels.several_classes"
+            assert label.dtype == np.uint8 and label.shape == (len(data.labels.classes),) and set(label) <= {0, 1, 255}, (
+                "label is (classes,) uint8 of 0, 1 and 255 with labels.several_classes"
             )
         elif "label" in data.provides:
             assert 0 <= cast(int, sample["label"]) < len(data.labels.classes), "label is an index into labels.classes"

@@ -70,7 +70,9 @@ def to_plain(cfg: DictConfig) -> Config:
     except MissingMandatoryValue as error:
         key = str(error.full_key)
         raise InputError(f"{key} is missing: give {EXAMPLES.get(key, f'{key}=<value>')}.") from error
-    for path in PATHS:
+    dataset = config.get("dataset")
+    parts = dataset.get("parts") if isinstance(dataset, dict) else None
+    for path in (*PATHS, *(f"dataset.parts.{name}.root" for name in (parts if isinstance(parts, dict) else ()))):
         _expand_home(config, path)
     return config
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 from collections.abc import Callable
@@ -30,6 +29,8 @@ class UnreadableFiles:
 
     def add(self, path: str, reason: str) -> int:
         """Adds a file, if it is new. Returns the number of files that all processes have found."""
+        import fcntl  # POSIX only
+
         self.own.add(path)
         if self.folder is None:
             return len(self.own)
@@ -67,7 +68,7 @@ class Skipping:
             except UnreadableFileError as error:
                 self._count(error)
                 index = int(rng.integers(self.length))
-                wanted = Draw(draw.epoch, index, copy=(draw.copy + 1 << 32) + draw.index)  # unlike any other draw of it
+                wanted = Draw(draw.epoch, index, copy=((draw.copy + 1) << 32) + draw.index)  # unlike any other draw of it
                 continue
             if wanted is not draw and (draw.spare or not self.training):
                 sample["spare"] = torch.tensor(True)

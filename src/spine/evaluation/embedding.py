@@ -18,7 +18,7 @@ class Embeddings(NamedTuple):
 
     `vectors`: (N, D) float32. `files`: the image file of each sample, relative to the root of the
     data set; empty if images have no files of their own. `labels`: (N,) int64 indices into
-    `classes`; None if the data set has no class labels.
+    `classes`, or (N, classes) int64 if images may have several; None if the data set has no class labels.
     """
 
     vectors: np.ndarray
@@ -35,7 +35,8 @@ def embed_split(model: Model, data: DataModule, split: str, device: torch.device
     data.on_error = "raise"  # every sample has an embedding
     net = model.backbone.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     vectors = np.empty((len(samples), net.spec.embed_dim), np.float32)
-    labels = np.empty(len(samples), np.int64)
+    shape = (len(samples), len(samples.labels.classes)) if samples.labels.several_classes else (len(samples),)
+    labels = np.empty(shape, np.int64)
     for batch in data.loader(split):
         index = batch["index"].numpy()
         for rows, images in images_by_size(batch):

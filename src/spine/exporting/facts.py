@@ -23,7 +23,7 @@ RAW = {  # meaning of the raw output, by task
 POSE = {4: "heatmaps (batch, keypoints, rows, columns)", 3: "logits of bins (batch, keypoints, columns then rows)"}
 MORE = {
     "output_1": "means and logarithms of scales of pixels (batch, 6, height, width)",
-    "probabilities": "softmax of the output, or sigmoids if classes may overlap; of segmentation at the size of the image",
+    "probabilities": "softmax of the output, or sigmoids with several classes per image or pixel; of segmentation at the size of the image",
     "label": "index of the most probable class",
     "mask": "index of the most probable class of each pixel; 0 and 1 for each class if classes may overlap",
 }

@@ -37,8 +37,8 @@ class ExportedNetwork(nn.Module):
 
     image: normalized (B, 3, H, W) float32, or with preprocessing (B, H, W, 3) uint8 RGB. patch_mask: (B, N) bool, of masked networks.
     The raw output is that of the network in evaluation, in float32. Postprocessed outputs:
-    softmax: probabilities (B, classes), or (B, classes, H, W); argmax: label (B,) int64, or mask (B, H, W) uint8; if classes may
-    overlap, the probabilities are sigmoids and the mask is (B, classes, H, W).
+    softmax: probabilities (B, classes), or (B, classes, H, W); argmax: label (B,) int64, or mask (B, H, W) uint8; if an image or a pixel
+    may have several classes, the probabilities are sigmoids, and label (B, classes) or mask (B, classes, H, W) is uint8.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ExportedNetwork(nn.Module):
         self.normalization = Normalization(description) if include_preprocessing else None
         self.postprocessing = postprocessing
         self.is_dense, self.align_corners = description.task == "seg", description.align_corners
-        self.multi_label = description.labels.multi_label
+        self.multi_label = description.labels.multi_label or description.labels.several_classes
         self.threshold = float(description.task_options.get("threshold", 0.5))
         self.eval().requires_grad_(False)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spine.data.transforms.resizing import Size
 from spine.errors import InputError
-from spine.interfaces import BatchTransform
+from spine.interfaces import IGNORE_INDEX, BatchTransform
 
 NO_BOX = (0, 0, 0, 0)
 Box = tuple[int, int, int, int]  # top, bottom, left, right
@@ -83,8 +83,11 @@ class Mixing(BatchTransform):
             )
         draws = self.draw(len(image), (image.shape[2], image.shape[3]), rng)
         own, other = (_column(share, image.device, torch.float32) for share in (draws.labels, 1 - draws.labels))
-        one_hot = F.one_hot(label, classes).float()
-        return {"image": mix_images(image, draws), "target": one_hot * own + one_hot.flip(0) * other}
+        one_hot = F.one_hot(label, classes).float() if label.ndim == 1 else label
+        target = one_hot * own + one_hot.flip(0) * other
+        if label.ndim == 2:  # several classes: what is unknown in one of two images is unknown
+            target = target.masked_fill((label == IGNORE_INDEX) | (label == IGNORE_INDEX).flip(0), IGNORE_INDEX)
+        return {"image": mix_images(image, draws), "target": target}
 
     def draw(self, count: int, size: Size, rng: np.random.Generator) -> Draws:
         """Returns the random numbers for `count` images of `size` (height, width)."""

@@ -127,7 +127,7 @@ class Transform:
             tensors["mask"] = mask_tensor(self._pad(sample["mask"], IGNORE_INDEX))
         for key, value in sample.items():
             if key in ("label", "image_id"):
-                tensors[key] = torch.tensor(value, dtype=torch.int64)
+                tensors[key] = torch.tensor(value, dtype=torch.float32 if np.ndim(value) else torch.int64)  # type: ignore[arg-type]
             elif key in ("keypoints", "affine", "box", "area", "box_score", "head_size"):
                 tensors[key] = torch.as_tensor(value, dtype=torch.float32)
         return cast(Sample, tensors)

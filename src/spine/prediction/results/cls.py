@@ -28,14 +28,19 @@ class ClassProbability(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Classification(Prediction):
-    """The probabilities of the classes, (classes,) float32."""
+    """The probabilities of the classes, (classes,) float32.
+
+    `threshold`: if images may have several classes, the probability above which an image has a class; otherwise None.
+    """
 
     probabilities: np.ndarray
+    threshold: float | None = None
 
     @classmethod
     def of_item(cls, item: Item, inputs: Batch, outputs: Mapping[str, Tensor], task: Task, to_pixels: ToPixels) -> Self:
         """Returns the prediction for an item; see `Prediction.of_item`."""
-        return cls(item, task.labels, outputs["probabilities"][0].numpy())
+        threshold = float(task.options()["threshold"]) if task.labels.several_classes else None
+        return cls(item, task.labels, outputs["probabilities"][0].numpy(), threshold)
 
     @property
     def label(self) -> str:
@@ -48,8 +53,17 @@ class Classification(Prediction):
         return [ClassProbability(self.labels.classes[i], float(self.probabilities[i]), int(i)) for i in order]
 
     @property
+    def classes(self) -> list[ClassProbability]:
+        """The predicted classes, the most probable one first: one, or with a threshold all above it."""
+        if self.threshold is None:
+            return self.top(1)
+        return [each for each in self.top(len(self.probabilities)) if each.probability > self.threshold]
+
+    @property
     def caption(self) -> str:
-        """The most probable class with its probability."""
+        """The most probable class with its probability, or all classes above the threshold."""
+        if self.threshold is not None:
+            return ", ".join(f"{each.name} {each.probability:.0%}" for each in self.classes[:DRAWN]) or "none"
         best = self.top(1)[0]
         return f"{best.name} {best.probability:.1%}"
 
@@ -63,8 +77,9 @@ class Classification(Prediction):
         return self.image
 
     def record(self, top_k: int = 5) -> Config:
-        """Returns the file and its `top_k` most probable classes."""
-        found = [{"class": each.name, "index": each.index, "probability": each.probability} for each in self.top(top_k)]
+        """Returns the file and its `top_k` most probable classes, or all classes above the threshold."""
+        chosen = self.top(top_k) if self.threshold is None else self.classes
+        found = [{"class": each.name, "index": each.index, "probability": each.probability} for each in chosen]
         return {"file": self.name, "classes": found}
 
     @classmethod

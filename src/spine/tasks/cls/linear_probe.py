@@ -34,6 +34,7 @@ class LinearProbe(Classification):
     def __init__(self, *, lr_factors: Sequence[float] = (1.0,), **options: Any):
         """`lr_factors`: learning rate of each classifier, relative to that of the optimizer. `options`: of `Classification`."""
         super().__init__(**options)
+        self.need_one_class("linear")
         self.lr_factors = tuple(lr_factors)
         self.model.requires_grad_(False)
         self.classifiers = nn.ModuleList(copy.deepcopy(self.model.head).requires_grad_() for _ in self.lr_factors)

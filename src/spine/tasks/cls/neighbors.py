@@ -35,6 +35,7 @@ class NearestNeighbors(Classification):
     def __init__(self, *, k: int = 20, temperature: float = 0.07, **options: Any):
         """`options`: those of `Classification`."""
         super().__init__(**options)
+        self.need_one_class("knn")
         self.k, self.temperature = k, temperature
         self.model.requires_grad_(False)
         self.embeddings = self.classes = torch.empty(0)  # (N, D) of norm 1 and (N,), of the training split

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from spine.reporting.figures import GROUND_TRUTH_COLOR, MAX_IMAGES, PREDICTION_COLOR, grid
 from spine.tasks.cls.metrics import BINS, Reliability, expected_calibration_error
+from spine.tasks.samples import SampleView
 
 
 def classification(images: np.ndarray, truth: list[int], prediction: list[int], classes: tuple[str, ...]) -> Figure:
@@ -21,6 +25,18 @@ def classification(images: np.ndarray, truth: list[int], prediction: list[int], 
         correct = true == predicted
         title = classes[predicted] if correct else f"{classes[predicted]}\n(ground truth: {classes[true]})"
         axis.set_title(title, color=GROUND_TRUTH_COLOR if correct else PREDICTION_COLOR, fontsize=8)
+    return figure
+
+
+def several_classes(images: np.ndarray, views: Sequence[SampleView], right: Sequence[bool]) -> Figure:
+    """Draws images (B, H, W, 3) with their predicted classes; with the ground truth too where one of them is wrong."""
+    rows, columns = (2, MAX_IMAGES) if len(images) > MAX_IMAGES else (1, len(images))
+    figure, axes = grid(rows, columns, images.shape[1] / images.shape[2] + 0.2)
+    for axis, image, view, correct in zip(axes.flat, images, views, right, strict=False):
+        axis.imshow(image)
+        lines = [view.prediction or "none", *([] if correct else [f"(ground truth: {view.truth or 'none'})"])]
+        color = GROUND_TRUTH_COLOR if correct else PREDICTION_COLOR
+        axis.set_title("\n".join(textwrap.fill(line, 32) for line in lines), color=color, fontsize=7)
     return figure
 
 

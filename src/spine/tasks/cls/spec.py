@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from spine.option_types import SWITCH, AboveZero, Allowed, BelowOne, NotNegative, Positive
+from spine.option_types import SWITCH, AboveZero, Allowed, BelowOne, Fraction, NotNegative, Positive
 from spine.task_spec import Protocol, TaskSpec
 
 WEIGHTS = Annotated[list[NotNegative], Field(min_length=1)]
@@ -25,6 +25,7 @@ SPEC = TaskSpec(
         "class_weights": Allowed(
             WEIGHTS | Literal["balanced"] | None, "a list with a factor for each class, 0 or more, balanced or null"
         ),
+        "threshold": Allowed(Fraction, "a probability, 0 to 1"),
     },
     protocols={
         "linear": Protocol(
