@@ -340,6 +340,18 @@ def test_shards_of_others_without_classes_are_unlabeled(tmp_path, cache):
     assert data.provides == {"image"} and data.load(2).keys() == {"image"}
 
 
+def test_masks_of_others_need_the_names_of_their_classes(tmp_path, cache):
+    mask = cv2.imencode(".png", np.array([[0, 2, 255]] * 6, np.uint8))[1].tobytes()
+    write_foreign(tmp_path / "others/train-0.tar", 2, cls=None, **{"mask.png": mask})
+    root = str(tmp_path / "others")
+    assert "has the class 2, and the classes have no names" in message(lambda: checked(root))
+    data = Shards("train", root=root, classes=["a", "b", "c"])
+    data.check(data.provides)
+    assert data.labels == Labels(mask_classes=("a", "b", "c")) and data.load(1)["mask"][0].tolist() == [0, 2, 255]
+    few = Shards("train", root=root, classes=["a", "b"])
+    assert "has the class 2, and there are 2 classes" in message(lambda: few.check(few.provides))
+
+
 def test_faults_of_others_shards_get_one_sentence(tmp_path, cache):
     root = tmp_path / "others"
     assert "There is no folder" in message(lambda: checked(root))
@@ -495,6 +507,7 @@ def test_a_data_set_of_a_store_can_be_sent_to_another_process(memory):
     data = Shards("train", root=memory[0])
     expected = data.load(5)
     again = pickle.loads(pickle.dumps(data))
+    assert isinstance(again.index.ends, np.memmap)  # not a copy of the index
     assert np.array_equal(again.load(5)["image"], expected["image"])
 
 

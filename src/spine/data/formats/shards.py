@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -20,10 +21,11 @@ from spine.data.shards.storage import CopiedShards, LocalFiles, Storage, Store, 
 from spine.data.shards.tar import unpack_members
 from spine.data.splits import Splits, configured_name
 from spine.errors import InputError, UnreadableFileError
-from spine.interfaces import DataSet, EncodedImage, KeypointAnnotations, Labels, RawSample
+from spine.interfaces import IGNORE_INDEX, DataSet, EncodedImage, KeypointAnnotations, Labels, RawSample
 
 STORE_WINDOW = 4096  # samples of a window if the shards are in an object store
 NUM_CHECKED = 16  # samples of a split that are read before training, evenly spaced
+MAX_SIZES = 4096  # shards whose sizes are compared with the index before training
 GIB = 1 << 30
 
 
@@ -60,27 +62,34 @@ class Shards(DataSet):
                 raise InputError(f"dataset.{name} is {value}; it must be {least} or more.")
         if root is not None and is_url(root):
             self.root, store = root.rstrip("/"), Store(root)
-            self.folder, self.description, name = _remote_index(store, split, splits)
+            self.folder, description, self.name = _remote_index(store, split, splits)
             key = hashlib.sha256(self.root.encode()).hexdigest()[:16]
             folder = Path(copies).expanduser() if copies is not None else cache_folder() / "shards" / f"copies-{key}"
             self.storage: Storage = CopiedShards(store, folder, round(copies_gb * GIB)) if copies_gb else store
             window = window or STORE_WINDOW
         else:
             self.root = str(need_root(root, "shards"))
-            self.folder, self.description, name = _local_index(self.root, split, splits)
+            self.folder, description, self.name = _local_index(self.root, split, splits)
             self.storage = LocalFiles(self.root)
         self.window, self.streams = window, streams
-        node = self.description["splits"][name]
-        self.index = open_split(self.folder, name, self.description)
+        node = description["splits"][self.name]
+        self.index = open_split(self.folder, self.name, description)
         self.provides = frozenset(node["provides"])  # type: ignore[misc]
         self.objects = self.folder / node["objects"] if node["objects"] else None
-        self.labels = self._labels(classes)
+        self.labels = self._labels(Labels.from_dict(description["labels"]), classes)
         self._last: tuple[int, dict[str, np.ndarray]] | None = None  # the sample that was read last: its image and annotations
         # are read one after the other
 
-    def _labels(self, classes: list[str] | str | None) -> Labels:
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "index": None, "_last": None}  # another process maps the same files
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        path = self.folder / DESCRIPTION
+        self.index = open_split(self.folder, self.name, read_description(path.read_bytes(), str(path)))
+
+    def _labels(self, labels: Labels, classes: list[str] | str | None) -> Labels:
         """Returns the labels of the index, with other names of the classes if they are given."""
-        labels = Labels.from_dict(self.description["labels"])
         if classes is None:
             return labels
         names = tuple(read_class_names(Path(self.root) / classes) if isinstance(classes, str) else map(str, classes))
@@ -90,7 +99,7 @@ class Shards(DataSet):
             raise InputError(
                 f"dataset.classes has {len(names)} names, and the shards of '{self.root}' have the classes 0 to {count - 1}."
             )
-        return Labels.from_dict({**self.description["labels"], field: names})
+        return dataclasses.replace(labels, **{field: names})  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -111,11 +120,24 @@ class Shards(DataSet):
                 sample = self.load(index)
                 if missing := sorted((needs & self.provides) - sample.keys()):
                     raise InputError(f"{self._where(index)} has no {missing[0]}. Pack the data set again.")
+                if "mask" in needs and not self.labels.multi_label:
+                    self._check_mask(index, sample["mask"])
         finally:
             self.storage = storage
 
+    def _check_mask(self, index: int, mask: np.ndarray) -> None:
+        """Raises InputError if a mask has a class without a name."""
+        count, highest = len(self.labels.mask_classes), int(mask.max(initial=0, where=mask != IGNORE_INDEX))
+        if highest >= count:
+            names = f"there are {count} classes" if count else "the classes have no names"
+            raise InputError(
+                f"The mask of {self._where(index)} has the class {highest}, and {names}. Set dataset.classes=[...] to the names of "
+                f"all classes."
+            )
+
     def _check_sizes(self) -> None:
-        for shard in self.index.shards:
+        for number in evenly_spaced(len(self.index.shards), MAX_SIZES):
+            shard = self.index.shards[number]
             path = os.path.join(self.root, shard.name)
             try:
                 size = os.stat(path).st_size

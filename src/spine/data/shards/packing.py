@@ -7,6 +7,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -29,7 +30,7 @@ from spine.data.shards.index import (
 from spine.data.shards.records import encode_sample
 from spine.data.shards.storage import LocalFiles
 from spine.data.shards.tar import BLOCK, END, pack_members, unpack_members
-from spine.errors import InputError
+from spine.errors import STOP_SIGNALS, InputError
 from spine.interfaces import DataSet
 
 STATE = "packing.json"  # what an unfinished folder is packed from
@@ -189,6 +190,10 @@ def _prepare(data: DataSet, plan: Plan, folder: Path) -> None:
     import cv2
 
     cv2.setNumThreads(0)
+    for (
+        number
+    ) in STOP_SIGNALS:  # signals go to all processes of a terminal; the first one stops after the shards that are being written
+        signal.signal(number, signal.SIG_IGN)
     _packed = data, plan, folder
 
 
