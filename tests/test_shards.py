@@ -148,7 +148,7 @@ def test_several_classes_weights_and_groups_are_in_the_index(kind, seed, tmp_pat
     data, out = kind(), tmp_path / "out"
     packing.begin(out, {})
     plan = packing.plan_split(data, "train", 0.01, seed)
-    packing.finish(out, data, {"train": packing.pack_split(data, plan, out, 1, lambda done: None)})
+    packing.finish(out, data.labels, {"train": packing.pack_split(data, plan, out, 1, lambda done: None)})
     packed, order = Shards("train", root=str(out)), plan.order()
     assert (order.tolist() == list(range(6))) == (seed is None)
     assert packed.labels == data.labels and packed.provides == data.provides and packed.class_indices() is None
@@ -197,6 +197,15 @@ def test_other_folders_are_refused(photos, tmp_path):
         pack(tmp_path, "image_folder", "ImageFolder", photos[0])
     with pytest.raises(InputError, match="which is a file"):
         pack(tmp_path / "notes.txt", "image_folder", "ImageFolder", photos[0])
+
+
+def test_splits_of_other_classes_are_refused(tmp_path, monkeypatch):
+    photos = write_photos(tmp_path / "photos", 6, 3)
+    monkeypatch.setattr(
+        ImageFolder, "labels", property(lambda self: Labels(classes=(self.split,)), lambda self, labels: None), raising=False
+    )
+    with pytest.raises(InputError, match="Split val does not have the classes, keypoints and colors of train"):
+        pack(tmp_path / "out", "image_folder", "ImageFolder", photos)
 
 
 def test_what_is_written_is_read_back(photos, tmp_path, monkeypatch):
@@ -410,6 +419,16 @@ def test_workers_read_a_store_of_local_files(photos, cache):
         data = DataModule(partial(Shards, root=root), needs={"image", "label"}, batch_size=1, num_workers=2)
         loaded.append([batch["image"] for batch in data.loader("train", training=False)])
     assert len(loaded[0]) == 41 and all(torch.equal(*pair) for pair in zip(*loaded, strict=True))
+
+
+def test_copies_of_earlier_shards_are_not_read(memory, photos, cache):
+    before = Shards("train", root=memory[0]).load(0)
+    again = pack(cache / "again", "image_folder", "ImageFolder", photos[0], store_seed=1)
+    for name, content in contents(again).items():
+        memory[1].pipe(f"/bucket/photos/{name}", content)
+    data, expected = Shards("train", root=memory[0]), Shards("train", root=str(again))
+    assert np.array_equal(data.load(0)["image"], expected.load(0)["image"])
+    assert not np.array_equal(data.load(0)["image"], before["image"])
 
 
 def test_copies_are_kept_within_a_limit(memory, cache, photos):

@@ -54,7 +54,7 @@ class Shards(DataSet):
         `window`: samples in a row that are shuffled together, after the shards were shuffled, in each of the `streams` parts that
         are read side by side; see `WindowOrder`. None: all samples are shuffled, as those of every other data set; in an object
         store, windows of STORE_WINDOW. Shards of an object store are copied to the folder `copies` when they are read, at most
-        `copies_gb` GiB of them; None: ~/.cache/spine. With 0 GiB, each sample is read by a request of its own.
+        `copies_gb` GiB of each split; None: ~/.cache/spine. With 0 GiB, each sample is read by a request of its own.
         Raises InputError if there are no such shards, or if their index is broken.
         """
         for name, value, least in (("window", window, 1), ("streams", streams, 1), ("copies_gb", copies_gb, 0)):
@@ -63,8 +63,8 @@ class Shards(DataSet):
         if root is not None and is_url(root):
             self.root, store = root.rstrip("/"), Store(root)
             self.folder, description, self.name = _remote_index(store, split, splits)
-            key = hashlib.sha256(self.root.encode()).hexdigest()[:16]
-            folder = Path(copies).expanduser() if copies is not None else cache_folder() / "shards" / f"copies-{key}"
+            base = Path(copies).expanduser() if copies is not None else cache_folder() / "shards"
+            folder = base / f"copies-{self.folder.name}"  # the name depends on the content of the index: no copy is out of date
             self.storage: Storage = CopiedShards(store, folder, round(copies_gb * GIB)) if copies_gb else store
             window = window or STORE_WINDOW
         else:
@@ -77,8 +77,8 @@ class Shards(DataSet):
         self.provides = frozenset(node["provides"])  # type: ignore[misc]
         self.objects = self.folder / node["objects"] if node["objects"] else None
         self.labels = self._labels(Labels.from_dict(description["labels"]), classes)
-        self._last: tuple[int, dict[str, np.ndarray]] | None = None  # the sample that was read last: its image and annotations
-        # are read one after the other
+        # the members of the sample that was read last: image and annotations are asked for one after the other
+        self._last: tuple[int, dict[str, np.ndarray]] | None = None
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "index": None, "_last": None}  # another process maps the same files
