@@ -22,10 +22,12 @@ from spine.data.formats.image_folder import ImageFolder
 from spine.data.formats.mask_folder import MaskFolder
 from spine.data.formats.shapes import Shapes
 from spine.data.formats.shards import Shards
+from spine.data.sampler import TrainingBatches
 from spine.data.shards import packing
 from spine.data.shards.order import WindowOrder
 from spine.data.shards.storage import AHEAD
 from spine.data.shards.tar import pack_members, unpack_members
+from spine.data.subset import Subset
 from spine.errors import InputError, UnreadableFileError
 from spine.interfaces import DataSet, Labels
 
@@ -584,6 +586,23 @@ def test_the_shards_of_the_next_window_are_announced():
         assert order[np.array([place])].shape == (1,)
     shuffled = order.shards.tolist()
     assert announced == [[shuffled[1]], [shuffled[4]], [shuffled[2]], [shuffled[5]], [], []]
+
+
+def test_batches_follow_the_order_of_the_data_set(photos):
+    counts, places = np.full(6, 10), np.arange(60)
+
+    def order(seed, epoch):
+        return WindowOrder(counts, 7, 3, (seed, epoch))
+
+    batches = TrainingBatches(60, 10, 5, repeats=2, order=order)
+    batches.set_epoch(2)
+    drawn = [(draw.index, draw.copy) for batch in batches for draw in batch]
+    assert drawn == [(index, copy) for index in order(5, 2)[places[:30]].tolist() for copy in (0, 1)]
+    fixed = TrainingBatches(60, 10, 5, shuffle=False, order=order)
+    assert [draw.index for batch in fixed for draw in batch] == places.tolist()
+    assert not hasattr(
+        Subset(Shards("train", root=str(photos[1]), window=5), np.arange(9)), "order"
+    )  # of parts, all are shuffled
 
 
 # ---- the command ----
