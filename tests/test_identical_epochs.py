@@ -2,12 +2,10 @@
 
 import hashlib
 from functools import partial
-from types import SimpleNamespace
 
 import albumentations
 import numpy as np
 import pytest
-import torch
 from shard_files import pack_photos
 
 from spine.data.data_module import DataModule
@@ -41,8 +39,7 @@ def module(place, workers, rank, world):
     data = DataModule(
         place, steps, needs={"image", "label"}, batch_size=STEP // world, global_batch_size=STEP, num_workers=workers, seed=3
     )
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world, overfit_batches=0, strategy=strategy)
+    data._rank_and_world = lambda: (rank, world)
     return data
 
 
