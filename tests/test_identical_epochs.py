@@ -28,6 +28,13 @@ def places(tmp_path_factory):
     }
 
 
+@pytest.fixture
+def many_cores(monkeypatch):
+    """The number of workers is at most that of the cores."""
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+
+
 def module(place, workers, rank, world):
     steps = [RandomResizedCrop((32, 32)), albumentations.HorizontalFlip(), albumentations.ColorJitter()]
     data = DataModule(
@@ -84,16 +91,14 @@ def test_windows_give_the_same_samples_in_another_order(places, expected):
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_the_numbers_of_workers_and_processes_change_nothing(name, workers, world, places, expected, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 8)  # the number of workers is at most that
+def test_the_numbers_of_workers_and_processes_change_nothing(name, workers, world, places, expected, many_cores):
     assert epoch(places[name], workers, world) == expected[name]
 
 
 @pytest.mark.parametrize("name", ["folder", "shards", "windows"])
 @pytest.mark.parametrize(("workers", "world"), [(0, 1), (0, 2), (0, 3), (2, 1), (4, 2)])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_a_resumed_epoch_has_the_other_samples_in_their_order(name, workers, world, places, expected, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+def test_a_resumed_epoch_has_the_other_samples_in_their_order(name, workers, world, places, expected, many_cores):
     assert epoch(places[name], workers, world, samples_done=STEP) == expected[name][STEP:]
 
 

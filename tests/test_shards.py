@@ -22,10 +22,12 @@ from spine.data.formats.image_folder import ImageFolder
 from spine.data.formats.mask_folder import MaskFolder
 from spine.data.formats.shapes import Shapes
 from spine.data.formats.shards import Shards
+from spine.data.sampler import TrainingBatches
 from spine.data.shards import packing
 from spine.data.shards.order import WindowOrder
 from spine.data.shards.storage import AHEAD
 from spine.data.shards.tar import pack_members, unpack_members
+from spine.data.subset import Subset
 from spine.errors import InputError, UnreadableFileError
 from spine.interfaces import DataSet, Labels
 
@@ -148,7 +150,7 @@ def test_several_classes_weights_and_groups_are_in_the_index(kind, seed, tmp_pat
     data, out = kind(), tmp_path / "out"
     packing.begin(out, {})
     plan = packing.plan_split(data, "train", 0.01, seed)
-    packing.finish(out, data, {"train": packing.pack_split(data, plan, out, 1, lambda done: None)})
+    packing.finish(out, data.labels, {"train": packing.pack_split(data, plan, out, 1, lambda done: None)})
     packed, order = Shards("train", root=str(out)), plan.order()
     assert (order.tolist() == list(range(6))) == (seed is None)
     assert packed.labels == data.labels and packed.provides == data.provides and packed.class_indices() is None
@@ -197,6 +199,15 @@ def test_other_folders_are_refused(photos, tmp_path):
         pack(tmp_path, "image_folder", "ImageFolder", photos[0])
     with pytest.raises(InputError, match="which is a file"):
         pack(tmp_path / "notes.txt", "image_folder", "ImageFolder", photos[0])
+
+
+def test_splits_of_other_classes_are_refused(tmp_path, monkeypatch):
+    photos = write_photos(tmp_path / "photos", 6, 3)
+    monkeypatch.setattr(
+        ImageFolder, "labels", property(lambda self: Labels(classes=(self.split,)), lambda self, labels: None), raising=False
+    )
+    with pytest.raises(InputError, match="Split val does not have the classes, keypoints and colors of train"):
+        pack(tmp_path / "out", "image_folder", "ImageFolder", photos)
 
 
 def test_what_is_written_is_read_back(photos, tmp_path, monkeypatch):
@@ -340,6 +351,18 @@ def test_shards_of_others_without_classes_are_unlabeled(tmp_path, cache):
     assert data.provides == {"image"} and data.load(2).keys() == {"image"}
 
 
+def test_masks_of_others_need_the_names_of_their_classes(tmp_path, cache):
+    mask = cv2.imencode(".png", np.array([[0, 2, 255]] * 6, np.uint8))[1].tobytes()
+    write_foreign(tmp_path / "others/train-0.tar", 2, cls=None, **{"mask.png": mask})
+    root = str(tmp_path / "others")
+    assert "has the class 2, and the classes have no names" in message(lambda: checked(root))
+    data = Shards("train", root=root, classes=["a", "b", "c"])
+    data.check(data.provides)
+    assert data.labels == Labels(mask_classes=("a", "b", "c")) and data.load(1)["mask"][0].tolist() == [0, 2, 255]
+    few = Shards("train", root=root, classes=["a", "b"])
+    assert "has the class 2, and there are 2 classes" in message(lambda: few.check(few.provides))
+
+
 def test_faults_of_others_shards_get_one_sentence(tmp_path, cache):
     root = tmp_path / "others"
     assert "There is no folder" in message(lambda: checked(root))
@@ -398,6 +421,16 @@ def test_workers_read_a_store_of_local_files(photos, cache):
         data = DataModule(partial(Shards, root=root), needs={"image", "label"}, batch_size=1, num_workers=2)
         loaded.append([batch["image"] for batch in data.loader("train", training=False)])
     assert len(loaded[0]) == 41 and all(torch.equal(*pair) for pair in zip(*loaded, strict=True))
+
+
+def test_copies_of_earlier_shards_are_not_read(memory, photos, cache):
+    before = Shards("train", root=memory[0]).load(0)
+    again = pack(cache / "again", "image_folder", "ImageFolder", photos[0], store_seed=1)
+    for name, content in contents(again).items():
+        memory[1].pipe(f"/bucket/photos/{name}", content)
+    data, expected = Shards("train", root=memory[0]), Shards("train", root=str(again))
+    assert np.array_equal(data.load(0)["image"], expected.load(0)["image"])
+    assert not np.array_equal(data.load(0)["image"], before["image"])
 
 
 def test_copies_are_kept_within_a_limit(memory, cache, photos):
@@ -495,6 +528,7 @@ def test_a_data_set_of_a_store_can_be_sent_to_another_process(memory):
     data = Shards("train", root=memory[0])
     expected = data.load(5)
     again = pickle.loads(pickle.dumps(data))
+    assert isinstance(again.index.ends, np.memmap)  # not a copy of the index
     assert np.array_equal(again.load(5)["image"], expected["image"])
 
 
@@ -552,6 +586,23 @@ def test_the_shards_of_the_next_window_are_announced():
         assert order[np.array([place])].shape == (1,)
     shuffled = order.shards.tolist()
     assert announced == [[shuffled[1]], [shuffled[4]], [shuffled[2]], [shuffled[5]], [], []]
+
+
+def test_batches_follow_the_order_of_the_data_set(photos):
+    counts, places = np.full(6, 10), np.arange(60)
+
+    def order(seed, epoch):
+        return WindowOrder(counts, 7, 3, (seed, epoch))
+
+    batches = TrainingBatches(60, 10, 5, repeats=2, order=order)
+    batches.set_epoch(2)
+    drawn = [(draw.index, draw.copy) for batch in batches for draw in batch]
+    assert drawn == [(index, copy) for index in order(5, 2)[places[:30]].tolist() for copy in (0, 1)]
+    fixed = TrainingBatches(60, 10, 5, shuffle=False, order=order)
+    assert [draw.index for batch in fixed for draw in batch] == places.tolist()
+    assert not hasattr(
+        Subset(Shards("train", root=str(photos[1]), window=5), np.arange(9)), "order"
+    )  # of parts, all are shuffled
 
 
 # ---- the command ----

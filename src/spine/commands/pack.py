@@ -84,7 +84,12 @@ def pack_data(node: Config, folder: Path, options: Config) -> None:
         print(f"{folder} is complete: nothing is left to pack.")
         return
     opened = _open_splits(node, options["pack_splits"])
-    descriptions = {}
+    descriptions, labels = {}, next(iter(opened.values())).labels
+    if different := [split for split, data in opened.items() if data.labels != labels]:
+        raise InputError(
+            f"Split {different[0]} does not have the classes, keypoints and colors of {next(iter(opened))}, and shards have one list of "
+            f"them. Pack it into a folder of its own: pack_splits=[{different[0]}]."
+        )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     for split, data in opened.items():
         data.check(data.provides)
@@ -94,7 +99,7 @@ def pack_data(node: Config, folder: Path, options: Config) -> None:
             descriptions[split] = packing.pack_split(data, plan, folder, workers, lambda done: progress.advance(bar, done))  # noqa: B023
         size = sum(shard["bytes"] for shard in descriptions[split]["shards"])
         print(f"{split}: {len(data):,} samples in {plan.shards} shards, {size / packing.MIB:,.1f} MiB")
-    packing.finish(folder, next(iter(opened.values())), descriptions)
+    packing.finish(folder, labels, descriptions)
     print(f"dataset=shards dataset.root={folder}")
 
 

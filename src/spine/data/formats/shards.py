@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -21,10 +22,11 @@ from spine.data.shards.tar import unpack_members
 from spine.data.splits import Splits, configured_name
 from spine.encoded_image import EncodedImage
 from spine.errors import InputError, UnreadableFileError
-from spine.interfaces import DataSet, KeypointAnnotations, Labels, RawSample
+from spine.interfaces import IGNORE_INDEX, DataSet, KeypointAnnotations, Labels, RawSample
 
 STORE_WINDOW = 4096  # samples of a window if the shards are in an object store
 NUM_CHECKED = 16  # samples of a split that are read before training, evenly spaced
+MAX_SIZES = 4096  # shards whose sizes are compared with the index before training
 GIB = 1 << 30
 
 
@@ -53,7 +55,7 @@ class Shards(DataSet):
         `window`: samples in a row that are shuffled together, after the shards were shuffled, in each of the `streams` parts that
         are read side by side; see `WindowOrder`. None: all samples are shuffled, as those of every other data set; in an object
         store, windows of STORE_WINDOW. Shards of an object store are copied to the folder `copies` when they are read, at most
-        `copies_gb` GiB of them; None: ~/.cache/spine. With 0 GiB, each sample is read by a request of its own.
+        `copies_gb` GiB of each split; None: ~/.cache/spine. With 0 GiB, each sample is read by a request of its own.
         Raises InputError if there are no such shards, or if their index is broken.
         """
         for name, value, least in (("window", window, 1), ("streams", streams, 1), ("copies_gb", copies_gb, 0)):
@@ -61,27 +63,34 @@ class Shards(DataSet):
                 raise InputError(f"dataset.{name} is {value}; it must be {least} or more.")
         if root is not None and is_url(root):
             self.root, store = root.rstrip("/"), Store(root)
-            self.folder, self.description, name = _remote_index(store, split, splits)
-            key = hashlib.sha256(self.root.encode()).hexdigest()[:16]
-            folder = Path(copies).expanduser() if copies is not None else cache_folder() / "shards" / f"copies-{key}"
+            self.folder, description, self.name = _remote_index(store, split, splits)
+            base = Path(copies).expanduser() if copies is not None else cache_folder() / "shards"
+            folder = base / f"copies-{self.folder.name}"  # the name depends on the content of the index: no copy is out of date
             self.storage: Storage = CopiedShards(store, folder, round(copies_gb * GIB)) if copies_gb else store
             window = window or STORE_WINDOW
         else:
             self.root = str(need_root(root, "shards"))
-            self.folder, self.description, name = _local_index(self.root, split, splits)
+            self.folder, description, self.name = _local_index(self.root, split, splits)
             self.storage = LocalFiles(self.root)
         self.window, self.streams = window, streams
-        node = self.description["splits"][name]
-        self.index = open_split(self.folder, name, self.description)
+        node = description["splits"][self.name]
+        self.index = open_split(self.folder, self.name, description)
         self.provides = frozenset(node["provides"])  # type: ignore[misc]
         self.objects = self.folder / node["objects"] if node["objects"] else None
-        self.labels = self._labels(classes)
-        self._last: tuple[int, dict[str, np.ndarray]] | None = None  # the sample that was read last: its image and annotations
-        # are read one after the other
+        self.labels = self._labels(Labels.from_dict(description["labels"]), classes)
+        # the members of the sample that was read last: image and annotations are asked for one after the other
+        self._last: tuple[int, dict[str, np.ndarray]] | None = None
 
-    def _labels(self, classes: list[str] | str | None) -> Labels:
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "index": None, "_last": None}  # another process maps the same files
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        path = self.folder / DESCRIPTION
+        self.index = open_split(self.folder, self.name, read_description(path.read_bytes(), str(path)))
+
+    def _labels(self, labels: Labels, classes: list[str] | str | None) -> Labels:
         """Returns the labels of the index, with other names of the classes if they are given."""
-        labels = Labels.from_dict(self.description["labels"])
         if classes is None:
             return labels
         names = tuple(read_class_names(Path(self.root) / classes) if isinstance(classes, str) else map(str, classes))
@@ -91,7 +100,7 @@ class Shards(DataSet):
             raise InputError(
                 f"dataset.classes has {len(names)} names, and the shards of '{self.root}' have the classes 0 to {count - 1}."
             )
-        return Labels.from_dict({**self.description["labels"], field: names})
+        return dataclasses.replace(labels, **{field: names})  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -112,11 +121,24 @@ class Shards(DataSet):
                 sample = self.load(index)
                 if missing := sorted((needs & self.provides) - sample.keys()):
                     raise InputError(f"{self._where(index)} has no {missing[0]}. Pack the data set again.")
+                if "mask" in needs and not self.labels.multi_label:
+                    self._check_mask(index, sample["mask"])
         finally:
             self.storage = storage
 
+    def _check_mask(self, index: int, mask: np.ndarray) -> None:
+        """Raises InputError if a mask has a class without a name."""
+        count, highest = len(self.labels.mask_classes), int(mask.max(initial=0, where=mask != IGNORE_INDEX))
+        if highest >= count:
+            names = f"there are {count} classes" if count else "the classes have no names"
+            raise InputError(
+                f"The mask of {self._where(index)} has the class {highest}, and {names}. Set dataset.classes=[...] to the names of "
+                f"all classes."
+            )
+
     def _check_sizes(self) -> None:
-        for shard in self.index.shards:
+        for number in evenly_spaced(len(self.index.shards), MAX_SIZES):
+            shard = self.index.shards[number]
             path = os.path.join(self.root, shard.name)
             try:
                 size = os.stat(path).st_size

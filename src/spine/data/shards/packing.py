@@ -7,6 +7,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -29,8 +30,8 @@ from spine.data.shards.index import (
 from spine.data.shards.records import encode_sample
 from spine.data.shards.storage import LocalFiles
 from spine.data.shards.tar import BLOCK, END, pack_members, unpack_members
-from spine.errors import InputError
-from spine.interfaces import DataSet
+from spine.errors import STOP_SIGNALS, InputError
+from spine.interfaces import DataSet, Labels
 
 STATE = "packing.json"  # what an unfinished folder is packed from
 MEASURED = 256  # samples whose mean size determines the number of samples of a shard
@@ -146,9 +147,9 @@ def pack_split(data: DataSet, plan: Plan, folder: Path, workers: int, report: Re
     return {"provides": sorted(data.provides), "columns": names, "objects": objects, "shards": shards}
 
 
-def finish(folder: Path, data: DataSet, splits: Mapping[str, Description]) -> None:
+def finish(folder: Path, labels: Labels, splits: Mapping[str, Description]) -> None:
     """Writes shards.json and removes what only an interrupted packing needs."""
-    write_description(folder, data.labels, splits)
+    write_description(folder, labels, splits)
     for path in folder.glob("*.tar.json"):
         path.unlink()
 
@@ -189,6 +190,10 @@ def _prepare(data: DataSet, plan: Plan, folder: Path) -> None:
     import cv2
 
     cv2.setNumThreads(0)
+    for (
+        number
+    ) in STOP_SIGNALS:  # signals go to all processes of a terminal; the first one stops after the shards that are being written
+        signal.signal(number, signal.SIG_IGN)
     _packed = data, plan, folder
 
 

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import shutil
+import socket
 import threading
 import time
 from collections import OrderedDict
@@ -191,7 +192,7 @@ class CopiedShards:
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target.with_name(f"{target.name}.lock")):
             if not target.is_file():
-                part = target.with_name(f"{target.name}.part")
+                part = target.with_name(f"{target.name}.{socket.gethostname()}.part")  # locks work within one machine only
                 self.store.copy(name, part)
                 os.replace(part, target)
                 self._remove_oldest(target)
