@@ -144,3 +144,14 @@ def test_real_data_open_as_typed(shared_data, monkeypatch, caplog):
     ):
         assert len(opened(command, "train", "val")) == 2
     assert len(caplog.messages) == 1 and "of its 679 images are for training" in caplog.text
+
+
+def test_real_photos_open_without_and_with_a_list(shared_data, monkeypatch):
+    monkeypatch.chdir(shared_data)
+    listed = "dataset.file=photos_labels.csv dataset.images=photos dataset.columns.path=file dataset.columns.label=synset"
+    for command in (
+        "task=mae dataset=unlabeled_folder dataset.root=photos dataset.val_fraction=0.1",
+        f"task=mae dataset=image_list dataset.root=. {listed} \"dataset.separator=';'\"",
+    ):
+        train, val = opened(command, "train", "val")
+        assert train["image"].shape == val["image"].shape

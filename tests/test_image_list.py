@@ -96,6 +96,8 @@ def test_several_names_in_a_cell(tmp_path):
     assert [label.tolist() for label in labels(val)] == [[1, 1], [0, 1]]
     assert data.class_indices() is None
     check_data(data, (0, 1))
+    with pytest.raises(InputError, match=r"dataset.separator is empty"):
+        ImageList("train", root=root, separator="")
 
 
 def test_columns_of_0_and_1(tmp_path, caplog):

@@ -38,6 +38,8 @@ class LabelColumns:
 
     def __init__(self, path: Path, column: str | None, separator: str | None, columns: Sequence[str]):
         """`column`: one class, or with `separator` several. `columns`: instead of it, one column of 0 and 1 for each class."""
+        if separator == "":
+            raise InputError("dataset.separator is empty; it is the text between the classes of an image, such as ;")
         self.path, self.column, self.separator, self.bits = path, column, separator, tuple(columns)
         self.several = separator is not None or bool(columns)
         self.codes, self.rows = Codes(), 0
