@@ -1,6 +1,8 @@
 """Images are decoded, resized and normalized in the fast ways of training, and are those of the slow ways."""
 
+import gc
 import io
+import weakref
 from functools import partial
 from types import SimpleNamespace
 
@@ -241,6 +243,19 @@ def test_epochs_are_the_same_for_any_number_of_workers_and_when_they_are_resumed
     assert contents(resumed) == expected[2][2:]
     resumed.batch_sampler.set_epoch(1)
     assert contents(resumed) == expected[1]
+
+
+def test_workers_end_as_soon_as_their_loader_is_not_used_any_more():
+    """A reference cycle would leave them to the garbage collector, which closes their queues first: 5 seconds for each."""
+    loader = training(1)
+    next(iter(loader))
+    iterator = weakref.ref(loader.stream)
+    gc.disable()
+    try:
+        del loader
+        assert iterator() is None
+    finally:
+        gc.enable()
 
 
 def test_the_next_epoch_is_requested_before_an_epoch_ends():

@@ -45,7 +45,9 @@ class ResumableLoader(DataLoader):
             _kill_workers_at_exit()
         self.batches_done = 0  # of the current epoch, including those that were skipped
         self.seconds_waited = 0.0  # for batches, since the loader was made
-        self.stream: Iterator[dict[str, Tensor]] | None = None  # batches of training, over the ends of epochs
+        # DataLoader's batches of training, over the ends of epochs. It must not refer to the loader: in a reference cycle, the
+        # queues of the workers are closed before the workers are told to end.
+        self.stream: Iterator[dict[str, Tensor]] | None = None
         self.upcoming: tuple[int, int] | None = None  # epoch and number of the next batch of `stream`
 
     @property
@@ -54,33 +56,32 @@ class ResumableLoader(DataLoader):
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
         if not isinstance(self.batch_sampler, TrainingBatches):
-            self.batches_done = 0
-            for batch in self._timed(super().__iter__()):
+            self.batches_done, batches = 0, super().__iter__()
+            while (batch := self._next(batches)) is not None:
                 self.batches_done += 1
                 yield batch
             return
         epoch, self.batches_done = self.batch_sampler.epoch, self.batch_sampler.skip
         if self.stream is None or self.upcoming != (epoch, self.batches_done):
-            self.stream = self._timed(super().__iter__())
+            self.stream = super().__iter__()
         self.batch_sampler.skip = 0
         while self.batches_done < len(self.batch_sampler):
             self.upcoming = None  # if the next batch raises an error
-            batch = next(self.stream)
+            batch = self._next(self.stream)
+            assert batch is not None  # the stream has no end
             self.batches_done += 1
             last = self.batches_done == len(self.batch_sampler)
             self.upcoming = (epoch + 1, 0) if last else (epoch, self.batches_done)
             yield batch
 
-    def _timed(self, batches: Iterator[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
-        """Yields batches with normalized images, and measures the wait for them."""
-        while True:
-            start = time.perf_counter()
-            try:
-                batch = self._normalized(next(batches))
-            except StopIteration:
-                return
+    def _next(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor] | None:
+        """Returns the next batch with normalized images, or None at the end, and measures the wait for it."""
+        start = time.perf_counter()
+        batch = next(batches, None)
+        if batch is not None:
+            batch = self._normalized(batch)
             self.seconds_waited += time.perf_counter() - start
-            yield batch
+        return batch
 
     def _normalized(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Returns a batch with normalized images."""
