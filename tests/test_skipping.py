@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 from command_line import run_command
-from data_files import write_image, write_mask
+from data_files import coco_annotations, write_image, write_mask
 from test_configs import trained
 from trainers import fake_trainer
 
 from spine.config.messages import user_message
 from spine.data.data_module import DataModule
+from spine.data.formats.coco_keypoints import COCOKeypoints
 from spine.data.formats.image_folder import ImageFolder
 from spine.data.masks import read_mask
 from spine.data.sampler import Draw, TrainingBatches
 from spine.data.skipping import UNREADABLE, UnreadableFiles
-from spine.data.transforms import CenterCrop
+from spine.data.transforms import CenterCrop, TopDownAffine
 from spine.errors import InputError, UnreadableFileError
 
 BROKEN = {"train": ("a/3.png", "b/7.png"), "val": ("a/1.png", "b/4.png", "b/5.png", "b/6.png", "b/7.png")}
@@ -157,6 +158,25 @@ def test_missing_files_and_masks_are_unreadable(photos, tmp_path):
     (tmp_path / "mask.png").write_bytes(b"broken")
     with pytest.raises(UnreadableFileError, match="cannot be decoded as a mask"):
         read_mask(tmp_path / "mask.png")
+
+
+def test_people_in_images_that_are_missing_are_skipped(tmp_path):
+    """The check of a data set finds the missing image first, and leaves it to the samples."""
+    content = coco_annotations()
+    other = {**content["annotations"][0], "id": 77, "image_id": 6}
+    content |= {"images": [*content["images"], {**content["images"][0], "id": 6, "file_name": "b.png"}]}
+    content["annotations"].append(other)
+    write_image(tmp_path / "train" / "a.png")
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    data = DataModule(
+        partial(COCOKeypoints, root=str(tmp_path), annotations="{split}.json", sigmas=0.05), [TopDownAffine((32, 32))],
+        needs={"image", "keypoints"}, batch_size=2, num_workers=0, on_error="skip", max_error_share=0.5,
+    )  # fmt: skip
+    assert len(data.split("train")) == 2
+    with pytest.raises(UnreadableFileError, match="the first is 'b.png'"):
+        data.split("train").check(frozenset({"image", "keypoints"}))
+    (batch,) = data.loader("train", training=True)
+    assert batch["index"].tolist() == [0, 0] and len(set(batch["copy"].tolist())) == 2
 
 
 def test_lists_of_splits_are_separate(tmp_path):

@@ -14,7 +14,7 @@ from spine.data.coco_json import JsonObject, KeypointFile, area_of
 from spine.data.image_files import Size, check_images, log_warning, need_file, need_root, read_image
 from spine.data.keypoint_flips import find_flip_pairs
 from spine.data.splits import Splits, configured_name, resolve_pattern, split_folder
-from spine.errors import InputError
+from spine.errors import InputError, UnreadableFileError
 from spine.interfaces import DataSet, KeypointAnnotations, Labels, RawSample
 
 # Sigmas of cocoeval for COCO's seventeen keypoints, in their order.
@@ -94,16 +94,17 @@ class COCOKeypoints(DataSet):
     def check(self, needs: frozenset[str]) -> None:
         """Checks that all image files exist, and reads a few.
 
-        Raises InputError if files are missing, or if one that is read does not have the size of its
-        annotations.
+        Raises UnreadableFileError if files are missing, and InputError if one that is read does not have the
+        size of its annotations.
         """
         files: dict[str, Size | None] = {item.file: item.size for item in self.items}
         with os.scandir(self.folder) as entries:
             present = {entry.name for entry in entries}
         missing = [name for name in files if name not in present and not (self.folder / name).is_file()]
         if missing:
-            raise InputError(
-                f"{len(missing)} of {len(files)} images in '{self.path}' are not in '{self.folder}'; the first is '{missing[0]}'."
+            raise UnreadableFileError(
+                f"{len(missing)} of {len(files)} images in '{self.path}' are not in '{self.folder}'; the first is '{missing[0]}'.",
+                str(self.folder / missing[0]),
             )
         check_images([(self.folder / name, size) for name, size in files.items()])
 

@@ -14,7 +14,7 @@ import numpy as np
 from spine.data.coco_json import read_json
 from spine.data.image_files import check_images, format_names, log_warning, need_file, need_folder, need_root, read_image
 from spine.data.splits import Splits, configured_name
-from spine.errors import InputError
+from spine.errors import InputError, UnreadableFileError
 from spine.interfaces import DataSet, Labels, RawSample
 
 LABELS = Labels(
@@ -82,11 +82,12 @@ class MPII(DataSet):
         return len(self.names)
 
     def check(self, needs: frozenset[str]) -> None:
-        """Reads a few images. Raises InputError if files are missing or broken."""
+        """Reads a few images. Raises UnreadableFileError if files are missing or broken."""
         files = [self.folder / name for name in dict.fromkeys(self.names)]
         if missing := [path.name for path in files if not path.is_file()]:
-            raise InputError(
-                f"{len(missing)} of {len(files)} images in '{self.path}' are not in '{self.folder}': {format_names(missing, 1)}."
+            raise UnreadableFileError(
+                f"{len(missing)} of {len(files)} images in '{self.path}' are not in '{self.folder}': {format_names(missing, 1)}.",
+                str(self.folder / missing[0]),
             )
         check_images([(path, None) for path in files])
 
