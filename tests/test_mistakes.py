@@ -103,7 +103,7 @@ MISMATCHES = [
     (
         ["task=pose", "dataset=image_folder"],
         "Task 'pose' reads keypoints, which data set 'image_folder' does not provide (it gives image, label). "
-        "Data sets that do: coco_keypoints, mpii, shapes, shards.",
+        "Data sets that do: coco_keypoints, joined, mpii, shapes, shards.",
     ),
     (
         ["task=seg", "head=linear"],

@@ -77,7 +77,7 @@ def test_a_training_sample_is_replaced_by_the_same_one_for_any_number_of_workers
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_replace_the_same_samples(photos, tmp_path, world):
-    whole = module(photos, global_batch_size=12).loader("train", training=True).dataset
+    whole = module(photos, global_batch_size=12).transformed("train", training=True)
     expected = [whole[draw]["image"] for batch in TrainingBatches(24, 12, 0, global_batch_size=12) for draw in batch]
     found = []
     for rank in range(world):
