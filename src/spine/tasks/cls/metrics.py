@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+UNITS = 1 << 30  # of a confidence, in the sums of Calibration
 BINS = 15  # of the confidence, equally wide
 TEMPERATURES = torch.logspace(-1, 1, 161)  # 0.1 to 10, about 3 % apart
 UNSCALED = 80  # the index of temperature 1
@@ -51,13 +52,14 @@ class Calibration(Metric):
     """
 
     losses: Tensor  # (2, temperatures): negative log likelihood of each half
-    bins: Tensor  # (2, temperatures, 3, BINS)
+    bins: Tensor  # (2, temperatures, 3, BINS) int64: of each half, samples, confidence in units of 1 / UNITS, and hits
 
     def __init__(self) -> None:
         super().__init__()
         count = len(TEMPERATURES)
         self.add_state("losses", torch.zeros(2, count), dist_reduce_fx="sum")
-        self.add_state("bins", torch.zeros(2, count, 3, BINS), dist_reduce_fx="sum")
+        # whole numbers, whose sum does not depend on the division into batches and processes
+        self.add_state("bins", torch.zeros(2, count, 3, BINS, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, label: Tensor, index: Tensor) -> None:
         """logits: (B, classes). label: (B,). index: (B,), in the data set."""
@@ -66,19 +68,21 @@ class Calibration(Metric):
         log_sums = torch.stack([(logits * scale).logsumexp(1) for scale in inverse])  # (T, B)
         losses = log_sums - logits.gather(1, label[:, None])[:, 0] * inverse
         confidence = (highest * inverse - log_sums).exp()
-        hits = (predicted == label).to(logits).expand_as(confidence)
         bins = (confidence * BINS).ceil().long().sub(1).clamp(0, BINS - 1)  # confidence in (b / BINS, (b + 1) / BINS]
-        values = torch.stack([torch.ones_like(confidence), confidence, hits], dim=1)  # (T, 3, B)
-        halves = F.one_hot(index % 2, 2).to(logits)  # (B, 2)
-        self.losses += halves.T @ losses.T
-        self.bins += torch.einsum("tvb,tbk,bh->htvk", values, F.one_hot(bins, BINS).to(logits), halves)
+        hits = (predicted == label).long().expand_as(bins)
+        values = torch.stack([torch.ones_like(bins), (confidence * UNITS).round().long(), hits], dim=1)  # (T, 3, B)
+        places = (index % 2 * BINS + bins)[:, None].expand_as(values)
+        sums = torch.zeros(*values.shape[:2], 2 * BINS, dtype=torch.int64, device=values.device).scatter_add_(2, places, values)
+        self.losses += F.one_hot(index % 2, 2).to(logits).T @ losses.T
+        self.bins += sums.unflatten(2, (2, BINS)).permute(2, 0, 1, 3)
 
     def compute(self) -> Reliability:
         """Returns the sums of all samples in each bin, before and after temperature scaling."""
-        sizes = self.bins[:, UNSCALED, 0].sum(1)  # of the halves
-        first, second = torch.where(sizes > 0, self.losses.argmin(1), UNSCALED)
-        scaled = self.bins[0, second] + self.bins[1, first]
-        return Reliability(self.bins[:, UNSCALED].sum(0), scaled, TEMPERATURES.to(self.losses)[self.losses.sum(0).argmin()])
+        bins = self.bins.cpu() / torch.tensor([1, UNITS, 1], dtype=torch.float64)[:, None]
+        sizes = bins[:, UNSCALED, 0].sum(1)  # of the halves
+        first, second = torch.where(sizes > 0, self.losses.argmin(1).cpu(), UNSCALED)
+        scaled = bins[0, second] + bins[1, first]
+        return Reliability(bins[:, UNSCALED].sum(0), scaled, TEMPERATURES.to(self.losses)[self.losses.sum(0).argmin()])
 
 
 def expected_calibration_error(bins: Tensor) -> float:

@@ -84,7 +84,7 @@ class SeveralClassesScores(Metric):
 
     def compute(self) -> Results:
         """Returns the results of all images."""
-        probabilities, labels = dim_zero_cat(self.logits).double().sigmoid(), dim_zero_cat(self.labels)
+        probabilities, labels = dim_zero_cat(self.logits).cpu().double().sigmoid(), dim_zero_cat(self.labels).cpu()
         known, has = labels != UNKNOWN, labels == 1
         predicted = (probabilities > self.threshold) & known
         precisions = [
@@ -93,6 +93,6 @@ class SeveralClassesScores(Metric):
             else torch.tensor(torch.nan)
             for i in range(self.num_classes)
         ]
-        counts = [mask.sum(0).double().cpu() for mask in (has, predicted, predicted & has)]
-        exact = ((predicted == has) | ~known).all(1).double().mean().cpu()
-        return Results(counts[0], torch.stack([one.double().cpu() for one in precisions]), counts[1], counts[2], exact)
+        counts = [mask.sum(0).double() for mask in (has, predicted, predicted & has)]
+        exact = ((predicted == has) | ~known).all(1).double().mean()
+        return Results(counts[0], torch.stack([one.double() for one in precisions]), counts[1], counts[2], exact)
