@@ -9,11 +9,12 @@ from data_files import write_image
 from test_configs import composed
 
 from spine.data import build_data, folder_index
-from spine.data.folder_index import cache_folder, index_folder
+from spine.data.folder_index import index_folder
 from spine.data.formats.image_folder import ImageFolder
 from spine.data.formats.unlabeled_folder import UnlabeledFolder
 from spine.data.sampler import Draw
 from spine.errors import InputError, UnreadableFileError
+from spine.user_cache import cache_folder
 
 
 @pytest.fixture
@@ -104,8 +105,8 @@ def test_small_folders_are_not_remembered(files, tmp_path, monkeypatch):
 
 def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
     monkeypatch.delenv("SPINE_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "spine"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "spine"
     monkeypatch.setenv("SPINE_CACHE", "mine")
     assert str(cache_folder()) == "mine"
 

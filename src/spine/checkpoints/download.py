@@ -17,16 +17,12 @@ from urllib.parse import urlparse
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from spine.errors import InputError
+from spine.user_cache import cache_folder
 
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 30  # seconds
-
-
-def cache_folder() -> Path:
-    """Returns the folder of downloaded files: SPINE_CACHE, by default ~/.cache/spine."""
-    return Path(os.environ.get("SPINE_CACHE") or Path.home() / ".cache" / "spine")
 
 
 def cached_path(address: str) -> Path:

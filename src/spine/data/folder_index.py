@@ -1,8 +1,8 @@
 """Lists the images in a folder and all its subfolders, and remembers the list of a large folder.
 
-The list of a folder with many files is kept in the cache of the user: `$SPINE_CACHE`, or `spine` in `$XDG_CACHE_HOME`
-or ~/.cache. It is valid as long as no folder has another modification time, which changes when a file is added,
-removed or renamed. Of several processes that need the list, one reads the folders and the others wait for it.
+The list of a folder with many files is kept in the user's cache, SPINE_CACHE or ~/.cache/spine. It is valid as long as no
+folder has another modification time, which changes when a file is added, removed or renamed. Of several processes that need
+the list, one reads the folders and the others wait for it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from spine.data.image_files import IMAGE_SUFFIXES, UNREADABLE_SUFFIXES, PackedNames, format_names, is_hidden, log_warning
+from spine.user_cache import cache_folder, locked
 
 MIN_REMEMBERED = 20_000  # images; fewer are listed in a few hundredths of a second
 SETTLED_SECONDS = 2.0  # a folder that was changed later than this before it was read may change again with the same time
@@ -51,13 +52,6 @@ def warn_of_unreadable_files(unreadable: np.ndarray, folder: Path) -> None:
         )
 
 
-def cache_folder() -> Path:
-    """Returns the folder of the user's cache. It may not exist."""
-    if own := os.environ.get("SPINE_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spine"
-
-
 def index_folder(folder: Path) -> FolderIndex:
     """Returns the images in a folder at any depth, from the cache if it is valid."""
     file = cache_folder() / "folders" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.safetensors"
@@ -69,7 +63,9 @@ def index_folder(folder: Path) -> FolderIndex:
         for _ in scan:
             if not scan.large and scan.count >= MIN_REMEMBERED:
                 scan.large = True
-                stack.enter_context(_lock(file))
+                with contextlib.suppress(OSError):  # a cache that cannot be written
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(locked(file.with_suffix(".lock")))
                 remembered = _read(file, folder)  # another process may have written it meanwhile
                 if remembered is not None:
                     return remembered
@@ -171,16 +167,3 @@ def _write(file: Path, index: FolderIndex) -> None:
         logging.getLogger("spine.data").info(f"The list of files is not remembered: '{file}' cannot be written ({error}).")
         with contextlib.suppress(OSError):
             part.unlink()
-
-
-@contextlib.contextmanager
-def _lock(file: Path) -> Iterator[None]:
-    """Waits until no other process writes this file. Does nothing where files cannot be locked."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError, ImportError):
-            import fcntl
-
-            file.parent.mkdir(parents=True, exist_ok=True)
-            handle = stack.enter_context(file.with_suffix(".lock").open("w"))
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

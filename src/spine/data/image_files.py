@@ -331,6 +331,11 @@ def read_class_names(path: Path) -> list[str]:
     return names
 
 
+def class_names(base: Path, classes: Sequence[str] | str) -> list[str]:
+    """Returns the names of dataset.classes: a list, or a file relative to `base`; see `read_class_names`."""
+    return read_class_names(base / classes) if isinstance(classes, str) else [str(name) for name in classes]
+
+
 def read_text_lines(path: Path) -> list[str]:
     """Returns the lines of a text file that are not empty. Raises InputError if it is not UTF-8 text."""
     try:

@@ -45,8 +45,8 @@ class ResumableLoader(DataLoader):
             _kill_workers_at_exit()
         self.batches_done = 0  # of the current epoch, including those that were skipped
         self.seconds_waited = 0.0  # for batches, since the loader was made
-        # DataLoader's batches of training, over the ends of epochs. It must not refer to the loader: in a reference cycle, the
-        # queues of the workers are closed before the workers are told to end.
+        # DataLoader's batches of training, over the ends of epochs. It must not refer to the loader: Python would
+        # collect both as a reference cycle and close the workers' queues first, so that the workers could not be stopped.
         self.stream: Iterator[dict[str, Tensor]] | None = None
         self.upcoming: tuple[int, int] | None = None  # epoch and number of the next batch of `stream`
 

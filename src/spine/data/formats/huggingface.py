@@ -13,13 +13,13 @@ import numpy as np
 
 from spine.data.arrow_rows import ArrowRows
 from spine.data.image_files import (
+    class_names,
     decode,
     evenly_spaced,
     format_names,
     log_warning,
     need_root,
     read_bytes,
-    read_class_names,
 )
 from spine.data.label_columns import LabelColumns, class_numbers
 from spine.data.mask_classes import LabelMap, MaskClasses
@@ -90,10 +90,12 @@ class HuggingFace(DataSet):
                     f"Column '{self.columns['mask']}' of '{paths[0]}' has masks: name their classes with dataset.mask_classes=[...], or "
                     f"a file."
                 )
-            read = (
-                read_class_names(base / mask_classes) if isinstance(mask_classes, str) else [str(name) for name in mask_classes]
+            self.masks = MaskClasses(
+                class_names(base, mask_classes),
+                ignore_index=ignore_index,
+                reduce_zero_label=reduce_zero_label,
+                label_map=label_map,
             )
-            self.masks = MaskClasses(read, ignore_index=ignore_index, reduce_zero_label=reduce_zero_label, label_map=label_map)
         self.labels = Labels(classes=names, several_classes=several, mask_classes=() if self.masks is None else self.masks.names)
         self.provides = frozenset(key for key, name in self.columns.items() if name)  # type: ignore[misc]
         self.used = [name for key in ("image", "mask") if (name := self.columns[key])]  # columns that a sample is read from
@@ -112,7 +114,7 @@ class HuggingFace(DataSet):
         found = _labels(self.table, column)
         of_training = found.names if training is self.table else _labels(training, column).names
         if classes is not None:
-            classes = read_class_names(base / classes) if isinstance(classes, str) else [str(name) for name in classes]
+            classes = class_names(base, classes)
         stored = _stored_names(features.get(column, {}))
         if stored:
             if bad := [name for name in found.names if not name.isdecimal() or int(name) >= len(stored)]:

@@ -17,16 +17,15 @@ from spine.data.folder_index import FolderIndex, index_folder, warn_of_unreadabl
 from spine.data.image_files import (
     NUM_CHECKED,
     check_images,
+    class_names,
     evenly_spaced,
     format_names,
     has_images,
     log_warning,
     need_root,
-    read_bytes,
-    read_class_names,
-    read_image,
     subfolders,
 )
+from spine.data.image_per_file import ClassifiedImages
 from spine.data.splits import (
     ALL_COMMON_NAMES,
     COMMON_NAMES,
@@ -36,12 +35,11 @@ from spine.data.splits import (
     split_folder,
     warn_of_division,
 )
-from spine.encoded_image import EncodedImage
 from spine.errors import InputError
-from spine.interfaces import DataSet, Labels, RawSample
+from spine.interfaces import Labels
 
 
-class ImageFolder(DataSet):
+class ImageFolder(ClassifiedImages):
     """Images with one folder per class.
 
     The classes are those of the training split in alphabetical order, or `classes`.
@@ -80,7 +78,7 @@ class ImageFolder(DataSet):
             self._check_classes(own, classes, f"which '{training}' does not have")
         else:
             source = f"'{base / classes}'" if isinstance(classes, str) else "dataset.classes"
-            classes = read_class_names(base / classes) if isinstance(classes, str) else [str(name) for name in classes]
+            classes = class_names(base, classes)
             self._check_classes(own, classes, f"which {source} does not name")
         self.labels = Labels(classes=tuple(classes))
         rows = rows_of_classes(own, classes)
@@ -121,9 +119,7 @@ class ImageFolder(DataSet):
 
         Logs warnings about classes without images and about files that are not read.
         """
-        counts = np.bincount(self.targets, minlength=len(self.labels.classes))
-        if empty := [name for name, count in zip(self.labels.classes, counts, strict=True) if not count]:
-            log_warning(f"Split '{self.split}' in '{self.folder}' has no image of {len(empty)} classes: {format_names(empty)}.")
+        self.warn_of_empty_classes()
         if self.nested:
             log_warning(
                 f"Folders inside the class folders of '{self.folder}' hold images that are not read: {format_names(self.nested)}. "
@@ -135,31 +131,6 @@ class ImageFolder(DataSet):
     def path(self, index: int) -> Path:
         """Returns the file of an image."""
         return self.folder / self.labels.classes[self.targets[index]] / self.names[index]
-
-    def files(self, index: int) -> list[str]:
-        """Returns the image file of a sample."""
-        return [str(self.path(index))]
-
-    def class_indices(self) -> np.ndarray:
-        """Returns the class of each image."""
-        return self.targets
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.names)
-
-    def load(self, index: int) -> RawSample:
-        """Returns image (H, W, 3) uint8 and label."""
-        return {"image": read_image(self.path(index)), "label": int(self.targets[index])}
-
-    def load_annotations(self, index: int) -> RawSample:
-        """Returns the label."""
-        return {"label": int(self.targets[index])}
-
-    def encoded_image(self, index: int) -> EncodedImage:
-        """Returns the bytes of the image file."""
-        path = self.path(index)
-        return EncodedImage(read_bytes(path, "an image"), str(path))
 
 
 def holds_classes(base: Path, splits: Splits | None) -> bool:

@@ -13,25 +13,23 @@ from spine.data.image_files import (
     NUM_CHECKED,
     PackedNames,
     check_images,
+    class_names,
     evenly_spaced,
     format_names,
     log_warning,
     need_root,
-    read_bytes,
-    read_class_names,
-    read_image,
 )
+from spine.data.image_per_file import ImagePerFile
 from spine.data.label_columns import Codes, LabelColumns, class_numbers
 from spine.data.splits import Splits, configured_name, divide, divide_groups
 from spine.data.tables import ArrayBuilder, NameBuilder, Table
-from spine.encoded_image import EncodedImage
 from spine.errors import InputError
-from spine.interfaces import DataSet, Labels, RawSample
+from spine.interfaces import Labels, RawSample
 
 COLUMNS = {"path": "path", "label": "label", "split": "split", "group": "group", "weight": "weight"}
 
 
-class ImageList(DataSet):
+class ImageList(ImagePerFile):
     """Images that a CSV or Parquet file lists, with columns for the path, the class, the split, the group and the weight.
 
     An image has one class, or several of them: then its label is (classes,) uint8 of 0 and 1.
@@ -80,7 +78,7 @@ class ImageList(DataSet):
         if "{split}" in file and classes is None and not class_columns and split != "train":
             self.paths.append(base / file.replace("{split}", configured_name("train", splits) or "train"))
         if classes is not None:
-            classes = read_class_names(base / classes) if isinstance(classes, str) else [str(name) for name in classes]
+            classes = class_names(base, classes)
         table = Table(self.paths[0], delimiter)
         columns_of = _present(table, names)
         for column in class_columns or ():
@@ -193,17 +191,9 @@ class ImageList(DataSet):
         parts = [] if self.bits is None else np.array_split(self.bits, 64)  # all bits at once would take 8 times the memory
         return sum((np.unpackbits(part, axis=1)[:, :count].sum(axis=0) for part in parts), np.zeros(count, int))
 
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.names)
-
     def path(self, index: int) -> Path:
         """Returns the file of an image."""
         return self.folder / (self.names[index] + self.suffix)
-
-    def files(self, index: int) -> list[str]:
-        """Returns the image file of a sample."""
-        return [str(self.path(index))]
 
     def shared_files(self) -> list[str]:
         """Returns the list."""
@@ -221,20 +211,11 @@ class ImageList(DataSet):
         """Returns the number of the group of each image, from the column group."""
         return self.groups_of
 
-    def load(self, index: int) -> RawSample:
-        """Returns image (H, W, 3) uint8, and label."""
-        return {"image": read_image(self.path(index)), **self.load_annotations(index)}
-
     def load_annotations(self, index: int) -> RawSample:
         """Returns the label: int, or (classes,) uint8 of 0 and 1. Nothing if the list has no classes."""
         if self.bits is not None:
             return {"label": np.unpackbits(self.bits[index])[: len(self.labels.classes)]}
         return {} if self.targets is None else {"label": int(self.targets[index])}
-
-    def encoded_image(self, index: int) -> EncodedImage:
-        """Returns the bytes of the image file."""
-        path = self.path(index)
-        return EncodedImage(read_bytes(path, "an image"), str(path))
 
 
 class _Rows:

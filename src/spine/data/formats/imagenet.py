@@ -18,14 +18,12 @@ from spine.data.image_files import (
     format_names,
     log_warning,
     need_root,
-    read_bytes,
-    read_image,
     read_text_lines,
 )
+from spine.data.image_per_file import ClassifiedImages
 from spine.data.splits import Splits, configured_name, split_folder
-from spine.encoded_image import EncodedImage
 from spine.errors import InputError
-from spine.interfaces import DataSet, Labels, RawSample
+from spine.interfaces import Labels
 
 PARENTS = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # folders of train and val in the root; the second is Kaggle's
 LISTS = (  # of the classes of the validation images, the first that exists
@@ -39,7 +37,7 @@ SYNSETS = ("meta.mat", "map_clsloc.txt")  # beside the ground truth: the wnid of
 WNID = re.compile(r"n\d{8}")
 
 
-class ImageNet(DataSet):
+class ImageNet(ClassifiedImages):
     """ImageNet-1k, or a part of its classes. The classes are the wnids of the training folders, sorted, as everywhere.
 
     Without training folders, they are those of the validation images. Validation images of other classes are left out.
@@ -129,9 +127,7 @@ class ImageNet(DataSet):
 
     def check(self, needs: frozenset[str]) -> None:
         """Reads a few images. Logs a warning about classes without images."""
-        counts = np.bincount(self.targets, minlength=len(self.labels.classes))
-        if empty := [name for name, count in zip(self.labels.classes, counts, strict=True) if not count]:
-            log_warning(f"Split '{self.split}' in '{self.folder}' has no image of {len(empty)} classes: {format_names(empty)}.")
+        self.warn_of_empty_classes()
         check_images([(self.path(i), None) for i in evenly_spaced(len(self), NUM_CHECKED)])
 
     def path(self, index: int) -> Path:
@@ -139,34 +135,9 @@ class ImageNet(DataSet):
         folder = self.folder / self.labels.classes[self.targets[index]] if self.in_class_folders else self.folder
         return folder / self.names[index]
 
-    def files(self, index: int) -> list[str]:
-        """Returns the image file of a sample."""
-        return [str(self.path(index))]
-
     def shared_files(self) -> list[str]:
         """Returns the files that the classes of the validation images are read from."""
         return [str(path) for path in self.lists]
-
-    def class_indices(self) -> np.ndarray:
-        """Returns the class of each image."""
-        return self.targets
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.names)
-
-    def load(self, index: int) -> RawSample:
-        """Returns image (H, W, 3) uint8 and label."""
-        return {"image": read_image(self.path(index)), "label": int(self.targets[index])}
-
-    def load_annotations(self, index: int) -> RawSample:
-        """Returns the label."""
-        return {"label": int(self.targets[index])}
-
-    def encoded_image(self, index: int) -> EncodedImage:
-        """Returns the bytes of the image file."""
-        path = self.path(index)
-        return EncodedImage(read_bytes(path, "an image"), str(path))
 
 
 def _name(split: str, splits: Splits | None) -> str:

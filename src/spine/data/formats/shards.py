@@ -11,18 +11,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from spine.checkpoints.download import cache_folder
-from spine.data.image_files import decode, evenly_spaced, format_names, need_root, read_class_names
+from spine.data.image_files import class_names, decode, evenly_spaced, format_names, need_root
 from spine.data.shards.index import DESCRIPTION, Description, open_split, read_description, read_objects
 from spine.data.shards.order import WindowOrder
 from spine.data.shards.records import decode_annotations, find_image
 from spine.data.shards.scanning import index_shards
-from spine.data.shards.storage import CopiedShards, LocalFiles, Storage, Store, is_url, locked, replace_folder
+from spine.data.shards.storage import CopiedShards, LocalFiles, Storage, Store, is_url, replace_folder
 from spine.data.shards.tar import unpack_members
 from spine.data.splits import Splits, configured_name
 from spine.encoded_image import EncodedImage
 from spine.errors import InputError, UnreadableFileError
 from spine.interfaces import IGNORE_INDEX, DataSet, KeypointAnnotations, Labels, RawSample
+from spine.user_cache import cache_folder, locked
 
 STORE_WINDOW = 4096  # samples of a window if the shards are in an object store
 NUM_CHECKED = 16  # samples of a split that are read before training, evenly spaced
@@ -93,7 +93,7 @@ class Shards(DataSet):
         """Returns the labels of the index, with other names of the classes if they are given."""
         if classes is None:
             return labels
-        names = tuple(read_class_names(Path(self.root) / classes) if isinstance(classes, str) else map(str, classes))
+        names = tuple(class_names(Path(self.root), classes))
         field = "classes" if labels.classes else "mask_classes"
         count = len(getattr(labels, field))
         if len(names) < count:

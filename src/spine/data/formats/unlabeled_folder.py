@@ -10,14 +10,14 @@ from typing import ClassVar
 import numpy as np
 
 from spine.data.folder_index import FolderIndex, index_folder, warn_of_unreadable_files
-from spine.data.image_files import NUM_CHECKED, check_images, evenly_spaced, need_root, read_bytes, read_image
+from spine.data.image_files import NUM_CHECKED, check_images, evenly_spaced, need_root
+from spine.data.image_per_file import ImagePerFile
 from spine.data.splits import Splits, divide, has_no_splits, split_folder, warn_of_division
-from spine.encoded_image import EncodedImage
 from spine.errors import InputError
-from spine.interfaces import DataSet, Labels, RawSample
+from spine.interfaces import Labels, RawSample
 
 
-class UnlabeledFolder(DataSet):
+class UnlabeledFolder(ImagePerFile):
     """All images in a folder and its subfolders, at any depth."""
 
     provides: ClassVar[frozenset[str]] = frozenset({"image"})
@@ -64,26 +64,9 @@ class UnlabeledFolder(DataSet):
         """Returns the file of an image."""
         return self.folder / self.folders[self.folder_of[index]] / self.names[index]
 
-    def files(self, index: int) -> list[str]:
-        """Returns the image file of a sample."""
-        return [str(self.path(index))]
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.names)
-
-    def load(self, index: int) -> RawSample:
-        """Returns image (H, W, 3) uint8."""
-        return {"image": read_image(self.path(index))}
-
     def load_annotations(self, index: int) -> RawSample:
         """Returns nothing: the images have no annotations."""
         return {}
-
-    def encoded_image(self, index: int) -> EncodedImage:
-        """Returns the bytes of the image file."""
-        path = self.path(index)
-        return EncodedImage(read_bytes(path, "an image"), str(path))
 
 
 def _matching(index: FolderIndex, pattern: str) -> np.ndarray:

@@ -15,15 +15,15 @@ from typing import IO
 
 import numpy as np
 
-from spine.checkpoints.download import cache_folder
 from spine.data.image_files import format_names, log_warning
 from spine.data.shards.index import DESCRIPTION, Shard, write_description, write_split
 from spine.data.shards.records import CLASS, is_image, read_class
-from spine.data.shards.storage import Store, is_url, locked, replace_folder
+from spine.data.shards.storage import Store, is_url, replace_folder
 from spine.data.shards.tar import BLOCK, split_name
 from spine.data.splits import Splits, configured_name
 from spine.errors import InputError
 from spine.interfaces import Labels
+from spine.user_cache import cache_folder, locked
 
 PATTERNS = ("{split}/*.tar", "{split}*.tar", "*[-_]{split}[-_]*.tar")  # of the shards of a split
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
@@ -18,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from spine.errors import InputError, UnreadableFileError
+from spine.user_cache import locked
 
 log = logging.getLogger("spine.data")
 OPEN_FILES = 64  # shards that a process keeps open
@@ -206,21 +206,6 @@ class CopiedShards:
                 return
             path.unlink(missing_ok=True)
             total -= size
-
-
-class locked:  # noqa: N801  (used like a function)
-    """A context in which no other process of this machine is in a context of the same lock file."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> None:
-        self.file = self.path.open("w")
-        fcntl.flock(self.file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        fcntl.flock(self.file, fcntl.LOCK_UN)  # a process that was forked in the meantime has the file open too
-        self.file.close()
 
 
 def replace_folder(part: Path, target: Path) -> None:
