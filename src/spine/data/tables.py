@@ -25,7 +25,7 @@ def import_pyarrow() -> ModuleType:
         import pyarrow.parquet
     except ImportError as error:
         raise InputError(
-            "CSV and Parquet files are read with pyarrow, which is not installed: pip install 'spine[data]'."
+            "CSV and Parquet files are read with pyarrow, which is not installed: pip install -e .[data]."
         ) from error
     return pyarrow
 

@@ -22,7 +22,7 @@ def check_vector_file(path: Path) -> None:
             import pyarrow.parquet  # noqa: F401
         except ImportError as error:
             raise InputError(
-                "A parquet file needs pyarrow, which is not installed: pip install 'spine[embed]', or write an npz file."
+                "A parquet file needs pyarrow, which is not installed: pip install -e .[embed], or write an npz file."
             ) from error
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -98,7 +98,8 @@ class Store:
                 self._opened = os.getpid(), url_to_fs(self.url, **({"skip_instance_cache": True} if new else {}))[0]
             except ImportError as error:
                 raise InputError(
-                    f"'{self.url}' needs a package that is not installed ({error}). Install spine[fsspec], and the package of the store."
+                    f"'{self.url}' needs a package that is not installed ({error}): pip install -e .[fsspec], and the package of the "
+                    f"store, such as s3fs."
                 ) from error
             except ValueError as error:
                 raise InputError(
