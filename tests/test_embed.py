@@ -99,7 +99,7 @@ def test_unknown_suffixes_and_a_missing_package_are_reported(tmp_path, monkeypat
         check_vector_file(tmp_path.__class__("e.csv"))
     monkeypatch.setitem(sys.modules, "pyarrow", types.ModuleType("pyarrow"))
     monkeypatch.delitem(sys.modules, "pyarrow.parquet", raising=False)
-    with pytest.raises(InputError, match=r"A parquet file needs pyarrow, .* pip install 'spine\[embed\]'"):
+    with pytest.raises(InputError, match=r"A parquet file needs pyarrow, .* pip install -e .\[embed\]"):
         check_vector_file(tmp_path / "e.parquet")
 
 

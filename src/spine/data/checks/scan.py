@@ -100,7 +100,7 @@ class Examiner:
             self._objects(group, sample, files, found)
         label = sample.get("label", -1)
         if isinstance(label, np.ndarray):
-            found.labels += label.astype(np.int64)
+            found.labels += label == 1  # 255 is unknown
         return describe(index, label if isinstance(label, int) else -1, image, data)
 
     def _bytes(self, index: int, files: tuple[str, ...]) -> np.ndarray | None:
