@@ -143,7 +143,8 @@ KINDS: dict[str, Kind] = {
     # ---- statistics
     "odd_size": _note("Images of an unusual size or shape", "A crop shows little of them, or few pixels.", "Look at the pictures."),
     "imbalance": _note(
-        "Unequal classes", "Rare classes are learned less.", "Judge by the table of classes; collect more of them, or draw them more often: dataset.sampling=class_balanced."
+        "Unequal classes", "Rare classes are learned less.",
+        "Judge by the table of classes; collect more of them, or draw them more often: dataset.sampling=class_balanced.",
     ),
 }  # fmt: skip
 
