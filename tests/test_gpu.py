@@ -85,7 +85,7 @@ def test_outputs_and_gradients_are_those_of_the_cpu(backbone, task, head, monkey
         net.to(device).zero_grad()
         out = outputs(net, image.to(device))
         out.square().mean().backward()
-        results.append([out.detach().cpu(), *(p.grad.cpu() for p in net.parameters() if p.grad is not None)])
+        results.append([each.detach().cpu().clone() for each in (out, *(p.grad for p in net.parameters() if p.grad is not None))])
     for on_cpu, on_gpu in zip(*results, strict=True):
         torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-6, atol=1e-9)
 
