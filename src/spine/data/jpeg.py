@@ -21,21 +21,22 @@ class JpegHeader(NamedTuple):
 
 def read_jpeg_header(data: np.ndarray) -> JpegHeader | None:
     """Returns the header of a file's bytes (N,) uint8, or None if it is not a JPEG file with a readable header."""
-    if data[:2].tobytes() != b"\xff\xd8":
+    content = data.data  # its elements are Python's integers, several times faster than NumPy's
+    if content[:2] != b"\xff\xd8":
         return None
     start, has_exif = 2, False
-    while start + 9 <= len(data) and data[start] == 0xFF:
-        marker = int(data[start + 1])
+    while start + 9 <= len(content) and content[start] == 0xFF:
+        marker = content[start + 1]
         if marker == 0xFF:  # a fill byte
             start += 1
             continue
         if 0xC0 <= marker <= 0xCF and marker not in NOT_FRAMES:
-            height, width = (int(data[at]) << 8 | int(data[at + 1]) for at in (start + 5, start + 7))
+            height, width = (content[at] << 8 | content[at + 1] for at in (start + 5, start + 7))
             return JpegHeader(height, width, has_exif) if height and width else None
         if marker == 0xDA:  # the pixels, without a frame before them
             return None
-        has_exif |= marker == 0xE1 and data[start + 4 : start + 8].tobytes() == b"Exif"
-        start += 2 + (int(data[start + 2]) << 8 | int(data[start + 3]))
+        has_exif |= marker == 0xE1 and content[start + 4 : start + 8] == b"Exif"
+        start += 2 + (content[start + 2] << 8 | content[start + 3])
     return None
 
 

@@ -130,7 +130,7 @@ class ImageFolder(ClassifiedImages):
 
     def path(self, index: int) -> Path:
         """Returns the file of an image."""
-        return self.folder / self.labels.classes[self.targets[index]] / self.names[index]
+        return Path(self.folder, self.labels.classes[self.targets[index]], self.names[index])
 
 
 def holds_classes(base: Path, splits: Splits | None) -> bool:

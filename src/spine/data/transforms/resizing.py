@@ -51,7 +51,8 @@ def resize_fast(image: np.ndarray, size: Size) -> np.ndarray:
         return image
     if image.shape[0] <= size[0] and image.shape[1] <= size[1]:  # without antialiasing, OpenCV is the fastest
         return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # channels_last
+    # PyTorch recognizes channels_last by the strides, that of the batch included: other orders are converted, which takes longer
+    pixels = torch.from_numpy(np.ascontiguousarray(image))[None].permute(0, 3, 1, 2)
     resized = F.interpolate(pixels, size, mode="bilinear", antialias=True)
     return resized[0].permute(1, 2, 0).numpy()
 
