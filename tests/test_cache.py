@@ -1,14 +1,17 @@
 """Images in memory are those of the files, are shared by workers, and stay below the limit."""
 
+import json
 import logging
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from data_files import coco_annotations, write_image
 
 from spine.data.cache import Cached, SharedMemory
 from spine.data.data_module import DataModule
+from spine.data.formats.coco_keypoints import COCOKeypoints
 from spine.data.formats.image_folder import ImageFolder
 from spine.data.formats.shapes import Shapes
 from spine.data.transforms import HorizontalFlip, RandomResizedCrop
@@ -95,6 +98,24 @@ def test_workers_share_the_cache_and_epochs_stay_the_same(folder, kind, workers,
     source = ImageFolder("train", root=str(folder))
     lengths = [source.load(i)["image"].size if kind == "decoded" else len(source.encoded_image(i).data) for i in range(COUNT)]
     assert data.memory.used == TABLE + sum(-(-length // 8) * 8 for length in lengths)  # each image once, whichever worker read it
+
+
+@pytest.mark.parametrize("kind", ["encoded", "decoded"])
+def test_persons_of_one_image_share_its_place(tmp_path, kind):
+    content = coco_annotations()
+    first = content["annotations"][0]
+    content["annotations"] = [first, {**first, "id": 2, "bbox": [1, 1, 5, 5]}]
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    write_image(tmp_path / "images/train/a.png", size=(20, 30))
+    plain = COCOKeypoints("train", root=str(tmp_path), images="images/{split}", annotations="{split}.json", sigmas=0.05)
+    data = Cached(plain, SharedMemory(1 << 20), kind)
+    for _ in range(2):
+        for index in range(2):
+            read, expected = data.load(index), plain.load(index)
+            np.testing.assert_array_equal(read["image"], expected["image"])
+            np.testing.assert_array_equal(read["box"], expected["box"])
+    length = 20 * 30 * 3 if kind == "decoded" else (tmp_path / "images/train/a.png").stat().st_size
+    assert data.memory.used == 2 * 5 * 8 + -(-length // 8) * 8
 
 
 def test_a_data_set_without_image_files_has_nothing_encoded():

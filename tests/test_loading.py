@@ -2,6 +2,7 @@
 
 import gc
 import io
+import warnings
 import weakref
 from functools import partial
 from types import SimpleNamespace
@@ -59,6 +60,18 @@ def test_the_fast_resize_is_within_one_level_of_pillow(size):
     exact, fast = resize(image, target, "bilinear"), resize_fast(image, target)
     assert fast.shape == exact.shape and np.abs(fast.astype(int) - exact).max() <= 1
     assert fast.flags.c_contiguous  # other orders of the axes make every later step slower
+
+
+def test_images_of_pillow_cause_no_warning():
+    """PyTorch warns of arrays that cannot be written to."""
+    transform = Transform([RandomResizedCrop((32, 32), interpolation="bicubic")], MEAN, STD)
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            transform({"image": photo(50, 70)}, np.random.default_rng(0), normalize=False)
+    finally:
+        torch.set_warn_always(False)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}])

@@ -11,6 +11,7 @@ from data_files import write_image, write_mask
 from PIL import Image
 
 from spine.data.formats.mask_folder import MaskFolder
+from spine.data.image_files import decode
 from spine.data.masks import read_mask
 from spine.errors import InputError
 
@@ -262,8 +263,10 @@ def test_image_and_mask_agree_under_an_exif_rotation(tmp_path, suffix):
         write_pairs(tmp_path, mask)
         (tmp_path / "images/train/one.jpg").unlink()
         write_turned(tmp_path / f"images/train/one.{suffix}", 6, (20, 40))
-        sample = MaskFolder("train", root=str(tmp_path)).load(0)
+        data = MaskFolder("train", root=str(tmp_path))
+        sample = data.load(0)
         assert sample["image"].shape == (*mask.shape, 3)
+        np.testing.assert_array_equal(decode(data.encoded_image(0)), sample["image"])
         np.testing.assert_array_equal(sample["image"][2:-2, 2:-2, 0] > 127, sample["mask"][2:-2, 2:-2] == 1)
         (tmp_path / f"images/train/one.{suffix}").unlink()
 
@@ -275,12 +278,24 @@ def test_an_exif_rotation_that_keeps_the_size_is_refused_until_it_is_told(tmp_pa
     data = MaskFolder("train", root=str(tmp_path))
     with pytest.raises(InputError, match=rf"'.*one.jpg' has the EXIF orientation {orientation}, .* Set dataset.exif=upright"):
         data.check(NEEDS)
-    corners = {
-        exif: MaskFolder("train", root=str(tmp_path), exif=exif).load(0)["image"][0, 0, 0] > 127 for exif in ("stored", "upright")
-    }
-    assert corners == {"stored": True, "upright": False}
+    with pytest.raises(InputError, match="has the EXIF orientation"):
+        data.encoded_image(0)
+    for exif, bright in {"stored": True, "upright": False}.items():
+        data = MaskFolder("train", root=str(tmp_path), exif=exif)
+        image = data.load(0)["image"]
+        assert (image[0, 0, 0] > 127) == bright
+        np.testing.assert_array_equal(decode(data.encoded_image(0)), image)
     write_turned(tmp_path / "images/train/one.jpg", 1, size)
+    data = MaskFolder("train", root=str(tmp_path))
     data.check(NEEDS)
+    np.testing.assert_array_equal(decode(data.encoded_image(0)), data.load(0)["image"])
+
+
+def test_an_encoded_image_of_another_size_than_its_mask_is_refused(tmp_path):
+    write_pairs(tmp_path, np.eye(20, 40, dtype=int))
+    write_image(tmp_path / "images/train/one.jpg", size=(21, 40))
+    with pytest.raises(InputError, match=r"one.jpg' is 21x40 .* its annotations were made for 20x40"):
+        decode(MaskFolder("train", root=str(tmp_path)).encoded_image(0))
 
 
 # ---- mask_folder: color-coded masks ----------------------------------------------------------------------------------

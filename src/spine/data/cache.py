@@ -56,7 +56,7 @@ class Cached(View):
     """A data set whose images are kept in shared memory when they are first read, until the memory is full.
 
     "encoded": the bytes of image files. "decoded": the pixels; crops of large JPEG files are then cut
-    from the whole decoded image.
+    from the whole decoded image. Objects of the same image file share its place.
     """
 
     def __init__(self, data: DataSet, memory: SharedMemory, kind: CacheKind):
@@ -67,6 +67,7 @@ class Cached(View):
             raise InputError(
                 "dataset.cache=encoded needs a data set that reads one image file for each sample. Set dataset.cache=decoded or none."
             )
+        self.rows = _first_of_file(data) if "keypoints" in data.provides else None
         with memory.lock:
             size = len(data) * COLUMNS * 8
             start = memory.reserve(size)
@@ -100,22 +101,35 @@ class Cached(View):
         data, row = found
         return EncodedImage(data, "".join(self.files(index)[:1]), (row[2], row[3]) if row[2] else None, bool(row[4]))
 
+    def _row(self, index: int) -> int:
+        """Returns the row of the table for the image of a sample."""
+        return index if self.rows is None else int(self.rows[index])
+
     def _find(self, index: int) -> tuple[np.ndarray, list[int]] | None:
         """Returns the bytes of an image and its row of the table, or None if it is not there."""
         if self.table is None:
             return None
         with self.memory.lock:
-            row = self.table[index].tolist()
+            row = self.table[self._row(index)].tolist()
         return (self.memory.block[row[0] : row[0] + row[1]], row) if row[0] else None
 
     def _keep(self, index: int, data: np.ndarray, height: int, width: int, upright: bool = True) -> None:
         """Keeps the bytes of an image if there is room for them."""
         if self.table is None:
             return
+        number = self._row(index)
         with self.memory.lock:
-            if self.table[index, 0]:  # another process was faster
+            if self.table[number, 0]:  # another process was faster
                 return
             start = self.memory.reserve(len(data))
             if start is not None:
                 self.memory.block[start : start + len(data)] = data
-                self.table[index] = start, len(data), height, width, upright
+                self.table[number] = start, len(data), height, width, upright
+
+
+def _first_of_file(data: DataSet) -> np.ndarray:
+    """Returns the index (N,) of the first sample with the same image file. A sample without a file has its own."""
+    first: dict[str, int] = {}
+    return np.array(
+        [first.setdefault("".join(data.files(index)[:1]) or f"sample {index}", index) for index in range(len(data))], int
+    )

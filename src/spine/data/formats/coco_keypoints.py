@@ -11,9 +11,10 @@ import numpy as np
 
 from spine.data import faults
 from spine.data.coco_json import JsonObject, KeypointFile, area_of
-from spine.data.image_files import Size, check_images, log_warning, need_file, need_root, read_image
+from spine.data.image_files import Size, check_images, log_warning, need_file, need_root, read_bytes, read_image
 from spine.data.keypoint_flips import find_flip_pairs
 from spine.data.splits import Splits, configured_name, resolve_pattern, split_folder
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError, UnreadableFileError
 from spine.interfaces import DataSet, KeypointAnnotations, Labels, RawSample
 
@@ -124,6 +125,12 @@ class COCOKeypoints(DataSet):
         """Returns image (H, W, 3) uint8, keypoints (K, 3) float32, box (4,), area and image_id."""
         item = self.items[index]
         return {"image": read_image(self.folder / item.file, item.size, upright=False), **self.load_annotations(index)}
+
+    def encoded_image(self, index: int) -> EncodedImage:
+        """Returns the bytes of the image file."""
+        item = self.items[index]
+        path = self.folder / item.file
+        return EncodedImage(read_bytes(path, "an image"), str(path), item.size, upright=False)
 
     def load_annotations(self, index: int) -> RawSample:
         """Returns keypoints (K, 3) float32, box (4,), area and image_id."""

@@ -38,6 +38,7 @@ from spine.data.splits import (
     split_folder,
     warn_of_division,
 )
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError
 from spine.interfaces import IGNORE_INDEX, DataSet, Labels, RawSample
 
@@ -231,6 +232,18 @@ class MaskFolder(DataSet):
     def load_annotations(self, index: int) -> RawSample:
         """Returns the mask."""
         return {"mask": self._mask(index)} if self.reads_masks else {}
+
+    def encoded_image(self, index: int) -> EncodedImage:
+        """Returns the bytes of the image file, with the size of its mask."""
+        path, upright = self.images[index], self.exif != "stored"
+        data = read_bytes(path, "an image")
+        if not self.reads_masks:
+            return EncodedImage(data, str(path), upright=upright)
+        size = self._mask(index).shape[:2]
+        if self.exif is None and exif_orientation(data) == 1:
+            return EncodedImage(data, str(path), size)
+        self._image_of(index, size)  # raises InputError if the image does not fit its mask
+        return EncodedImage(data, str(path), None if self.exif else size, upright)
 
     def _image_of(self, index: int, size: tuple[int, ...]) -> np.ndarray:
         """Returns the image for a mask of `size`, turned as the mask is.

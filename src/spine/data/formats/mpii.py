@@ -12,8 +12,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from spine.data.coco_json import read_json
-from spine.data.image_files import check_images, format_names, log_warning, need_file, need_folder, need_root, read_image
+from spine.data.image_files import (
+    check_images,
+    format_names,
+    log_warning,
+    need_file,
+    need_folder,
+    need_root,
+    read_bytes,
+    read_image,
+)
 from spine.data.splits import Splits, configured_name
+from spine.encoded_image import EncodedImage
 from spine.errors import InputError, UnreadableFileError
 from spine.interfaces import DataSet, Labels, RawSample
 
@@ -102,6 +112,11 @@ class MPII(DataSet):
     def load(self, index: int) -> RawSample:
         """Returns image (H, W, 3) uint8, keypoints (16, 3), box (4,), area, image_id, and head_size if it is known."""
         return {**self.load_annotations(index), "image": read_image(self.folder / self.names[index], upright=False)}
+
+    def encoded_image(self, index: int) -> EncodedImage:
+        """Returns the bytes of the image file."""
+        path = self.folder / self.names[index]
+        return EncodedImage(read_bytes(path, "an image"), str(path), upright=False)
 
     def load_annotations(self, index: int) -> RawSample:
         """Returns a sample without its image."""
