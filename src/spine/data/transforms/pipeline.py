@@ -140,7 +140,7 @@ class Transform:
     def _pad(self, array: np.ndarray, value: float) -> np.ndarray:
         bottom, right = (-side % self.pad_multiple for side in array.shape[:2])
         if not bottom and not right:
-            return np.require(array, requirements="CW")  # Pillow's images are read-only, and PyTorch warns of such arrays
+            return np.require(array, requirements=["C", "W"])  # Pillow's images are read-only, and PyTorch warns of such arrays
         return np.pad(array, ((0, bottom), (0, right), (0, 0))[: array.ndim], constant_values=value)
 
 
