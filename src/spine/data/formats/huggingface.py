@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from spine.data import faults
 from spine.data.arrow_rows import ArrowRows
 from spine.data.image_files import (
     class_names,
@@ -80,6 +81,8 @@ class HuggingFace(DataSet):
         training = self.table if divided or split == "train" or not self.columns["label"] else _training_table(base, splits)
         targets, names, several = self._read_labels(features, classes, base, training)
         self.rows = np.arange(len(self.table))
+        if self.faulty:
+            self.rows = np.delete(self.rows, self.faulty)
         if divided:
             self.rows = self._divide(targets, val_fraction, split_seed)
         self.targets = None if targets is None else targets[self.rows]
@@ -107,43 +110,56 @@ class HuggingFace(DataSet):
     def _read_labels(
         self, features: Mapping[str, Any], classes: list[str] | str | None, base: Path, training: ArrowRows
     ) -> tuple[np.ndarray | None, tuple[str, ...], bool]:
-        """Returns the classes of the rows, (N,) int32 or (N, classes) uint8, the names of the classes, and whether a row has several."""
+        """Returns the classes of the rows, (N,) int32 or (N, classes) uint8, the names of the classes, and whether a row has several.
+
+        `faulty` are the rows without a class, with which the doctor goes on.
+        """
         column = self.columns["label"]
+        self.faulty: list[int] = []
         if not column:
             return None, (), False
-        found = _labels(self.table, column)
-        of_training = found.names if training is self.table else _labels(training, column).names
+        found, readable = _labels(self.table, column)
+        of_training = found.names if training is self.table else _labels(training, column, used=False)[0].names
+        members = found.members
+
+        def rows_of(number: int) -> list[str]:
+            return [self.table.place(row) for row in members[members[:, 1] == number, 0].tolist()]
+
         if classes is not None:
             classes = class_names(base, classes)
         stored = _stored_names(features.get(column, {}))
         if stored:
-            if bad := [name for name in found.names if not name.isdecimal() or int(name) >= len(stored)]:
-                raise InputError(
-                    f"'{self.table.paths[0]}' has the number {bad[0]} in column '{column}', which has the {len(stored)} classes 0 to "
-                    f"{len(stored) - 1}: {format_names(stored)}."
-                )
-            names, numbers = tuple(stored), np.array([int(name) for name in found.names], np.int32)
+            known = {str(number): number for number in range(len(stored))}
+            for number, name in enumerate(found.names):
+                if name not in known:
+                    faults.report(
+                        "unknown_label",
+                        f"'{self.table.paths[0]}' has the number {name} in column '{column}', which has the {len(stored)} "
+                        f"classes 0 to {len(stored) - 1}: {format_names(stored)}.",
+                        rows_of(number),
+                    )
+            names, numbers = tuple(stored), np.array([known.get(name, -1) for name in found.names], np.int32)
             if classes is not None and sorted(classes) != sorted(stored):
                 raise InputError(
                     f"dataset.classes and the names stored in '{self.table.paths[0]}' differ: {format_names(stored)}."
                 )
             if classes is not None:  # in another order
-                names, numbers = tuple(classes), np.array([classes.index(stored[number]) for number in numbers], np.int32)
+                order = np.array([*(classes.index(name) for name in stored), -1], np.int32)
+                names, numbers = tuple(classes), order[numbers]
         else:
-            names, numbers = class_numbers(found.names, classes, of_training, self.table.paths[0])
-        members = found.members
-        if not found.several:
-            return numbers[members[:, 1]], names, False
-        targets = np.zeros((len(self.table), len(names)), np.uint8)
-        targets[members[:, 0], numbers[members[:, 1]]] = 1
-        return targets, names, True
+            names, numbers = class_numbers(found.names, classes, of_training, self.table.paths[0], rows_of)
+        rows, targets_of = members[:, 0], numbers[members[:, 1]]
+        self.faulty = sorted({*np.flatnonzero(~readable).tolist(), *rows[targets_of < 0].tolist()})
+        targets = np.zeros((len(self.table), len(names)) if found.several else len(self.table), np.uint8 if found.several else np.int32)
+        targets[(rows, targets_of) if found.several else rows] = 1 if found.several else targets_of
+        return targets, names, found.several
 
     def _divide(self, targets: np.ndarray | None, fraction: float, seed: int) -> np.ndarray:
         """Returns the rows of this split."""
-        strata = np.zeros(len(self.table), int) if targets is None or targets.ndim == 2 else targets
+        strata = np.zeros(len(self.rows), int) if targets is None or targets.ndim == 2 else targets[self.rows]
         parts = []
         for label in np.unique(strata):
-            rows = np.flatnonzero(strata == label)
+            rows = self.rows[strata == label]
             parts.append(rows[divide(len(rows), self.split, fraction, (seed, zlib.crc32(str(label).encode())))])
         chosen = np.sort(np.concatenate(parts)) if parts else np.zeros(0, int)
         if self.split == "train":
@@ -224,7 +240,7 @@ class HuggingFace(DataSet):
             return EncodedImage(read_bytes(path, f"{'a mask' if key == 'mask' else 'an image'} of {self._place(index)}"), path)
         if content is None:
             place = self._place(index)
-            raise UnreadableFileError(f"'{place}' has no {key}.", place)
+            raise UnreadableFileError(f"'{place}' has no {key}.", place, "without_image" if key == "image" else "image_without_mask")
         return EncodedImage(np.frombuffer(content, np.uint8), self._place(index))
 
 
@@ -333,9 +349,12 @@ def _stored_names(feature: Any) -> list[str]:
     return [str(name) for name in feature.get("names", [])]
 
 
-def _labels(table: ArrowRows, column: str) -> LabelColumns:
-    """Returns the values of the column of classes."""
-    labels = LabelColumns(table.paths[0], column, None, ())
+def _labels(table: ArrowRows, column: str, used: bool = True) -> tuple[LabelColumns, np.ndarray]:
+    """Returns the values of the column of classes, and which rows have one, (N,) bool.
+
+    `used`: whether the rows are samples. Raises InputError if one of these has no value.
+    """
+    labels, readable = LabelColumns(table.paths[0], column, None, ()), [np.zeros(0, bool)]
     for values in table.batches(column):
-        labels.add({column: values}, len(values))
-    return labels
+        readable.append(labels.add({column: values}, np.full(len(values), used)))
+    return labels, np.concatenate(readable)
