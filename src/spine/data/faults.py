@@ -45,6 +45,11 @@ def is_collecting() -> bool:
     return _collected.get() is not None
 
 
+def count() -> int:
+    """Returns the number of faults that were collected so far."""
+    return len(_collected.get() or ())
+
+
 def report(kind: str, message: str, files: Iterable[object] = (), values: Iterable[int] = ()) -> None:
     """Raises InputError with the message. In the context of `collected`, collects the fault instead, and the caller goes on."""
     faults = _collected.get()

@@ -23,6 +23,7 @@ EXAMPLES = 6  # of a finding, with pictures
 LISTED = 1000  # files of a finding in doctor.json
 LISTS = frozenset({  # kinds of which a fault may list many files
     "image_without_mask", "mask_without_image", "missing_file", "jpeg_mask", "unknown_label", "missing_label", "unknown_split",
+    "changed_shard",
 })  # fmt: skip
 Facts = dict[str, object]
 
