@@ -116,7 +116,8 @@ class LabelColumns:
             codes = Codes()
             numbers = codes.add(batch[name])
             names = list(codes.names)
-            bits = np.array([*(BITS.get(text, -1) for text in names), -1], np.int8)[numbers]  # the last one is for rows without a value
+            table = [*(BITS.get(text, -1) for text in names), -1]  # the last one is for rows without a value
+            bits = np.array(table, np.int8)[numbers]
             for row in np.flatnonzero(used & (bits < 0)).tolist():
                 missing = numbers[row] < 0
                 what = "has no value in" if missing else f"has the value '{names[numbers[row]]}' in"

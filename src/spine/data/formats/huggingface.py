@@ -150,9 +150,13 @@ class HuggingFace(DataSet):
             names, numbers = class_numbers(found.names, classes, of_training, self.table.paths[0], rows_of)
         rows, targets_of = members[:, 0], numbers[members[:, 1]]
         self.faulty = sorted({*np.flatnonzero(~readable).tolist(), *rows[targets_of < 0].tolist()})
-        targets = np.zeros((len(self.table), len(names)) if found.several else len(self.table), np.uint8 if found.several else np.int32)
-        targets[(rows, targets_of) if found.several else rows] = 1 if found.several else targets_of
-        return targets, names, found.several
+        if not found.several:
+            targets = np.zeros(len(self.table), np.int32)
+            targets[rows] = targets_of
+            return targets, names, False
+        targets = np.zeros((len(self.table), len(names)), np.uint8)
+        targets[rows, targets_of] = 1
+        return targets, names, True
 
     def _divide(self, targets: np.ndarray | None, fraction: float, seed: int) -> np.ndarray:
         """Returns the rows of this split."""
@@ -239,8 +243,8 @@ class HuggingFace(DataSet):
         if content is None and path:
             return EncodedImage(read_bytes(path, f"{'a mask' if key == 'mask' else 'an image'} of {self._place(index)}"), path)
         if content is None:
-            place = self._place(index)
-            raise UnreadableFileError(f"'{place}' has no {key}.", place, "without_image" if key == "image" else "image_without_mask")
+            place, kind = self._place(index), "without_image" if key == "image" else "image_without_mask"
+            raise UnreadableFileError(f"'{place}' has no {key}.", place, kind)
         return EncodedImage(np.frombuffer(content, np.uint8), self._place(index))
 
 

@@ -13,7 +13,15 @@ import numpy as np
 
 from spine.data import faults
 from spine.data.image_files import class_names, decode, evenly_spaced, format_names, need_root
-from spine.data.shards.index import DESCRIPTION, Description, changed_message, check_shard, open_split, read_description, read_objects
+from spine.data.shards.index import (
+    DESCRIPTION,
+    Description,
+    changed_message,
+    check_shard,
+    open_split,
+    read_description,
+    read_objects,
+)
 from spine.data.shards.order import WindowOrder
 from spine.data.shards.records import decode_annotations, find_image
 from spine.data.shards.scanning import index_shards
