@@ -26,7 +26,7 @@ from spine.data.shards.order import WindowOrder
 from spine.data.shards.records import decode_annotations, find_image
 from spine.data.shards.scanning import index_shards
 from spine.data.shards.storage import CopiedShards, LocalFiles, Storage, Store, is_url, missing_message, replace_folder
-from spine.data.shards.tar import BLOCK, END, unpack_members
+from spine.data.shards.tar import BLOCK, END, broken_record, unpack_members
 from spine.data.splits import Splits, configured_name
 from spine.encoded_image import EncodedImage
 from spine.errors import InputError, UnreadableFileError
@@ -191,6 +191,8 @@ class Shards(DataSet):
         if last is not None and last[0] == index:
             return last[1]
         shard, start, size = self.index.find(index)
+        if size <= 0:  # the index has wrong numbers of samples
+            raise UnreadableFileError(broken_record(self._where(index)), self._where(index), "changed_shard")
         members = unpack_members(self.storage.read(shard.name, start, size), self._where(index))
         self._last = index, members
         return members
