@@ -9,6 +9,7 @@ from spine.config.completion import complete_input
 from spine.config.dataset_parts import format_options
 from spine.config.instantiate import instantiate
 from spine.config.schemas import Config
+from spine.data import faults
 from spine.data.data_module import DataModule
 from spine.data.detections import DetectedObjects
 from spine.data.folds import fold_of_split
@@ -35,7 +36,8 @@ def build_data(config: Config, labels: Labels | None = None) -> DataModule:
 
     @cache
     def open_whole(split: str) -> DataSet:
-        data: DataSet = instantiate("dataset", options, split=split)
+        with faults.skipping(node.get("on_error") == "skip"):
+            data: DataSet = instantiate("dataset", options, split=split)
         return data if labels is None else Relabeled(data, labels, needs)
 
     def open_split(split: str) -> DataSet:
