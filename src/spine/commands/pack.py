@@ -8,12 +8,14 @@ An interrupted packing goes on when the same command is repeated.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from omegaconf import DictConfig, open_dict
 from pydantic import Field
 
+from spine.command_lines import refuse_sweeps
 from spine.config.command_line import run_command
 from spine.config.resolving import to_plain
 from spine.errors import InputError
@@ -37,13 +39,7 @@ KEYS: Schema = {  # keys of this command that train.yaml does not have
 
 def main() -> None:
     """Runs the command with the arguments of the command line."""
-    run_command("pack", pack, _refuse_sweeps)
-
-
-def _refuse_sweeps(arguments: list[str]) -> None:
-    """Raises InputError if the arguments start a sweep."""
-    if {"-m", "--multirun"} & set(arguments):
-        raise InputError("spine.pack packs one data set, and not a sweep: leave out -m.")
+    run_command("pack", pack, partial(refuse_sweeps, "spine.pack packs one data set"))
 
 
 def pack(cfg: DictConfig) -> None:
