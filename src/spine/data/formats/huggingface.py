@@ -186,7 +186,8 @@ class HuggingFace(DataSet):
         if self.split == "train":
             log_warning(
                 f"'{self.table.paths[0].parent}' has no files for each split: {len(chosen)} of its {len(strata)} rows "
-                f"are for training, the others for validation (dataset.val_fraction={fraction}, dataset.split_seed={seed})."
+                f"are for training, the others for validation (dataset.val_fraction={fraction}, "
+                f"dataset.split_seed={seed})."
             )
         return chosen
 
@@ -355,7 +356,8 @@ def _find_columns(
     images = [name for name in table.columns if _holds_images(table, features, name)]
     image = given.get("image") or next((name for name in images if name != given.get("mask")), None)
     if image is None:
-        raise InputError(f"'{table.paths[0]}' has no column of images. Its columns: {listed}; set dataset.columns.image.")
+        message = f"'{table.paths[0]}' has no column of images. Its columns: {listed}; set dataset.columns.image."
+        raise InputError(message)
     mask = given.get("mask") or next((name for name in images if name != image and name.lower() in MASK_NAMES), None)
     labels = [name for name in table.columns if _stored_names(features.get(name, {})) and name != mask]
     named = [name for name in ("label", "labels") if name in table.columns and name not in (image, mask)]
