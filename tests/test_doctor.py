@@ -473,6 +473,17 @@ def missing_part(root):
     return ["+dataset@dataset.parts.others=image_folder", f"dataset.parts.others.root={root / 'nowhere'}"]
 
 
+def shard_part(root):
+    (root / "more").mkdir()
+    mask_shards(root / "more")
+    without_member(root / "more", "mask.png")
+    return [
+        "~dataset.parts.photos",
+        "+dataset@dataset.parts.more=shards",
+        f"dataset.parts.more.root={root / 'more/shards'}",
+    ]
+
+
 def wrong_part(root):
     cut(root / "photos" / FIRST)
 
@@ -496,6 +507,7 @@ OF_ROWS = [  # format, what is done to its folder, the findings, and the sentenc
     ("image_list", lambda root: add_row(root, "train0.jpg,dog,train,1"), {("contradicting", "train")}, None),
     ("image_list", lambda root: in_list(root, 1, path="more") or (root / "more").mkdir(), {("unreadable", "train")},
      r"more' cannot be read as an image \(Is a directory\)"),
+    ("image_list", lambda root: add_row(root, "train0.jpg,cat"), {("row_values", "train")}, r"list.csv' .* Expected 4 columns, got 2"),
     ("imagenet", lambda root: (root / "val.txt").write_text((root / "val.txt").read_text().replace("0.JPEG 0", "0.JPEG 7")) and None,
      {("unknown_label", "val")}, r"has the number 7 of a class; numbers count the sorted wnids"),
     ("imagenet", lambda root: (root / "val.txt").write_text((root / "val.txt").read_text().replace("0.JPEG 0", "0.JPEG cat")) and None,
@@ -551,6 +563,7 @@ OF_ROWS = [  # format, what is done to its folder, the findings, and the sentenc
     ("mpii", lambda root: change_person(root, 1, joints=[[1, 2]]), {("annotation", "train")}, r"does not have 16 keypoints"),
     ("mpii", lambda root: change_person(root, 1), {("annotation", "train")}, r"is not in the format of MPII: .* Entry 1 is no person"),
     ("mpii", lambda root: (root / "images/val1.jpg").unlink(), {("missing_file", "val")}, r"1 of 3 images in .* are not in"),
+    ("joined", shard_part, {("missing_annotation", "train")}, r"has no mask. Pack the data set again"),
     ("joined", missing_part, {("cannot_open", "train")}, r"There is no folder '.*nowhere'"),
     ("joined", wrong_part, {("truncated", "train")}, r"cannot be decoded as an image"),
 ]  # fmt: skip

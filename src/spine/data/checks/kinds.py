@@ -61,6 +61,10 @@ KINDS: dict[str, Kind] = {
     "without_image": _error(
         "Samples without an image", "Training ends when it opens or reads them.", "Add the images, or remove the samples."
     ),
+    "row_values": _error(
+        "Rows of another number of values", "It is not known which column a value belongs to.",
+        "Correct the rows; put values that contain the delimiter in quotation marks.",
+    ),
     "repeated_rows": _note("Images in several rows of a list", "They count several times.", "Remove the other rows."),
     "unknown_split": _note(
         "Rows of a split that is not used", "They are left out.",

@@ -222,9 +222,11 @@ class HuggingFace(DataSet):
         if self.masks is not None and self.columns["mask"] in self.used:
             sample["mask"] = self._mask(index, row)
             if sample["mask"].shape != sample["image"].shape[:2]:
-                raise InputError(
+                faults.report(
+                    "mask_size",
                     f"The image in '{self._place(index)}' is {sample['image'].shape[:2]}, its mask "
-                    f"{sample['mask'].shape}; they must have the same size."
+                    f"{sample['mask'].shape}; they must have the same size.",
+                    [self._place(index)],
                 )
         return sample
 

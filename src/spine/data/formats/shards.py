@@ -202,14 +202,13 @@ class Shards(DataSet):
         return {**self.load_annotations(index), "image": decode(self.encoded_image(index))}
 
     def load_annotations(self, index: int) -> RawSample:
-        """Returns the annotations of a sample. Raises InputError if one is missing."""
+        """Returns the annotations of a sample. Raises UnreadableFileError if one is missing or broken."""
         if self.provides == {"image", "label"} and self.index.classes is not None and self.index.classes.ndim == 1:
             return {"label": int(self.index.classes[index])}
         where = self._where(index)
-        before = faults.count()
         sample = decode_annotations(self._members(index), self.labels, where)
-        if faults.count() == before and (missing := sorted(self.provides - {"image"} - sample.keys())):
-            faults.report("missing_annotation", f"{where} has no {missing[0]}. Pack the data set again.", [where])
+        if missing := sorted(self.provides - {"image"} - sample.keys()):
+            raise UnreadableFileError(f"{where} has no {missing[0]}. Pack the data set again.", where, "missing_annotation")
         return sample
 
     def encoded_image(self, index: int) -> EncodedImage:

@@ -10,7 +10,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from spine.data import faults
 from spine.data.image_files import IMAGE_SUFFIXES, undecodable_message
 from spine.encoded_image import EncodedImage
 from spine.errors import UnreadableFileError
@@ -109,11 +108,10 @@ def read_facts(members: Mapping[str, np.ndarray], where: str) -> dict[str, Any]:
 
 
 def decode_annotations(members: Mapping[str, np.ndarray], labels: Labels, where: str) -> RawSample:
-    """Returns the annotations of a record. `where`: for messages. Raises InputError if one is broken."""
+    """Returns the annotations of a record. `where`: for messages. Raises UnreadableFileError if one is broken."""
     facts, sample = read_facts(members, where), RawSample()
     if CLASS in members:
-        if (number := read_class(members[CLASS], where)) is not None:
-            sample["label"] = number
+        sample["label"] = read_class(members[CLASS], where)
     elif labels.several_classes and "label" in facts:
         sample["label"] = np.array(facts["label"], np.uint8)
     if MASK in members:
@@ -140,11 +138,10 @@ def decode_mask(data: np.ndarray, where: str) -> np.ndarray:
     return mask
 
 
-def read_class(content: np.ndarray, where: str) -> int | None:
-    """Returns the number of a class. Raises InputError if it is none; the doctor then gets None."""
+def read_class(content: np.ndarray, where: str) -> int:
+    """Returns the number of a class. Raises UnreadableFileError if it is none."""
     text = content.tobytes().strip()
     if text.isdigit():
         return int(text)
     message = f"The class of {where} is {text[:40].decode(errors='replace')!r}; a .cls member holds a number from 0."
-    faults.report("unknown_label", message, [where])
-    return None
+    raise UnreadableFileError(message, where, "unknown_label")

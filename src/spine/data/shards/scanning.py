@@ -22,7 +22,7 @@ from spine.data.shards.records import CLASS, MASK, is_image, read_class
 from spine.data.shards.storage import Store, is_url, replace_folder
 from spine.data.shards.tar import BLOCK, split_name
 from spine.data.splits import Splits, configured_name
-from spine.errors import InputError
+from spine.errors import InputError, UnreadableFileError
 from spine.interfaces import Labels
 from spine.user_cache import cache_folder, locked
 
@@ -162,6 +162,15 @@ def _opened(root: str, name: str) -> Iterator[IO[bytes]]:
             yield file
 
 
+def _class_or_fault(content: bytes, where: str) -> int:
+    """Returns the number of a class. Raises InputError if it is none; for the doctor, it is then FAULTY."""
+    try:
+        return read_class(np.frombuffer(content, np.uint8), where)
+    except UnreadableFileError as error:
+        faults.report(error.kind, str(error), [where])
+        return FAULTY
+
+
 def scan_shard(root: str, name: str) -> Samples:
     """Returns the samples of a shard. Members of a sample are in a row. Raises InputError if the archive is broken; the doctor gets
     the samples before the broken place.
@@ -190,8 +199,7 @@ def scan_shard(root: str, name: str) -> Samples:
                 if parts[1] == CLASS:
                     content = archive.extractfile(member)
                     assert content is not None
-                    number = read_class(np.frombuffer(content.read(), np.uint8), f"'{path}', sample '{current}'")
-                    found.classes[-1] = FAULTY if number is None else number
+                    found.classes[-1] = _class_or_fault(content.read(), f"'{path}', sample '{current}'")
             finish()
             file.seek(archive.offset)
             complete = file.read(BLOCK) == bytes(BLOCK)  # the mark at the end of an archive
