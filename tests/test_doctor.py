@@ -1,7 +1,10 @@
 """spine doctor: each kind of fault is planted in a data set without any, and found, and nothing else is."""
 
+import hashlib
+import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import cv2
@@ -10,6 +13,7 @@ import pytest
 from browser import BROWSER, open_page
 from command_line import run_command
 from PIL import Image
+from shard_files import pack
 from test_configs import composed
 
 from spine.data import build_data
@@ -17,6 +21,7 @@ from spine.data.checks import duplicates, masks, pictures, scan
 from spine.data.checks.doctor import Doctor
 from spine.data.checks.kinds import KINDS
 from spine.data.checks.quick import warn_of_faults
+from spine.data.shards.tar import END, pack_members
 from spine.errors import InputError
 from spine.interfaces import DataSet, Labels
 
@@ -93,7 +98,137 @@ def coco_keypoints(root):
     return ["dataset=coco_keypoints", f"dataset.root={root}", "dataset.sigmas=0.05"]
 
 
-MAKE = {function.__name__: function for function in (image_folder, mask_folder, coco_keypoints)}
+def image_list(root):
+    rows = ["path,label,split,weight"]
+    for number, split in enumerate(("train", "val")):
+        for i in range(6):
+            save(root / f"{split}{i}.jpg", photo(100 * number + i), quality=90)
+            rows.append(f"{split}{i}.jpg,{CLASSES[i % 3]},{split},1")
+    (root / "list.csv").write_text("\n".join(rows) + "\n")
+    return ["dataset=image_list", f"dataset.root={root}"]
+
+
+WNIDS = ("n01440764", "n01443537", "n02119789")
+SOLUTION = "ILSVRC2012_validation_ground_truth.txt"
+
+
+def imagenet(root):
+    for label, wnid in enumerate(WNIDS):
+        for i in range(2):
+            save(root / "train" / wnid / f"{wnid}_{i}.JPEG", photo(10 * label + i), format="JPEG", quality=90)
+            save(
+                root / "val" / f"ILSVRC2012_val_{2 * label + i:08d}.JPEG", photo(100 + 10 * label + i), format="JPEG", quality=90
+            )
+    names = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(6)]
+    (root / "val.txt").write_text("".join(f"{name} {i // 2}\n" for i, name in enumerate(names)))
+    return ["dataset=imagenet", f"dataset.root={root}"]
+
+
+def cifar10(root):
+    for number, name in enumerate(("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")):
+        images = np.stack([photo(100 * number + i, (32, 32)).transpose(2, 0, 1).ravel() for i in range(40)])
+        labels = (np.arange(40) % 10).astype(np.uint8)
+        (root / f"{name}.bin").write_bytes(np.concatenate([labels[:, None], images], axis=1).tobytes())
+    return ["dataset=cifar10", f"dataset.root={root}"]
+
+
+def idx(array):
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+
+
+def mnist(root):
+    for number, (part, count) in enumerate((("train", 240), ("t10k", 20))):
+        images = np.stack([photo(1000 * number + i, (28, 28))[..., 0] for i in range(count)])
+        (root / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
+        (root / f"{part}-labels-idx1-ubyte").write_bytes(idx((np.arange(count) % 10).astype(np.uint8)))
+    return ["dataset=mnist", f"dataset.root={root}"]
+
+
+def write_rows(root, split="train", labels=(0, 1, 2, 0, 1, 2), images=None, stored=True):
+    """A Parquet file of Hugging Face; without `stored` names, labels are values."""
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    pictures = [cv2.imencode(".jpg", photo(500 * (split == "val") + i))[1].tobytes() for i in range(len(labels))]
+    kind = arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})
+    rows = [{"bytes": picture, "path": None} for picture in pictures]
+    columns = {"image": arrow.array([*(images or ()), *rows[len(images or ()) :]], kind), "label": arrow.array(labels)}
+    features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": list(CLASSES)}}
+    text = json.dumps({"info": {"features": features if stored else {"image": features["image"]}}})
+    parquet.write_table(arrow.table(columns).replace_schema_metadata({"huggingface": text}), root / f"{split}.parquet")
+
+
+def huggingface(root):
+    for split in ("train", "val"):
+        write_rows(root, split)
+    return ["dataset=huggingface", f"dataset.root={root}"]
+
+
+def shards(root):
+    image_folder(root / "photos")
+    pack(root / "shards", "image_folder", "ImageFolder", root / "photos", shard_mb=0.03)
+    return ["dataset=shards", f"dataset.root={root / 'shards'}"]
+
+
+def mask_shards(root):
+    mask_folder(root / "scenes")
+    pack(root / "shards", "mask_folder", "MaskFolder", root / "scenes")
+    return ["dataset=shards", f"dataset.root={root / 'shards'}"]
+
+
+def write_tar(path, seed, classes=(0, 1, 2), masked=()):
+    """A shard of another program: `classes` of the samples, None for one without; `masked`: the samples with a mask."""
+    with tarfile.open(path, "w") as archive:
+        for i, label in enumerate(classes):
+            members = {"jpg": cv2.imencode(".jpg", photo(seed + i))[1].tobytes()}
+            members |= {"cls": str(label).encode()} if label is not None else {}
+            members |= {"mask.png": cv2.imencode(".png", mask_of(i))[1].tobytes()} if i in masked else {}
+            for suffix, content in members.items():
+                info = tarfile.TarInfo(f"{i}.{suffix}")
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+
+
+def foreign_shards(root):
+    for number, name in enumerate(("train-0", "train-1", "val-0")):
+        write_tar(root / f"{name}.tar", 100 * number)
+    return ["dataset=shards", f"dataset.root={root}"]
+
+
+def masked_shards(root):
+    """Masks instead of classes; the first training sample has none."""
+    for number, name in enumerate(("train-0", "train-1", "val-0")):
+        write_tar(root / f"{name}.tar", 100 * number, (None,) * 3, (0, 1, 2) if number else (1, 2))
+    return ["dataset.classes=[cat,dog,owl]"]
+
+
+def mpii(root):
+    (root / "annotations").mkdir()
+    for number, split in enumerate(("train", "val")):
+        people = []
+        for i in range(3):
+            save(root / "images" / f"{split}{i}.jpg", photo(100 * number + i), quality=90)
+            joints = [[20 + 3 * joint, 20 + 2 * joint] for joint in range(16)]
+            person = {"image": f"{split}{i}.jpg", "center": [43, 29], "scale": 0.3, "joints": joints, "joints_vis": [1] * 16}
+            people.append(person)
+        (root / f"annotations/mpii_{split}.json").write_text(json.dumps(people))
+    return ["dataset=mpii", f"dataset.root={root}"]
+
+
+def joined(root):
+    image_folder(root / "photos")
+    return [
+        "dataset=joined",
+        "+dataset@dataset.parts.photos=image_folder",
+        f"dataset.parts.photos.root={root / 'photos'}",
+    ]
+
+
+FORMATS = (
+    image_folder, mask_folder, coco_keypoints, image_list, imagenet, cifar10, mnist, huggingface, shards, mask_shards, foreign_shards,
+    mpii, joined,
+)  # fmt: skip
+MAKE = {function.__name__: function for function in FORMATS}
 
 # ---- faults ----------------------------------------------------------------------------------------------------------
 
@@ -261,6 +396,179 @@ FAULTS = [  # format, what is done to its folder (it may return arguments), the 
 ]  # fmt: skip
 
 
+def in_list(root, row, **changes):
+    """Changes values of a row of list.csv, counted from 1."""
+    lines = (root / "list.csv").read_text().splitlines()
+    values = dict(zip(lines[0].split(","), lines[row].split(","), strict=True)) | changes
+    lines[row] = ",".join(values.values())
+    (root / "list.csv").write_text("\n".join(lines) + "\n")
+
+
+def add_row(root, row):
+    with (root / "list.csv").open("a") as file:
+        file.write(row + "\n")
+
+
+def overwrite(path, place, content):
+    data = bytearray(path.read_bytes())
+    data[place : place + len(content)] = content
+    path.write_bytes(bytes(data))
+
+
+def ground_truth(root, numbers):
+    (root / "val.txt").unlink()
+    (root / SOLUTION).write_text("".join(f"{number}\n" for number in numbers))
+    (root / "map_clsloc.txt").write_text("".join(f"{wnid} {i + 1} name\n" for i, wnid in enumerate(WNIDS)))
+
+
+def change_end(path):
+    """Changes a byte after all samples, which are still read."""
+    overwrite(path, path.stat().st_size - 1, b"x")
+
+
+def without_member(root, suffix, content=None):
+    """Takes a member from the first sample of a training shard, or replaces its content, and adapts the index."""
+    folder = root / "shards"
+    description = json.loads((folder / "shards.json").read_text())
+    node = description["splits"]["train"]
+    path = folder / node["shards"][0]["name"]
+    records: dict[str, list[tuple[str, bytes]]] = {}
+    with tarfile.open(path) as archive:
+        for member in archive:
+            key, own = member.name.split(".", 1)
+            records.setdefault(key, []).append((own, archive.extractfile(member).read()))
+    first = next(iter(records))
+    records[first] = [
+        (own, content if own == suffix else data) for own, data in records[first] if own != suffix or content is not None
+    ]
+    written = [pack_members(key, members) for key, members in records.items()]
+    path.write_bytes(b"".join(written) + END)
+    ends = np.load(folder / node["columns"]["ends"])
+    ends[: len(written)] = np.cumsum([len(record) for record in written]) // 512
+    np.save(folder / node["columns"]["ends"], ends)
+    node["shards"][0] |= {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (folder / "shards.json").write_text(json.dumps(description))
+
+
+def change_index(root, change):
+    path = root / "shards/shards.json"
+    content = json.loads(path.read_text())
+    change(content["splits"]["train"]["shards"])
+    path.write_text(json.dumps(content))
+
+
+def other_counts(shards):
+    shards[0]["samples"] += 1
+    shards[1]["samples"] -= 1
+
+
+def change_person(root, number, **changes):
+    path = root / "annotations/mpii_train.json"
+    people = json.loads(path.read_text())
+    people[number] = people[number] | changes if changes else {"image": "only.jpg"}
+    path.write_text(json.dumps(people))
+
+
+def missing_part(root):
+    return ["+dataset@dataset.parts.others=image_folder", f"dataset.parts.others.root={root / 'nowhere'}"]
+
+
+def shard_part(root):
+    (root / "more").mkdir()
+    mask_shards(root / "more")
+    without_member(root / "more", "mask.png")
+    return [
+        "~dataset.parts.photos",
+        "+dataset@dataset.parts.more=shards",
+        f"dataset.parts.more.root={root / 'more/shards'}",
+    ]
+
+
+def wrong_part(root):
+    cut(root / "photos" / FIRST)
+
+
+GRAY = {("grayscale", split) for split in ("train", "val", "test")}  # of all images of MNIST
+SHARD = "shards/train-000000.tar"
+OF_ROWS = [  # format, what is done to its folder, the findings, and the sentence with which a training ends; None: it does not
+    *((name, lambda root: None, GRAY if name == "mnist" else set(), None) for name in list(MAKE)[3:]),
+    ("image_list", lambda root: in_list(root, 7, label="eagle"), {("unknown_label", "val")},
+     r"has the class 'eagle'; the rows of the training split have 3 classes: cat, dog, owl"),
+    ("image_list", lambda root: in_list(root, 1, label="eagle") or ["dataset.classes=[cat,dog,owl]"], {("unknown_label", "train")},
+     r"has the class 'eagle'; dataset.classes has 3 classes"),
+    ("image_list", lambda root: in_list(root, 1, label=""), {("missing_label", "train")}, r"Row 1 of .* has no value in column 'label'"),
+    ("image_list", lambda root: in_list(root, 8, label=""), {("missing_label", "val")}, r"Row 8 of .* has no value in column 'label'"),
+    ("image_list", lambda root: (root / "train3.jpg").unlink(), {("missing_file", "train")}, r"train3.jpg' is missing"),
+    ("image_list", lambda root: in_list(root, 2, path=""), {("without_image", "train")}, r"Row 2 of .* has no path"),
+    ("image_list", lambda root: in_list(root, 2, weight="much"), {("weight", "train")}, r"Row 2 of .* has the weight 'much'"),
+    ("image_list", lambda root: in_list(root, 12, weight="-1"), {("weight", "val")}, r"Row 12 of .* has the weight '-1'"),
+    ("image_list", lambda root: in_list(root, 2, split="dev"), {("unknown_split", "train")}, None),
+    ("image_list", lambda root: add_row(root, "train0.jpg,cat,train,1"), {("repeated_rows", "train")}, None),
+    ("image_list", lambda root: add_row(root, "train0.jpg,dog,train,1"), {("contradicting", "train")}, None),
+    ("image_list", lambda root: in_list(root, 1, path="more") or (root / "more").mkdir(), {("unreadable", "train")},
+     r"more' cannot be read as an image \(Is a directory\)"),
+    ("image_list", lambda root: add_row(root, "train0.jpg,cat"), {("row_values", "train")}, r"list.csv' .* Expected 4 columns, got 2"),
+    ("imagenet", lambda root: (root / "val.txt").write_text((root / "val.txt").read_text().replace("0.JPEG 0", "0.JPEG 7")) and None,
+     {("unknown_label", "val")}, r"has the number 7 of a class; numbers count the sorted wnids"),
+    ("imagenet", lambda root: (root / "val.txt").write_text((root / "val.txt").read_text().replace("0.JPEG 0", "0.JPEG cat")) and None,
+     {("unknown_label", "val")}, r"has the line 'ILSVRC2012_val_00000000.JPEG cat'; a line is the name of an image and its wnid"),
+    ("imagenet", lambda root: (root / "val.txt").write_text((root / "val.txt").read_text()[31:]) and None, {("missing_label", "val")},
+     r"val.txt' does not name 1 images of .*, such as 'ILSVRC2012_val_00000000.JPEG'"),
+    ("imagenet", lambda root: (root / "val/ILSVRC2012_val_00000003.JPEG").unlink(), {("missing_file", "val")}, None),
+    ("imagenet", lambda root: ground_truth(root, [1, 1, 2, 2, 3, 9]), {("unknown_label", "val")}, r"has the line '9', which is no number"),
+    ("imagenet", lambda root: ground_truth(root, [1, 1, 2, 2, 3]), {("label_count", "val"), ("cannot_open", "val")},
+     r"has 5 lines, and .* 6 images"),
+    ("imagenet", lambda root: save(root / "train/cat/0.jpg", photo(900)), {("class_folders", "train")}, r"'cat' is not named after a wnid"),
+    ("cifar10", lambda root: overwrite(root / "data_batch_2.bin", 3073, bytes([17])), {("unknown_label", "train")},
+     r"data_batch_2.bin' has the label 17; there are 10 classes"),
+    ("cifar10", lambda root: cut(root / "test_batch.bin", 0.99), {("file_size", "test")},
+     r"test_batch.bin' has 121690 bytes, which is no multiple"),
+    ("cifar10", lambda root: (root / "data_batch_4.bin").unlink(), {("missing_file", "train")}, r"has no file 'data_batch_4.bin'"),
+    ("mnist", lambda root: overwrite(root / "train-labels-idx1-ubyte", 10, bytes([11])), {*GRAY, ("unknown_label", "train")},
+     r"train-labels-idx1-ubyte' has the label 11; there are 10 classes"),
+    ("mnist", lambda root: cut(root / "t10k-images-idx3-ubyte", 0.97),
+     {*GRAY, ("file_size", "test"), ("label_count", "test")}, r"t10k-images-idx3-ubyte' is not an IDX file of bytes .* it is truncated"),
+    ("mnist", lambda root: (root / "t10k-labels-idx1-ubyte").write_bytes(idx(np.arange(19, dtype=np.uint8) % 10)) and None,
+     {*GRAY, ("label_count", "test")}, r"has 20 test images but 19 labels"),
+    ("huggingface", lambda root: write_rows(root, labels=(0, 1, 2, 0, 1, 5)), {("unknown_label", "train")},
+     r"has the number 5 in column 'label', which has the 3 classes 0 to 2"),
+    ("huggingface", lambda root: write_rows(root, labels=(0, 1, 2, 0, 1, None)), {("missing_label", "train")},
+     r"Row 6 of .* has no value in column 'label'"),
+    ("huggingface", lambda root: write_rows(root, images=[{"bytes": None, "path": None}]), {("without_image", "train")},
+     r"train.parquet, row 0' has no image"),
+    ("huggingface", lambda root: write_rows(root, images=[{"bytes": b"text", "path": None}]), {("unreadable", "train")},
+     r"row 0' cannot be decoded as an image"),
+    ("huggingface", lambda root: [write_rows(root, s, "aabbc" + t, stored=False) for s, t in (("train", "c"), ("val", "d"))] and None,
+     {("unknown_label", "val")}, r"has the class 'd'; the rows of the training split have 3 classes: a, b, c"),
+    ("shards", lambda root: (root / SHARD).unlink(), {("missing_file", "train")}, r"Shard '.*train-000000.tar' is missing"),
+    ("shards", lambda root: cut(root / SHARD), {("changed_shard", "train")}, r"bytes, and the index was made for \d+: it is truncated or"),
+    ("shards", lambda root: change_end(root / SHARD), {("changed_shard", "train")}, None),
+    ("shards", lambda root: change_index(root, other_counts), {("changed_shard", "train")},
+     r"is truncated: the index has|is not where the index"),
+    ("shards", lambda root: without_member(root, "jpg"), {("without_image", "train")}, r"has no image; its members are cls"),
+    ("shards", lambda root: without_member(root, "jpg", b"text"), {("unreadable", "train")}, r"cannot be decoded as an image"),
+    ("mask_shards", lambda root: without_member(root, "mask.png"), {("missing_annotation", "train")},
+     r"has no mask. Pack the data set again"),
+    ("mask_shards", lambda root: without_member(root, "mask.png", b"text"), {("unreadable", "train")}, r"cannot be decoded as a mask"),
+    ("foreign_shards", lambda root: write_tar(root / "train-0.tar", 0, (0, "cat", 2)), {("unknown_label", "train")},
+     r"is 'cat'; a .cls member holds a number from 0"),
+    ("foreign_shards", lambda root: write_tar(root / "val-0.tar", 200, (0, None, 2)), {("missing_label", "val"), ("class_folders", "val")},
+     r"1 of the 3 samples of split 'val' in .* have no class"),
+    ("foreign_shards", lambda root: masked_shards(root), {("image_without_mask", "train")}, None),
+    ("foreign_shards", lambda root: (root / "train-1.tar").write_bytes(b"text" * 500) and None, {("unreadable", "train")},
+     r"is not a readable tar archive"),
+    ("foreign_shards", lambda root: cut(root / "train-1.tar", 0.35), {("truncated", "train")},
+     r"train-1.tar' is (truncated|not a readable)"),
+    ("mpii", lambda root: change_person(root, 1, scale=0), {("annotation", "train")}, r"and the scale 0; the center is x and y"),
+    ("mpii", lambda root: change_person(root, 1, joints=[[1, 2]]), {("annotation", "train")}, r"does not have 16 keypoints"),
+    ("mpii", lambda root: change_person(root, 1), {("annotation", "train")}, r"is not in the format of MPII: .* Entry 1 is no person"),
+    ("mpii", lambda root: (root / "images/val1.jpg").unlink(), {("missing_file", "val")}, r"1 of 3 images in .* are not in"),
+    ("joined", shard_part, {("missing_annotation", "train")}, r"has no mask. Pack the data set again"),
+    ("joined", missing_part, {("cannot_open", "train")}, r"There is no folder '.*nowhere'"),
+    ("joined", wrong_part, {("truncated", "train")}, r"cannot be decoded as an image"),
+]  # fmt: skip
+
+
 def examined(arguments, workers=0):
     examination = Doctor(build_data(composed(*arguments)).split)
     total = examination.open()
@@ -270,22 +578,84 @@ def examined(arguments, workers=0):
     return examination.judge()
 
 
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPINE_CACHE", str(tmp_path / ".cache"))
+
+
 @pytest.mark.parametrize(
-    ("name", "plant", "expected"), FAULTS, ids=lambda value: str(sorted(value)) if isinstance(value, set) else None
+    ("name", "plant", "expected", "sentence"),
+    [*((*fault, ...) for fault in FAULTS), *OF_ROWS],
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else "",
 )
-def test_each_planted_fault_is_found_and_nothing_else(tmp_path, name, plant, expected):
+def test_each_planted_fault_is_found_and_nothing_else(tmp_path, cache, name, plant, expected, sentence):
     arguments = MAKE[name](tmp_path)
     more = plant(tmp_path)
-    report = examined([*arguments, *(more if isinstance(more, list) else [])])
+    arguments += more if isinstance(more, list) else []
+    report = examined(arguments)
     assert {(finding.kind, finding.split) for finding in report.findings} == expected
+    if sentence is not ...:
+        splits = {*report.splits, *(finding.split for finding in report.findings)} - {"train, val"}
+        check_training(arguments, sorted(splits), sentence)
     for finding in report.findings:
         assert finding.seen and KINDS[finding.kind].why and (finding.todo or KINDS[finding.kind].todo)
         for _, image in pictures.draw(finding):
             assert image.dtype == np.uint8 and image.ndim == 3 and max(image.shape) <= pictures.SIDE
 
 
+def check_training(arguments, splits, sentence):
+    """Opens, checks and reads what a training does. `sentence`: with which it ends; None: it does not."""
+
+    def read():
+        for split in splits:
+            data = build_data(composed(*arguments)).split(split)
+            data.check(data.provides)
+            for index in range(len(data)):
+                data.load(index)
+
+    if sentence is None:
+        read()
+        return
+    with pytest.raises(InputError, match=sentence) as error:
+        read()
+    assert "\n" not in str(error.value)
+
+
+def test_all_faults_of_a_list_are_found_and_the_other_rows_are_read(tmp_path):
+    arguments = image_list(tmp_path)
+    in_list(tmp_path, 1, label="eagle")
+    in_list(tmp_path, 2, label="")
+    in_list(tmp_path, 3, weight="x")
+    in_list(tmp_path, 4, path="")
+    in_list(tmp_path, 8, label="eagle")
+    add_row(tmp_path, "train5.jpg,owl,train,1")
+    (tmp_path / "train4.jpg").write_bytes(b"")
+    report = examined([*arguments, "dataset.classes=[cat,dog,owl]"])
+    found = {(finding.kind, finding.split): finding for finding in report.findings}
+    assert set(found) == {
+        ("unknown_label", "train"), ("missing_label", "train"), ("weight", "train"), ("without_image", "train"),
+        ("empty_file", "train"), ("repeated_rows", "train"), ("unknown_label", "val"), ("class_folders", "train"),
+    }  # fmt: skip
+    assert found["unknown_label", "train"].files == [str(tmp_path / "train0.jpg")]
+    assert found["missing_label", "train"].files == [f"{tmp_path / 'list.csv'}, row 2"]
+    assert "is in the rows 6, 13 of" in found["repeated_rows", "train"].seen
+    assert report.splits["train"]["samples"] == 3 and report.splits["val"]["samples"] == 5
+
+
+def test_a_training_after_the_doctor_still_finds_the_faults_of_shards_of_others(tmp_path, cache):
+    arguments = foreign_shards(tmp_path)
+    write_tar(tmp_path / "train-0.tar", 0, (0, "cat", 2))
+    for _ in range(2):
+        report = examined(arguments)
+        assert [(each.kind, each.files) for each in report.findings] == [
+            ("unknown_label", [f"'{tmp_path}/train-0.tar', sample '1'"])
+        ]
+        assert report.splits["train"]["samples"] == 5 and report.splits["train"]["classes"] == {"0": 2, "1": 1, "2": 2}
+        check_training(arguments, ("train", "val"), r"is 'cat'; a .cls member holds a number from 0")
+
+
 def test_every_kind_is_planted():
-    planted = {kind for _, _, expected in FAULTS for kind, _ in expected}
+    planted = {kind for _, _, expected, *_ in (*FAULTS, *OF_ROWS) for kind, _ in expected}
     assert planted == set(KINDS) - {"check"}
 
 

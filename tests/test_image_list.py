@@ -113,7 +113,7 @@ def test_columns_of_0_and_1(tmp_path, caplog):
     data[0].check(NEEDS)
     assert "has no image of 1 classes: c3" in caplog.text
     (tmp_path / "list.csv").write_text("path,a\n0.png,2\n")
-    with pytest.raises(InputError, match="Column 'a' .* has the value '2'; a column of a class has 0 and 1"):
+    with pytest.raises(InputError, match=r"Row 1 of .* has the value '2' in column 'a' \(a column of a class has 0 and 1\)"):
         ImageList("train", root=root, class_columns=["a"])
     with pytest.raises(InputError, match="no column 'b'.*set dataset.class_columns"):
         ImageList("train", root=root, class_columns=["a", "b"])
@@ -171,8 +171,9 @@ def test_a_list_without_classes_has_images_only(tmp_path, caplog):
         ("path,label\na.png,x\nb.png\n", "can be read .*Expected 2 columns, got 1"),
         ("path,label\na.png,x\nb.png,\n", "Row 2 of .* has no value in column 'label'"),
         ("path,label\na.png,x\n,y\n", "Row 2 of .* has no path"),
-        ("path,label,weight\na.png,x,-1\n", "Row 1 of .* has the weight -1.0; weights are 0 or more"),
-        ("path,label,weight\na.png,x,much\n", "cannot be read .*much"),
+        ("path,label,weight\na.png,x,-1\n", "Row 1 of .* has the weight '-1'; weights are 0 or more"),
+        ("path,label,weight\na.png,x,\n", "Row 1 of .* has the weight ''; weights are 0 or more"),
+        ("path,label,weight\na.png,x,1\nb.png,y,much\n", "Row 2 of .* has the weight 'much'; weights are 0 or more"),
         ("path,label,split\na.png,x,fold1\n", "no row of the split 'train'. Values of its column 'split': fold1"),
         ("", "not a table"),
     ],

@@ -14,8 +14,11 @@ import pytest
 import torch
 from command_line import run_command
 from data_files import coco_annotations, write_image, write_mask
-from shard_files import pack, pack_photos, write_photos
+from shard_files import OPTIONS, pack, pack_photos, write_photos
+from test_configs import composed
 
+from spine.commands.pack import pack_data
+from spine.data import build_data
 from spine.data.data_module import DataModule
 from spine.data.formats.coco_keypoints import COCOKeypoints
 from spine.data.formats.image_folder import ImageFolder
@@ -80,6 +83,50 @@ def test_rendered_images_have_all_annotations(tmp_path):
         packed = Shards(split, root=str(shards))
         assert len(packed) == count
         assert_same_samples(packed, Shapes(split, length={"train": 5, "val": 2, "test": 1}))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["dataset.limit=9", "dataset.limit_seed=3"],
+        ["dataset.k_fold=3", "dataset.fold=1", "dataset.limit=0.5", "seed=4"],
+        None,  # joined
+    ],
+)
+def test_splits_are_packed_as_a_training_opens_them(photos, tmp_path, keys, split):
+    if keys is None:
+        write_photos(tmp_path / "more", 6, 3, "ad")
+        parts = {"first": (photos[0], 2), "more": (tmp_path / "more", 1)}
+        arguments = ["dataset=joined"]
+        for name, (root, weight) in parts.items():
+            place = f"dataset.parts.{name}"
+            arguments += [f"+dataset@{place}=image_folder", f"{place}.root={root}", f"+{place}.weight={weight}"]
+    else:
+        arguments = ["dataset=image_folder", f"dataset.root={photos[0]}", *keys]
+    config = composed(*arguments)
+    pack_data(config["dataset"], tmp_path / "out", OPTIONS, config["seed"])
+    expected, packed = build_data(config).split(split), Shards(split, root=str(tmp_path / "out"))
+    assert_same_samples(packed, expected)
+    assert np.array_equal(packed.class_indices(), expected.class_indices()) and packed.labels.classes == expected.labels.classes
+    if keys is None:
+        assert np.array_equal(packed.sample_weights(), expected.sample_weights()) and len(set(packed.sample_weights())) == 2
+    elif split == "train":
+        assert len(packed) < 41
+    pack_data(config["dataset"], tmp_path / "out", OPTIONS, config["seed"])  # complete
+    other = composed(*arguments, "seed=9", *(["dataset.limit_seed=9"] if keys is not None else ["dataset.parts.first.weight=1"]))
+    with pytest.raises(InputError, match="of another data set or of other options"):
+        pack_data(other["dataset"], tmp_path / "out", OPTIONS, other["seed"])
+
+
+@pytest.mark.parametrize(("key", "value"), [("sampling", "class_balanced"), ("repeats", 2), ("on_error", "skip")])
+def test_settings_that_cannot_be_packed_are_refused(photos, tmp_path, key, value):
+    config = composed("dataset=image_folder", f"dataset.root={photos[0]}", f"dataset.{key}={value}")
+    with pytest.raises(
+        InputError, match=rf"dataset.{key}={value} cannot be packed, because shards store every sample once: leave"
+    ):
+        pack_data(config["dataset"], tmp_path / "out", OPTIONS)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("overlapping", [False, True])

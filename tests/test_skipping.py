@@ -11,10 +11,11 @@ import pytest
 import torch
 from command_line import run_command
 from data_files import coco_annotations, write_image, write_mask
-from test_configs import trained
+from test_configs import composed, trained
 from trainers import fake_trainer
 
 from spine.config.messages import user_message
+from spine.data import build_data
 from spine.data.data_module import DataModule
 from spine.data.formats.coco_keypoints import COCOKeypoints
 from spine.data.formats.image_folder import ImageFolder
@@ -158,6 +159,59 @@ def test_missing_files_and_masks_are_unreadable(photos, tmp_path):
     (tmp_path / "mask.png").write_bytes(b"broken")
     with pytest.raises(UnreadableFileError, match="cannot be decoded as a mask"):
         read_mask(tmp_path / "mask.png")
+
+
+def scenes(root, listed=None):
+    """Eight pairs of images and masks, of which `0` has no mask and, in lists, `1` has no image."""
+    for i in range(8):
+        write_image(root / f"images/train/{i}.png", (30 * i, 0, 0), (32, 32))
+        write_mask(root / f"masks/train/{i}.png", np.arange(32 * 32).reshape(32, 32) % 2)
+    (root / "masks/train/0.png").unlink()
+    (root / "train.txt").write_text(
+        "".join(f"images/train/{i}.png masks/train/{i}.png\n" if listed == "paths" else f"{i}\n" for i in range(8))
+    )
+    if listed is not None:
+        (root / "images/train/1.png").unlink()
+    return [
+        "task=seg", "backbone=mobilenet_v2", "head=fcn", "dataset=mask_folder", f"dataset.root={root}", "dataset.classes=[a,b]",
+        "image_size=[32,32]", "dataset.batch_size=4", "dataset.num_workers=0",
+        *(["dataset.pairs='{split}.txt'"] if listed is not None else []),
+    ]  # fmt: skip
+
+
+SKIP = ["dataset.on_error=skip", "dataset.max_error_share=0.3"]
+
+
+@pytest.mark.parametrize("listed", [None, "paths", "names"])
+def test_pairs_with_a_missing_file_are_skipped(tmp_path, listed, caplog):
+    arguments = scenes(tmp_path, listed)
+    with pytest.raises(InputError, match="1 of 8 images have no mask|2 files in the list|1 of 8 names in the list"):
+        build_data(composed(*arguments)).split("train")
+    data = build_data(composed(*arguments, *SKIP))
+    data.trainer = fake_trainer(folder=tmp_path)
+    assert len(data.split("train")) == 8 and "They count as unreadable files (dataset.on_error=skip)." in caplog.text
+    loader = data.loader("train", training=True)
+    loader.batch_sampler.set_epoch(0)
+    drawn = [index for batch in loader for index in batch["index"].tolist()]
+    missing = [0] if listed is None else [0, 1]
+    files = [data.split("train").files(index)[index == 0] for index in missing]
+    assert len(drawn) == 8 and not set(drawn) & set(missing)
+    assert files[0] == str(tmp_path / "masks/train/0.png") and not Path(files[-1]).exists()
+    lines = [line.split("\t") for line in (tmp_path / UNREADABLE).read_text().splitlines()]
+    assert sorted(line[1] for line in lines) == sorted(files) and all("is missing" in line[2] for line in lines)
+
+
+def test_missing_masks_above_the_share_stop_a_run(tmp_path):
+    arguments = scenes(tmp_path)
+    for i in range(1, 4):
+        (tmp_path / f"masks/train/{i}.png").unlink()
+    loader = build_data(composed(*arguments, *SKIP)).loader("train", training=True)
+    with pytest.raises(InputError, match="3 files of the 8 samples of split 'train' cannot be read, more than the share"):
+        list(loader)
+    for path in (tmp_path / "masks/train").iterdir():
+        path.rename(path.with_stem(f"{path.stem}_mask"))
+    with pytest.raises(InputError, match="8 of 8 images have no mask in"):  # none has one
+        build_data(composed(*arguments, *SKIP)).split("train")
 
 
 def test_people_in_images_that_are_missing_are_skipped(tmp_path):

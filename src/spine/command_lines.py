@@ -12,6 +12,12 @@ from pathlib import Path
 from spine.errors import InputError, nearest
 
 
+def refuse_sweeps(command: str, arguments: Sequence[str]) -> None:
+    """Raises InputError if the arguments start a sweep, before it has a folder. `command`: what it does: "spine.plan shows one run"."""
+    if {"-m", "--multirun"} & set(arguments):
+        raise InputError(f"{command}, and not a sweep: leave out -m.")
+
+
 def parse_folders(
     arguments: Iterable[str], keys: Mapping[str, str], choices: Mapping[str, Sequence[str]], example: str
 ) -> tuple[list[Path], dict[str, str]]:

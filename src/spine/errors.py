@@ -19,13 +19,15 @@ class InputError(ValueError):
 class UnreadableFileError(InputError):
     """A file of a sample is missing or broken. With dataset.on_error=skip, the sample is replaced."""
 
-    def __init__(self, message: str, path: str = ""):
-        """`path`: of the file; empty if it is only known to be in the message, as for errors that a worker sent."""
+    def __init__(self, message: str, path: str = "", kind: str = "unreadable"):
+        """`path`: of the file; empty if it is only known to be in the message, as for errors that a worker sent.
+        `kind`: what the doctor reports, a key of `spine.data.checks.kinds.KINDS`.
+        """
         super().__init__(message)
-        self.path = path
+        self.path, self.kind = path, kind
 
-    def __reduce__(self) -> tuple[type[UnreadableFileError], tuple[str, str]]:
-        return type(self), (str(self), self.path)  # workers send it to the main process
+    def __reduce__(self) -> tuple[type[UnreadableFileError], tuple[str, str, str]]:
+        return type(self), (str(self), self.path, self.kind)  # workers send it to the main process
 
 
 def nearest(word: str, choices: list[str], prefix: str = "") -> str:

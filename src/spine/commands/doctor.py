@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
 from spine import console
+from spine.command_lines import refuse_sweeps
 from spine.config.command_line import run_command
 from spine.config.resolving import to_plain
 from spine.errors import InputError
@@ -33,13 +35,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Runs the command with the arguments of the command line."""
-    run_command("doctor", doctor, _refuse_sweeps)
-
-
-def _refuse_sweeps(arguments: list[str]) -> None:
-    """Raises InputError if the arguments start a sweep, before it has a folder."""
-    if {"-m", "--multirun"} & set(arguments):
-        raise InputError("doctor.py examines one data set, and is no sweep: leave out -m.")
+    run_command("doctor", doctor, partial(refuse_sweeps, "doctor.py examines one data set"))
 
 
 def doctor(cfg: DictConfig) -> None:

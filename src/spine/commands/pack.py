@@ -8,12 +8,15 @@ An interrupted packing goes on when the same command is repeated.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from omegaconf import DictConfig, open_dict
 from pydantic import Field
 
+from spine.command_lines import refuse_sweeps
 from spine.config.command_line import run_command
 from spine.config.resolving import to_plain
 from spine.errors import InputError
@@ -37,13 +40,7 @@ KEYS: Schema = {  # keys of this command that train.yaml does not have
 
 def main() -> None:
     """Runs the command with the arguments of the command line."""
-    run_command("pack", pack, _refuse_sweeps)
-
-
-def _refuse_sweeps(arguments: list[str]) -> None:
-    """Raises InputError if the arguments start a sweep."""
-    if {"-m", "--multirun"} & set(arguments):
-        raise InputError("spine.pack packs one data set, and not a sweep: leave out -m.")
+    run_command("pack", pack, partial(refuse_sweeps, "spine.pack packs one data set"))
 
 
 def pack(cfg: DictConfig) -> None:
@@ -59,31 +56,36 @@ def pack(cfg: DictConfig) -> None:
     from spine.config.checks import check_root
     from spine.config.instantiate import target_of
     from spine.config.places import check_targets
-    from spine.config.schemas import LOADER_KEYS
     from spine.config.values import check_schema, check_values
 
     check_schema(options, KEYS, "")
     check_targets(config)
     check_values(config)
-    node = {key: value for key, value in config["dataset"].items() if key not in LOADER_KEYS}
+    node = config["dataset"]
     if target_of("dataset", node).reads_files:
         check_root(node)
-    pack_data(node, Path(options["out"]).expanduser(), options)
+    pack_data(node, Path(options["out"]).expanduser(), options, config["seed"])
 
 
-def pack_data(node: Config, folder: Path, options: Config) -> None:
-    """Packs the splits of a data set into a folder. `node`: options of the data set. `options`: of the command."""
+def pack_data(node: Config, folder: Path, options: Config, seed: int = 0) -> None:
+    """Packs the splits of a data set into a folder. They are opened as a training opens them, with their folds and their limit.
+
+    `node`: of the data set. `options`: of the command. `seed`: of the configuration, which chooses the samples of a limit. Raises
+    InputError for settings that shards cannot have.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from spine.data.building import split_opener
     from spine.data.shards import packing
 
+    _check_packable(node)
     workers = (os.cpu_count() or 1) if options["workers"] == -1 else options["workers"]
-    source = {"dataset": node, **{key: options[key] for key in ("pack_splits", "shard_mb", "store_seed")}}
+    source = {"dataset": _source(node, seed), **{key: options[key] for key in ("pack_splits", "shard_mb", "store_seed")}}
     if packing.begin(folder, source):
         print(f"{folder} is complete: nothing is left to pack.")
         return
-    opened = _open_splits(node, options["pack_splits"])
+    opened = _open_splits(split_opener(node, seed), options["pack_splits"])
     descriptions, labels = {}, next(iter(opened.values())).labels
     if different := [split for split, data in opened.items() if data.labels != labels]:
         raise InputError(
@@ -100,17 +102,49 @@ def pack_data(node: Config, folder: Path, options: Config) -> None:
         size = sum(shard["bytes"] for shard in descriptions[split]["shards"])
         print(f"{split}: {len(data):,} samples in {plan.shards} shards, {size / packing.MIB:,.1f} MiB")
     packing.finish(folder, labels, descriptions)
-    print(f"dataset=shards dataset.root={folder}")
+    print(f"dataset=shards dataset.root={folder}{' dataset.sampling=weighted' * _is_weighted(node, opened)}")
 
 
-def _open_splits(node: Config, wanted: list[str] | None) -> dict[str, DataSet]:
+def _check_packable(node: Config) -> None:
+    """Raises InputError for settings of the loader that change how often a sample is drawn, or that leave samples out."""
+    changed = {
+        "sampling": node.get("sampling") in ("class_balanced", "square_root"),  # weights are stored with the samples
+        "repeats": node.get("repeats", 1) > 1,
+        "on_error": node.get("on_error") == "skip",
+    }
+    for key, is_changed in changed.items():
+        if is_changed:
+            raise InputError(
+                f"dataset.{key}={node[key]} cannot be packed, because shards store every sample once: leave it out here, and set "
+                f"it in the training that reads the shards."
+            )
+
+
+def _source(node: Config, seed: int) -> Config:
+    """Returns what determines the samples of the splits."""
+    from spine.config.dataset_parts import format_options
+    from spine.data.building import limit_seed
+
+    found = format_options(node)
+    if node.get("k_fold") is not None:
+        found |= {key: node.get(key, 0) for key in ("k_fold", "fold", "fold_seed")}
+    if node.get("limit") is not None:
+        found |= {"limit": node["limit"], "limit_seed": limit_seed(node, seed)}
+    return found
+
+
+def _is_weighted(node: Config, opened: Mapping[str, DataSet]) -> bool:
+    """Whether the training samples have different weights, by which they are drawn."""
+    weights = opened["train"].sample_weights() if "train" in opened else None
+    return node.get("sampling") == "weighted" and weights is not None and len(set(weights.tolist())) > 1
+
+
+def _open_splits(open_split: Callable[[str], DataSet], wanted: list[str] | None) -> dict[str, DataSet]:
     """Returns the data sets of the splits. Raises InputError if a wanted one, or every one, cannot be opened."""
-    from spine.config.instantiate import instantiate
-
     opened, reasons = {}, {}
     for split in wanted or SPLITS:
         try:
-            opened[split] = instantiate("dataset", node, split=split)
+            opened[split] = open_split(split)
         except InputError as error:
             if wanted is not None:
                 raise

@@ -8,11 +8,13 @@ All keys of `python train.py` can be set. Without num_outputs=<number>, a networ
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from spine.command_lines import refuse_sweeps
 from spine.config.command_line import run_command
 from spine.config.resolving import to_plain
 from spine.errors import InputError
@@ -23,13 +25,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Runs the command with the arguments of the command line."""
-    run_command("plan", plan, _refuse_sweeps)
-
-
-def _refuse_sweeps(arguments: list[str]) -> None:
-    """Raises InputError if the arguments start a sweep, before it has a folder."""
-    if {"-m", "--multirun"} & set(arguments):
-        raise InputError("spine.plan shows one run, and not a sweep: leave out -m.")
+    run_command("plan", plan, partial(refuse_sweeps, "spine.plan shows one run"))
 
 
 def plan(cfg: DictConfig) -> None:

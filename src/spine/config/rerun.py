@@ -12,6 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spine.checkpoints.run_checkpoint import read_checkpoint
+from spine.command_lines import refuse_sweeps
 from spine.errors import InputError
 from spine.reporting.comparison import compare_runs, describe
 from spine.reporting.provenance import differences
@@ -40,8 +41,7 @@ def register_run(arguments: list[str]) -> None:
     folder = find_original(arguments)
     if not folder:
         raise InputError("Which run? Give rerun=<run folder>, such as rerun=logs/train/runs/<name>.")
-    if {"-m", "--multirun"} & set(arguments):
-        raise InputError("rerun repeats one run, and not a sweep: leave out -m.")
+    refuse_sweeps("rerun repeats one run", arguments)
     ConfigStore.instance().store("original", stored_config(RunFolder(Path(folder))))
 
 

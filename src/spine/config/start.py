@@ -51,7 +51,7 @@ def run_facts(run: Run, trainer: pl.Trainer) -> RunFacts:
     options = {key: value for key, value in node.items() if key not in (*LOADER_KEYS, "root")}
     if node.get("k_fold") is not None:
         options |= {key: node.get(key, 0) for key in ("k_fold", "fold", "fold_seed")}
-    limit = {} if node.get("limit") is None else {"limit": node["limit"], "limit_seed": limit_seed(config)}
+    limit = {} if node.get("limit") is None else {"limit": node["limit"], "limit_seed": limit_seed(node, config["seed"])}
     splits = ("train",) if config["trainer"]["limit_val_batches"] == 0 else ("train", "val")
     weights = run.load_report.file.path if run.load_report is not None else None
     device, tokenizer = trainer.strategy.root_device, run.task.tokenizer

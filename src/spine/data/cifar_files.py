@@ -13,6 +13,7 @@ from typing import ClassVar, NoReturn
 
 import numpy as np
 
+from spine.data import faults
 from spine.data.memory_images import MemoryImages, is_validation
 from spine.errors import InputError
 
@@ -47,14 +48,13 @@ class CIFARImages(MemoryImages):
         source, binary = _source(base, files)
         names = files.test if split == "test" else files.train
         self.paths = [source] if source.is_file() else [source / _file_name(name, binary) for name in names]
-        parts = []
+        parts = [(np.zeros((0, 32, 32, 3), np.uint8), np.zeros(0, np.int64))]
         for name, data in _contents(source, [_file_name(name, binary) for name in names]).items():
             path = f"{source}/{name}"
-            parts.append(_read_binary(path, data, files, label_key) if binary else _read_python(path, data, label_key))
+            images, targets = _read_binary(path, data, files, label_key) if binary else _read_python(path, data, label_key)
+            parts.append(self.known_labels(images, targets, path))
         self.images = np.concatenate([images for images, _ in parts])
         self.targets = np.concatenate([targets for _, targets in parts])
-        if len(self.targets) and not 0 <= self.targets.min() <= self.targets.max() < len(self.labels.classes):
-            raise InputError(f"'{source}' has the label {self.targets.max()}; there are {len(self.labels.classes)} classes.")
         if split != "test":
             chosen = is_validation(self.targets, VAL_DIVISOR) == (split == "val")
             self.images, self.targets = self.images[chosen], self.targets[chosen]
@@ -97,22 +97,35 @@ def _contents(source: Path, names: Sequence[str]) -> Mapping[str, bytes]:
                         found[name] = content.read()
     except (OSError, EOFError, tarfile.TarError) as error:
         raise InputError(f"'{source}' cannot be read ({error}); it may be truncated. Download it again.") from error
-    if missing := [name for name in names if name not in found]:
-        raise InputError(f"'{source}' has no file '{missing[0]}'.")
-    return {name: found[name] for name in names}
+    for name in names:
+        if name not in found:
+            faults.report("missing_file", f"'{source}' has no file '{name}'.", [source / name])
+    return {name: found[name] for name in names if name in found}
 
 
 def _read_binary(path: str, data: bytes, files: CIFARFiles, label_key: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns images (N, 32, 32, 3) uint8 and labels (N,) int64."""
     size = len(files.label_keys) + PIXELS
     if not data or len(data) % size:
-        raise InputError(f"'{path}' has {len(data)} bytes, which is no multiple of the {size} of an image; it is truncated.")
-    rows = np.frombuffer(data, np.uint8).reshape(-1, size)
+        message = f"'{path}' has {len(data)} bytes, which is no multiple of the {size} of an image; it is truncated."
+        faults.report("file_size", message, [path])
+    rows = np.frombuffer(data, np.uint8, len(data) // size * size).reshape(-1, size)  # the doctor goes on with whole images
     return _to_images(rows[:, -PIXELS:]), rows[:, files.label_keys.index(label_key)].astype(np.int64)
 
 
 def _read_python(path: str, data: bytes, label_key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images (N, 32, 32, 3) uint8 and labels (N,) int64."""
+    """Returns images (N, 32, 32, 3) uint8 and labels (N,) int64. A file that cannot be read is a fault; the doctor goes on without it."""
+    try:
+        return _read_batch(path, data, label_key)
+    except InputError as error:
+        if not faults.is_collecting():
+            raise
+        faults.report("unreadable", str(error), [path])
+        return np.zeros((0, 32, 32, 3), np.uint8), np.zeros(0, np.int64)
+
+
+def _read_batch(path: str, data: bytes, label_key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images (N, 32, 32, 3) uint8 and labels (N,) int64 of a pickle. Raises InputError if it holds something else."""
     content = read_plain_pickle(path, data)
     if isinstance(content, dict):
         content = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in content.items()}
@@ -122,9 +135,10 @@ def _read_python(path: str, data: bytes, label_key: str) -> tuple[np.ndarray, np
     whole = isinstance(labels, list) and all(isinstance(label, int) for label in labels)
     if rows is None or rows.ndim != 2 or rows.shape[1] != PIXELS or not isinstance(labels, list) or not whole:
         raise InputError(f"'{path}' does not hold images (N, {PIXELS}) and a list '{label_key}'; it is no file of this data set.")
+    count = min(len(rows), len(labels))
     if len(labels) != len(rows):
-        raise InputError(f"'{path}' has {len(rows)} images but {len(labels)} labels.")
-    return _to_images(rows), np.array(labels, np.int64)
+        faults.report("label_count", f"'{path}' has {len(rows)} images but {len(labels)} labels.", [path])
+    return _to_images(rows[:count]), np.array(labels[:count], np.int64)
 
 
 def _to_images(rows: np.ndarray) -> np.ndarray:

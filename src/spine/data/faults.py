@@ -29,6 +29,24 @@ class Fault:
 _collected: ContextVar[list[Fault] | None] = ContextVar("collected", default=None)
 
 
+_skips: ContextVar[bool] = ContextVar("skips", default=False)
+
+
+@contextmanager
+def skipping(skips: bool) -> Iterator[None]:
+    """In this context, with dataset.on_error=skip (`skips`), `leaves_missing_files` is true unless faults are collected."""
+    token = _skips.set(skips)
+    try:
+        yield
+    finally:
+        _skips.reset(token)
+
+
+def leaves_missing_files() -> bool:
+    """Whether samples with a missing file are opened too. They raise UnreadableFileError when they are read, and are then skipped."""
+    return _skips.get() and not is_collecting()
+
+
 @contextmanager
 def collected() -> Iterator[list[Fault]]:
     """In this context `report` appends to the list that it returns, and does not raise."""
@@ -43,6 +61,11 @@ def collected() -> Iterator[list[Fault]]:
 def is_collecting() -> bool:
     """Whether faults are collected: then all that can be found are worth the time."""
     return _collected.get() is not None
+
+
+def count() -> int:
+    """Returns the number of faults that were collected so far."""
+    return len(_collected.get() or ())
 
 
 def report(kind: str, message: str, files: Iterable[object] = (), values: Iterable[int] = ()) -> None:

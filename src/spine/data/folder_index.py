@@ -1,8 +1,8 @@
 """Lists the images in a folder and all its subfolders, and remembers the list of a large folder.
 
-The list of a folder with many files is kept in the user's cache, SPINE_CACHE or ~/.cache/spine. It is valid as long as no
-folder has another modification time, which changes when a file is added, removed or renamed. Of several processes that need
-the list, one reads the folders and the others wait for it.
+The list of a folder with many files is kept in the user's cache, SPINE_CACHE or ~/.cache/spine. It is valid as long as
+no folder has another modification time, which changes when a file is added, removed or renamed. Of several processes
+that need the list, one reads the folders and the others wait for it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,18 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from spine.data.image_files import IMAGE_SUFFIXES, UNREADABLE_SUFFIXES, PackedNames, format_names, is_hidden, log_warning
+from spine.data.image_files import (
+    IMAGE_SUFFIXES,
+    UNREADABLE_SUFFIXES,
+    PackedNames,
+    format_names,
+    is_hidden,
+    log_warning,
+)
 from spine.user_cache import cache_folder, locked
 
 MIN_REMEMBERED = 20_000  # images; fewer are listed in a few hundredths of a second
-SETTLED_SECONDS = 2.0  # a folder that was changed later than this before it was read may change again with the same time
+SETTLED_SECONDS = 2.0  # a folder that was changed later than this before its reading may change again at the same time
 VERSION = 1  # of the files in the cache
 
 
@@ -32,9 +39,9 @@ VERSION = 1  # of the files in the cache
 class FolderIndex:
     """The F folders in a folder, itself included, and their N images. Hidden files and folders are left out."""
 
-    folders: PackedNames  # (F,) paths relative to the folder, "" for itself; each before its subfolders, which are sorted
+    folders: PackedNames  # (F,) relative paths, "" for the folder itself; each before its subfolders, which are sorted
     times: np.ndarray  # (F,) int64: modification times in nanoseconds
-    starts: np.ndarray  # (F + 1,) int64: the images of folder f are names[starts[f]] to names[starts[f + 1] - 1], sorted
+    starts: np.ndarray  # (F + 1,) int64: the images of folder f are names[starts[f] : starts[f + 1]], sorted
     names: PackedNames  # (N,) names of the images in their folders
     unreadable: np.ndarray  # (len(UNREADABLE_SUFFIXES),) int64: number of images of each format that is not read
 
@@ -44,11 +51,15 @@ class FolderIndex:
 
 
 def warn_of_unreadable_files(unreadable: np.ndarray, folder: Path) -> None:
-    """Logs a warning if there are images of a format that is not read: `FolderIndex.unreadable`. `folder`: for the message."""
+    """Logs a warning if there are images of a format that is not read.
+
+    `unreadable`: see `FolderIndex`. `folder`: for the message.
+    """
     if unreadable.any():
         suffixes = [suffix for suffix, count in zip(UNREADABLE_SUFFIXES, unreadable, strict=True) if count]
         log_warning(
-            f"{unreadable.sum()} images in '{folder}' are not read ({format_names(sorted(suffixes))}): convert them to JPEG or PNG."
+            f"{unreadable.sum()} images in '{folder}' are not read ({format_names(sorted(suffixes))}): "
+            f"convert them to JPEG or PNG."
         )
 
 
@@ -147,7 +158,10 @@ def _read(file: Path, folder: Path) -> FolderIndex | None:
 
 
 def _write(file: Path, index: FolderIndex) -> None:
-    """Writes the file of an index in one step. A cache that cannot be written is no error: the folder is read again next time."""
+    """Writes the file of an index in one step.
+
+    A cache that cannot be written is no error: the folder is read again next time.
+    """
     arrays = {
         "version": np.array([VERSION]),
         "folders": index.folders.block,
@@ -164,6 +178,7 @@ def _write(file: Path, index: FolderIndex) -> None:
         save_file(arrays, part)
         part.replace(file)
     except (OSError, SafetensorError) as error:
-        logging.getLogger("spine.data").info(f"The list of files is not remembered: '{file}' cannot be written ({error}).")
+        message = f"The list of files is not remembered: '{file}' cannot be written ({error})."
+        logging.getLogger("spine.data").info(message)
         with contextlib.suppress(OSError):
             part.unlink()

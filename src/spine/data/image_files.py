@@ -54,13 +54,17 @@ def format_names(names: Iterable[object], limit: int = 8) -> str:
 def read_bytes(path: str | Path, what: str) -> np.ndarray:
     """Returns the bytes (N,) uint8 of a file.
 
-    Raises UnreadableFileError if it is missing. `what`: "an image", for messages.
+    Raises UnreadableFileError if it is missing, a folder, or not allowed to be read. `what`: "an image", for messages.
     """
     try:
         with open(path, "rb") as file:
             return np.frombuffer(file.read(), np.uint8)  # twice as fast as np.fromfile, for files of this size
     except FileNotFoundError:
-        raise UnreadableFileError(f"File '{path}' is missing; the data set lists it as {what}.", str(path)) from None
+        message = f"File '{path}' is missing; the data set lists it as {what}."
+        raise UnreadableFileError(message, str(path), "missing_file") from None
+    except (IsADirectoryError, PermissionError) as error:
+        message = f"'{path}' cannot be read as {what} ({error.strerror}). Correct its name, or allow this user to read it."
+        raise UnreadableFileError(message, str(path)) from error
 
 
 def read_image(path: str | Path, size: Size | None = None, upright: bool = True) -> np.ndarray:

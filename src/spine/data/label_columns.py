@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from spine.data import faults
 from spine.data.image_files import format_names
 from spine.data.tables import ArrayBuilder
 from spine.errors import InputError
@@ -62,29 +63,41 @@ class LabelColumns:
         """Pairs of a row and one of its values, (M, 2) int."""
         return self.pairs.finish().reshape(-1, 2)
 
-    def add(self, batch: Mapping[str, Any], count: int) -> None:
-        """Adds the `count` rows of a batch of `needed` columns. Raises InputError for a row without a class, or a value other than
-        0 and 1."""
+    def add(self, batch: Mapping[str, Any], used: np.ndarray) -> np.ndarray:
+        """Adds the rows of a batch of `needed` columns. Returns which of them have a class that can be read, (N,) bool.
+
+        `used` (N,) bool: rows of the split. The faults of others are those of another split. Raises InputError for a used row
+        without a class, or with a value other than 0 and 1.
+        """
+        readable = np.ones(len(used), bool)
         if self.bits:
-            rows, values = self._from_bits(batch)
+            rows, values, readable = self._from_bits(batch, used)
         elif self.column is None:
-            return
+            return readable
         else:
             column = batch[self.column]
             lists = "list" in str(column.type)
             self.several |= lists
-            rows, values = self._from_lists(column) if lists or self.separator is not None else self._from_names(column)
+            if lists or self.separator is not None:
+                rows, values = self._from_lists(column)
+            else:
+                rows, values, readable = self._from_names(column, used)
         self.pairs.add(np.stack([rows + self.rows, values], axis=1))
-        self.rows += count
+        self.rows += len(used)
+        return readable
 
-    def _from_names(self, column: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _from_names(self, column: Any, used: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns rows and their values, and which rows have one."""
         values = self.codes.add(column)
-        if (values < 0).any():
-            raise InputError(
-                f"Row {self.rows + int(np.argmax(values < 0)) + 1} of '{self.path}' has no value in column '{self.column}' "
-                f"(rows are counted from 1, without the header)."
-            )
-        return np.arange(len(values)), values
+        readable = values >= 0
+        for row in np.flatnonzero(used & ~readable).tolist():
+            self._report("missing_label", row, "has no value in", self.column, "rows are counted from 1, without the header")
+        rows = np.flatnonzero(readable)
+        return rows, values[rows], readable
+
+    def _report(self, kind: str, row: int, what: str, column: str | None, hint: str) -> None:
+        number = self.rows + row + 1
+        faults.report(kind, f"Row {number} of '{self.path}' {what} column '{column}' ({hint}).", [f"{self.path}, row {number}"])
 
     def _from_lists(self, column: Any) -> tuple[np.ndarray, np.ndarray]:
         from pyarrow import compute
@@ -96,30 +109,37 @@ class LabelColumns:
         pairs = np.unique(np.stack([rows, values], axis=1)[values >= 0], axis=0)
         return pairs[:, 0], pairs[:, 1]
 
-    def _from_bits(self, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        columns = []
+    def _from_bits(self, batch: Mapping[str, Any], used: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns rows and their values, and which rows have 0 or 1 in all columns."""
+        columns, readable = [], np.ones(len(used), bool)
         for name in self.bits:
             codes = Codes()
             numbers = codes.add(batch[name])
-            if bad := sorted(set(codes.names) - BITS.keys()):
-                raise InputError(f"Column '{name}' of '{self.path}' has the value '{bad[0]}'; a column of a class has 0 and 1.")
-            if (numbers < 0).any():
-                raise InputError(
-                    f"Row {self.rows + int(np.argmax(numbers < 0)) + 1} of '{self.path}' has no value in column '{name}'; "
-                    f"a column of a class has 0 and 1."
-                )
-            columns.append(np.array([BITS[text] for text in codes.names], np.uint8)[numbers])
-        rows, values = np.nonzero(np.stack(columns, axis=1))
-        return rows, values
+            names = list(codes.names)
+            table = [*(BITS.get(text, -1) for text in names), -1]  # the last one is for rows without a value
+            bits = np.array(table, np.int8)[numbers]
+            for row in np.flatnonzero(used & (bits < 0)).tolist():
+                missing = numbers[row] < 0
+                what = "has no value in" if missing else f"has the value '{names[numbers[row]]}' in"
+                self._report("missing_label" if missing else "unknown_label", row, what, name, "a column of a class has 0 and 1")
+            readable &= bits >= 0
+            columns.append(bits == 1)
+        rows, values = np.nonzero(np.stack(columns, axis=1) & readable[:, None])
+        return rows, values, readable
 
 
 def class_numbers(
-    found: Sequence[str], classes: Sequence[str] | None, of_training: Sequence[str], path: object
+    found: Sequence[str],
+    classes: Sequence[str] | None,
+    of_training: Sequence[str],
+    path: object,
+    samples_of: Callable[[int], Iterable[object]],
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Returns the classes, and the class of each value in `found`, (len(found),) int32.
 
     `classes`: their names in order; None for the values `of_training`, sorted: by value if all are whole numbers, otherwise as text.
-    Values that are no names may be numbers that count given `classes` from 0. Raises InputError for a value that is no class.
+    Values that are no names may be numbers that count given `classes` from 0. `samples_of`: returns what the samples with the value
+    `found[i]` are called, for the doctor. Raises InputError for a value that is no class; for the doctor, its number is -1.
     """
     given = classes is not None
     if classes is None:
@@ -129,18 +149,17 @@ def class_numbers(
     else:
         known = "dataset.classes has"
     index = {name: number for number, name in enumerate(classes)}
-    if (
-        given
-        and not any(name in index for name in found)
-        and all(_is_number(name) and int(name) < len(classes) for name in found)
-    ):
-        index = {name: int(name) for name in found}
-    if unknown := [name for name in found if name not in index]:
-        raise InputError(
-            f"'{path}' has the class '{unknown[0]}'; {known} {len(classes)} classes: {format_names(classes)}. "
-            f"Numbers count the names of dataset.classes from 0."
-        )
-    return tuple(classes), np.array([index[name] for name in found], np.int32)
+    if given and not any(name in index for name in found):
+        index = {name: int(name) for name in found if _is_number(name) and int(name) < len(classes)}
+    for number, name in enumerate(found):
+        if name not in index:
+            faults.report(
+                "unknown_label",
+                f"'{path}' has the class '{name}'; {known} {len(classes)} classes: {format_names(classes)}. "
+                f"Numbers count the names of dataset.classes from 0.",
+                samples_of(number),
+            )
+    return tuple(classes), np.array([index.get(name, -1) for name in found], np.int32)
 
 
 def _is_number(text: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spine.data import faults
-from spine.data.image_files import IMAGE_SUFFIXES, image_names, is_hidden, need_file, read_text_lines
+from spine.data.image_files import IMAGE_SUFFIXES, image_names, is_hidden, log_warning, need_file, read_text_lines
 from spine.errors import InputError
 
 Pair = tuple[str, tuple[str, ...]]  # paths of an image and its masks: one, or one for each class ("": it does not occur)
@@ -35,7 +35,8 @@ def pair_by_name(
 
     `suffix`: of the names of image files: `_leftImg8bit` of Cityscapes. `masks`: one place, or one for each class; an image may
     lack the masks of some classes. Images and masks in the same folder need a mask suffix. `names`: those of a list, `source`; by
-    default all images, sorted. Raises InputError if an image has no mask at all.
+    default all images, sorted. Raises InputError if an image has no mask at all, or if a listed one is missing; with
+    dataset.on_error=skip only if all are, and the pairs then have the paths where these files should be.
     """
     named = named_files(images, suffix)
     if of_masks := tuple(place.suffix for place in masks if place.suffix and images in place.folders):
@@ -45,24 +46,29 @@ def pair_by_name(
     if names is not None:
         by_name = dict(named)
         if missing := [name for name in names if name not in by_name]:
-            faults.report(
-                "missing_file",
+            message = (
                 f"{len(missing)} of {len(names)} names in the list '{source}' have no image{_described(suffix)} in "
-                f"'{images}'; the first is '{missing[0]}'.",
-                [images / name for name in missing],
+                f"'{images}'; the first is '{missing[0]}'."
             )
+            if _are_left(missing, names, message):
+                by_name |= {name: _expected(images, name, suffix, named[0][1]) for name in missing}
+            else:
+                faults.report("missing_file", message, [images / name for name in missing])
         named = [(name, by_name[name]) for name in names if name in by_name]
     found = [place.files() for place in masks]
     if unpaired := [(name, path) for name, path in named if not any(name in files for files in found)]:
         name, path = unpaired[0]
         every = [folder for place in masks for folder in place.folders]
         folders = "' or '".join(map(str, dict.fromkeys(every)))
-        faults.report(
-            "image_without_mask",
+        message = (
             f"{len(unpaired)} of {len(named)} images have no mask{_described(masks[0].suffix)} in '{folders}'; the first is "
-            f"'{os.path.basename(path)}'.{_suffix_hint(name, every)}",
-            [path for _, path in unpaired],
+            f"'{os.path.basename(path)}'.{_suffix_hint(name, every)}"
         )
+        if _are_left(unpaired, named, message):
+            example = next(path for files in found for path in files.values())
+            found[0] |= {name: _expected(masks[0].folders[0], name, masks[0].suffix, example) for name, _ in unpaired}
+        else:
+            faults.report("image_without_mask", message, [path for _, path in unpaired])
         named = [(name, path) for name, path in named if any(name in files for files in found)]
         if not named:
             raise InputError(f"No image in '{images}' has a mask in '{folders}'.")
@@ -71,6 +77,19 @@ def pair_by_name(
         if alone := sorted(path for files in found for name, path in files.items() if name not in known):
             faults.report("mask_without_image", f"{len(alone)} masks have no image in '{images}'.", alone)
     return [(path, tuple(files.get(name, "") for files in found)) for name, path in named]
+
+
+def _are_left(missing: Sequence[object], every: Sequence[object], message: str) -> bool:
+    """Whether missing files are left to the samples, which are then skipped. Logs a warning if they are."""
+    if not faults.leaves_missing_files() or len(missing) == len(every):  # if all are missing, the folder is wrong
+        return False
+    log_warning(f"{message} They count as unreadable files (dataset.on_error=skip).")
+    return True
+
+
+def _expected(folder: Path, name: str, suffix: str, example: str) -> str:
+    """Returns where a missing file should be. `example`: another file in the folder."""
+    return os.path.join(folder, f"{name}{suffix}{os.path.splitext(example)[1]}")
 
 
 def named_files(folder: Path, suffix: str = "") -> list[tuple[str, str]]:
@@ -133,13 +152,18 @@ def read_list(path: Path, split: str) -> list[list[str]]:
 
 
 def listed_pairs(base: Path, rows: Sequence[Sequence[str]], source: Path) -> list[Pair]:
-    """Returns the pairs of a list, whose paths are relative to `base`. Raises InputError if a file is missing."""
+    """Returns the pairs of a list, whose paths are relative to `base`.
+
+    Raises InputError if a file is missing; with dataset.on_error=skip only if each pair lacks one.
+    """
     pairs = [(str(base / image.lstrip("/")), str(base / mask.lstrip("/"))) for image, mask in rows]
     if missing := [file for pair in pairs for file in pair if not os.path.isfile(file)]:
-        faults.report(
-            "missing_file", f"{len(missing)} files in the list '{source}' are missing; the first is '{missing[0]}'.", missing
-        )
-        pairs = [pair for pair in pairs if not set(pair) & set(missing)]
+        message = f"{len(missing)} files in the list '{source}' are missing; the first is '{missing[0]}'."
+        absent = set(missing)
+        whole = [pair for pair in pairs if absent.isdisjoint(pair)]
+        if not _are_left(range(len(pairs) - len(whole)), pairs, message):
+            faults.report("missing_file", message, missing)
+            pairs = whole
     return [(image, (mask,)) for image, mask in pairs]
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from spine.data import faults
 from spine.errors import InputError
 from spine.interfaces import DataSet, RawSample
 
@@ -43,6 +44,18 @@ class MemoryImages(DataSet):
     def load_annotations(self, index: int) -> RawSample:
         """Returns the label."""
         return {"label": int(self.targets[index])}
+
+    def known_labels(self, images: np.ndarray, targets: np.ndarray, path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the images (N, ...) of a file whose label (N,) is the number of a class, and their labels.
+
+        `path`: of the file. Raises InputError if a label is not; the doctor goes on without these images.
+        """
+        count = len(self.labels.classes)
+        known = (targets >= 0) & (targets < count)
+        for number in np.flatnonzero(~known).tolist():
+            message = f"'{path}' has the label {targets[number]}; there are {count} classes (image {number}, counted from 0)."
+            faults.report("unknown_label", message, [f"{path}, image {number}"])
+        return (images, targets) if known.all() else (images[known], targets[known])
 
 
 def is_validation(targets: np.ndarray, divisor: int) -> np.ndarray:
@@ -80,11 +93,11 @@ class IDXImages(MemoryImages):
         labels = find_idx(base, f"{part}-labels", 1)
         self.targets, self.paths = read_idx(labels, 1), [images, labels]
         if len(self.images) != len(self.targets):
-            raise InputError(f"'{base}' has {len(self.images)} {split} images but {len(self.targets)} labels.")
-        if self.targets.max(initial=0) >= len(self.labels.classes):
-            raise InputError(
-                f"The largest {split} label in '{base}' is {self.targets.max()}; the classes of {self.name} are 0 to 9."
-            )
+            message = f"'{base}' has {len(self.images)} {split} images but {len(self.targets)} labels."
+            faults.report("label_count", message, [images, labels])
+            count = min(len(self.images), len(self.targets))
+            self.images, self.targets = self.images[:count], self.targets[:count]
+        self.images, self.targets = self.known_labels(self.images, self.targets, labels)
         if part == "train":
             chosen = is_validation(self.targets, VAL_DIVISOR) == (split == "val")
             self.images, self.targets = self.images[chosen], self.targets[chosen]
@@ -105,13 +118,20 @@ def find_idx(base: Path, name: str, dimensions: int) -> Path:
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """Reads an array of bytes. Raises InputError if the file is not an IDX file of bytes with this number of dimensions."""
+    """Reads an array of bytes. Raises InputError if the file is not an IDX file of bytes with this number of dimensions, or if it has
+    another size than its header states; the doctor goes on with the items that are there.
+    """
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
         raise InputError(f"'{path}' is not a complete gzip file ({error}).") from error
     header = 4 + 4 * dimensions
     shape = tuple(np.frombuffer(data[4:header], ">u4").astype(int)) if len(data) >= header else ()
-    if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) != header + int(np.prod(shape)):
-        raise InputError(f"'{path}' is not an IDX file of bytes with {dimensions} dimensions, or it is truncated.")
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+    message = f"'{path}' is not an IDX file of bytes with {dimensions} dimensions, or it is truncated."
+    if data[:4] != bytes([0, 0, 8, dimensions]) or not shape:
+        raise InputError(message)
+    count, size = shape[0], int(np.prod(shape[1:]))  # of items, and bytes of one
+    if len(data) != header + count * size:
+        faults.report("file_size", message, [path])
+        count = min(count, (len(data) - header) // max(size, 1))
+    return np.frombuffer(data, np.uint8, count * size, header).reshape(count, *shape[1:])

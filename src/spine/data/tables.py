@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from spine.data import faults
 from spine.data.image_files import PackedNames, format_names
 from spine.errors import InputError, nearest
 
@@ -43,6 +44,7 @@ class Table:
         self.arrow = import_pyarrow()
         if not path.is_file():
             raise InputError(f"There is no file '{path}', where the list of images should be.")
+        self.skipped: list[tuple[str, str]] = []  # for the doctor: text of rows that cannot be read, and a message
         try:
             self.columns: list[str] = list(
                 self._open_parquet().schema_arrow.names if self.parquet else self._open_csv().schema.names
@@ -54,16 +56,25 @@ class Table:
         return self.arrow.parquet.ParquetFile(self.path)
 
     def _open_csv(self, columns: Mapping[str, str] | None = None) -> Any:
+        """Returns a reader of the columns of a CSV file. For the doctor, it leaves out rows of another number of values."""
         csv = self.arrow.csv
+        skips = self._skip_row if faults.is_collecting() else None
         types = {} if columns is None else {name: getattr(self.arrow, kind)() for name, kind in columns.items()}
         return csv.open_csv(
             self.path,
             read_options=csv.ReadOptions(block_size=BLOCK_BYTES),
-            parse_options=csv.ParseOptions(delimiter=self.delimiter),
+            parse_options=csv.ParseOptions(delimiter=self.delimiter, invalid_row_handler=skips),
             convert_options=csv.ConvertOptions(
                 column_types=types, include_columns=list(types) or None, strings_can_be_null=False
             ),
         )
+
+    def _skip_row(self, row: Any) -> str:
+        """Called by pyarrow, in threads of its own, for a row of another number of values."""
+        self.skipped.append(
+            (row.text, f"'{self.path}' has the row '{row.text}' of {row.actual_columns} values, not {row.expected_columns}.")
+        )
+        return "skip"
 
     def need(self, column: str, key: str) -> str:
         """Returns the name of a column. Raises InputError, with the key to set, if the file does not have it."""
@@ -75,7 +86,7 @@ class Table:
         return column
 
     def batches(self, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        """Yields the columns of some rows as pyarrow arrays. `columns`: their names, and "string" or "float64" for CSV files.
+        """Yields the columns of some rows as pyarrow arrays. `columns`: their names, and the type "string" for CSV files.
 
         Raises InputError for a row with another number of values, or a value of another type.
         """
@@ -90,6 +101,8 @@ class Table:
                         yield {name: batch.column(name) for name in columns}
         except (self.arrow.ArrowInvalid, OSError) as error:
             raise InputError(f"'{self.path}' cannot be read ({_first_line(error)}).") from error
+        for text, message in dict.fromkeys(self.skipped):
+            faults.report("row_values", message, [f"{self.path}, row '{text}'"])
         self.arrow.default_memory_pool().release_unused()  # otherwise the memory of all batches stays with the process
 
 

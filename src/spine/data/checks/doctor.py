@@ -21,7 +21,10 @@ from spine.interfaces import DataSet
 SPLITS = ("train", "val", "test")
 EXAMPLES = 6  # of a finding, with pictures
 LISTED = 1000  # files of a finding in doctor.json
-LISTS = frozenset({"image_without_mask", "mask_without_image", "missing_file", "jpeg_mask"})  # a fault may list many files
+LISTS = frozenset({  # kinds of which a fault may list many files
+    "image_without_mask", "mask_without_image", "missing_file", "jpeg_mask", "unknown_label", "missing_label", "unknown_split",
+    "changed_shard",
+})  # fmt: skip
 Facts = dict[str, object]
 
 
@@ -196,13 +199,13 @@ def _finding(kind: str, split: str, faults: Sequence[Fault], seen: str, todo: st
 def by_kind(name: str, faults: Sequence[Fault], split: Split | None) -> list[Finding]:
     """Returns one finding for each kind of the faults of a split."""
     groups: dict[str, list[Fault]] = {}
-    jpegs: set[tuple[str, ...]] = set()  # that were reported by name, and are read again
+    listed: set[tuple[str, tuple[str, ...]]] = set()  # kinds and files that were reported by name, and are read again
     for fault in dict.fromkeys(faults):
         each_file = [(file,) for file in fault.files] if fault.kind in LISTS else [fault.files]
         for files in each_file or [()]:
-            if fault.kind != "jpeg_mask" or files not in jpegs:
+            if not files or (fault.kind, files) not in listed:
                 groups.setdefault(fault.kind, []).append(replace(fault, files=files))
-            jpegs |= {files} if fault.kind == "jpeg_mask" else set()
+            listed |= {(fault.kind, files)} if fault.kind in LISTS else set()
     found = []
     for kind, of_kind in groups.items():
         if kind == "sixteen_bit" and max(fault.values[0] for fault in of_kind) < MIN_PEAK_16_BIT:

@@ -51,8 +51,41 @@ KINDS: dict[str, Kind] = {
         "No image reaches a quarter of the 16-bit range: they hold 10 to 14 bits (X-rays, microscopes), and are read almost black.",
         "Multiply the pixels so that they use all 16 bits (12-bit data: times 16), or save them with 8 bits.",
     ),
+    "file_size": _error(
+        "Files of the wrong size", "They are truncated or were changed: samples are lost.", "Copy or download them again."
+    ),
+    "changed_shard": _error(
+        "Shards that differ from their index", "Their samples cannot be read, or are not those that were packed.",
+        "Copy them again, or pack the data set again.",
+    ),
+    "without_image": _error(
+        "Samples without an image", "Training ends when it opens or reads them.", "Add the images, or remove the samples."
+    ),
+    "row_values": _error(
+        "Rows of another number of values", "It is not known which column a value belongs to.",
+        "Correct the rows; put values that contain the delimiter in quotation marks.",
+    ),
+    "repeated_rows": _note("Images in several rows of a list", "They count several times.", "Remove the other rows."),
+    "unknown_split": _note(
+        "Rows of a split that is not used", "They are left out.",
+        "Nothing, if it is meant; otherwise correct the names of the splits, or set dataset.splits.",
+    ),
+    "weight": _error("Weights that are not numbers of at least 0", "No sample can be drawn with them.", "Correct the weights."),
     "sample": _error("Samples that cannot be loaded", "Training ends when it reads them.", "Follow the message."),
     "check": _error("Refused before training", "Training ends with this message.", "Follow the message."),
+    # ---- labels
+    "unknown_label": _error(
+        "Labels without a class", "They are the name or the number of no class, and training does not begin.",
+        "Correct the labels, or add the classes to dataset.classes.",
+    ),
+    "missing_label": _error("Samples without a label", "Training does not begin.", "Add the labels, or remove the samples."),
+    "label_count": _error(
+        "Not as many labels as images", "It is not known which label belongs to which image.", "Copy or download both files again."
+    ),
+    "missing_annotation": _error(
+        "Samples without an annotation that others have", "Training ends when it reads them.",
+        "Pack the data set again, or remove the samples.",
+    ),
     # ---- masks
     "unknown_values": _error(
         "Mask values without a class", "The number is the index of no class, and training ends when it reads them.", ""

@@ -79,8 +79,8 @@ class Examiner:
         index, files = group[0], tuple(self.data.files(group[0]))
         try:
             data = self._bytes(index, files)
-        except UnreadableFileError as error:
-            found.faults.append(Fault("missing_file", str(error), (error.path,), index=index))
+        except InputError as error:
+            found.faults.append(_fault_of(error, files, index))
             return None
         if data is not None and (fault := broken(files[0] if files else f"sample {index}", data, "image")) is not None:
             found.faults.append(fault)
@@ -104,7 +104,7 @@ class Examiner:
         return describe(index, label if isinstance(label, int) else -1, image, data)
 
     def _bytes(self, index: int, files: tuple[str, ...]) -> np.ndarray | None:
-        """Returns the bytes of the image. Raises UnreadableFileError if its file is missing."""
+        """Returns the bytes of the image. Raises InputError if there are none."""
         if files:
             return read_bytes(files[0], "an image")
         encoded = self.data.encoded_image(index)
@@ -116,7 +116,7 @@ class Examiner:
             try:
                 fault = broken(file, read_bytes(file, "a mask"), "mask")
             except UnreadableFileError as error:
-                fault = Fault("missing_file", str(error), (file,))
+                fault = Fault(error.kind, str(error), (file,))
             found += [fault] if fault is not None else []
         return found
 
@@ -126,7 +126,7 @@ class Examiner:
             try:
                 sample = self.data.load(index)
             except InputError as error:
-                faults.append(Fault("sample", str(error), files, index=index))
+                faults.append(_fault_of(error, files, index))
                 sample = None
         jpegs = [fault for fault in faults if fault.kind == "jpeg_mask"]
         found.faults += jpegs or faults  # the values of a JPEG are wrong for one reason
@@ -146,6 +146,13 @@ class Examiner:
             sample = first if index == group[0] else self.data.load_annotations(index)
             found.faults += keypoints.outside(sample, size, files, index)
             found.visible += sample["keypoints"][:, 2] > 0
+
+
+def _fault_of(error: InputError, files: tuple[str, ...], index: int) -> Fault:
+    """Returns the fault of a sample that raised an error. `files`: of the sample."""
+    if isinstance(error, UnreadableFileError):
+        return Fault(error.kind, str(error), (error.path,) if error.path else files, index=index)
+    return Fault("sample", str(error), files, index=index)
 
 
 _examiner: Examiner | None = None  # of a worker process

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from spine.data import faults
 from spine.data.image_files import (
     NUM_CHECKED,
     PackedNames,
@@ -26,6 +27,7 @@ from spine.data.tables import ArrayBuilder, NameBuilder, Table
 from spine.errors import InputError
 from spine.interfaces import Labels, RawSample
 
+SPLITS = ("train", "val", "test")
 COLUMNS = {"path": "path", "label": "label", "split": "split", "group": "group", "weight": "weight"}
 
 
@@ -85,10 +87,14 @@ class ImageList(ImagePerFile):
             table.need(column, "dataset.class_columns")
         labels = LabelColumns(table.path, columns_of["label"], separator, class_columns or ())
         rows = _Rows(table, columns_of, labels, None if "{split}" in file else name)
+        if faults.is_collecting() and columns_of["split"] is not None and "{split}" not in file:
+            rows.report_unknown_splits([configured_name(each, splits) or each for each in SPLITS])
         of_training = self._training_values(rows, columns_of, splits, separator, delimiter)
         divided = "{split}" not in file and columns_of["split"] is None
         chosen = np.arange(len(rows.kept)) if not divided else self._divide(rows, columns_of, val_fraction, split_seed)
         self._fill(rows, chosen, labels, classes if classes is not None else class_columns or None, of_training)
+        if faults.is_collecting():
+            self._report_repeated_rows(rows)
 
     def _training_values(
         self, rows: _Rows, columns: Mapping[str, str | None], splits: Splits | None, separator: str | None, delimiter: str | None
@@ -98,8 +104,10 @@ class ImageList(ImagePerFile):
             if columns["label"] is None:
                 return []
             table = Table(self.paths[1], delimiter)
-            labels = LabelColumns(table.path, table.need(columns["label"], "dataset.columns.label"), separator, ())
-            _Rows(table, {**dict.fromkeys(COLUMNS), "label": columns["label"]}, labels, None)
+            column = table.need(columns["label"], "dataset.columns.label")
+            labels = LabelColumns(table.path, column, separator, ())
+            for batch in table.batches({column: "string"}):
+                labels.add(batch, np.zeros(len(batch[column]), bool))  # their faults are those of the training split
             return labels.names
         training = rows.split_codes.names.get(configured_name("train", splits) or "train")
         if columns["split"] is None or training is None:  # without training rows, all rows define the classes
@@ -110,8 +118,10 @@ class ImageList(ImagePerFile):
 
     def _divide(self, rows: _Rows, columns: Mapping[str, str | None], fraction: float, seed: int) -> np.ndarray:
         """Returns the rows of this split."""
-        count, members = len(rows.kept), rows.labels.members
-        if not rows.labels.needed:
+        count = len(rows.kept)
+        if rows.labels.needed:
+            members = rows.members(np.arange(count))
+        else:
             members = np.stack([np.arange(count), np.zeros(count, int)], axis=1)
         if columns["group"] is not None or rows.labels.several:
             groups = np.arange(count) if rows.groups is None else rows.groups
@@ -132,47 +142,75 @@ class ImageList(ImagePerFile):
     def _fill(
         self, rows: _Rows, chosen: np.ndarray, labels: LabelColumns, classes: list[str] | None, of_training: list[str]
     ) -> None:
-        """Keeps the chosen ones of the rows that were kept."""
-        if not len(chosen):
-            found = (
-                f" Values of its column '{rows.columns['split']}': {format_names(rows.split_codes.names)}."
-                if rows.columns["split"]
-                else ""
-            )
-            raise InputError(f"'{self.paths[0]}' has no row of the split '{self.split}'.{found}")
-        everything = len(chosen) == len(rows.kept)
-        self.names: PackedNames = rows.names if everything else rows.names.select(chosen)
-        rows_of_file = rows.kept[chosen]
-        self.groups_of, self.weights = rows.groups, rows.weights
-        if self.groups_of is not None:
-            self.groups_of = self.groups_of[chosen]
-        if self.weights is not None:
-            self.weights = self.weights[chosen]
+        """Keeps the chosen ones of the rows that were kept. The doctor goes on without those whose class is unknown."""
+        self._need_rows(rows, chosen)
         self.targets: np.ndarray | None = None  # (N,) int32
         self.bits: np.ndarray | None = None  # (N, ceil(classes / 8)) uint8, packed
         self.labels = Labels()
-        if not labels.needed:
+        if labels.needed:
+            chosen = self._fill_labels(rows, chosen, labels, classes, of_training)
+            self._need_rows(rows, chosen)
+        else:
             self.provides = frozenset({"image"})  # type: ignore[misc]
             log_warning(
                 f"'{self.paths[0]}' has no column for the classes, so its images have no labels. To name it, set "
                 f"dataset.columns.label=<column> or dataset.class_columns=[...]. Its columns: {format_names(rows.all_columns)}."
             )
+        everything = len(chosen) == len(rows.kept)
+        self.names: PackedNames = rows.names if everything else rows.names.select(chosen)
+        self.rows_of_file = rows.kept[chosen] if faults.is_collecting() else None
+        self.groups_of, self.weights = rows.groups, rows.weights
+        if self.groups_of is not None:
+            self.groups_of = self.groups_of[chosen]
+        if self.weights is not None:
+            self.weights = self.weights[chosen]
+
+    def _need_rows(self, rows: _Rows, chosen: np.ndarray) -> None:
+        """Raises InputError if no row is chosen."""
+        if len(chosen):
             return
-        members = labels.members
-        position = np.full(labels.rows, -1, np.int32)
-        position[rows_of_file] = np.arange(len(chosen))
-        members = members[position[members[:, 0]] >= 0]
+        column, usable = rows.columns["split"], " that can be used" if faults.is_collecting() else ""
+        found = f" Values of its column '{column}': {format_names(rows.split_codes.names)}." if column else ""
+        raise InputError(f"'{self.paths[0]}' has no row of the split '{self.split}'{usable}.{found}")
+
+    def _fill_labels(
+        self, rows: _Rows, chosen: np.ndarray, labels: LabelColumns, classes: list[str] | None, of_training: list[str]
+    ) -> np.ndarray:
+        """Keeps the classes of the chosen rows. Returns these rows without those whose class is unknown, which are faults."""
+        members = rows.members(chosen)
         used = np.unique(members[:, 1])
-        names, numbers = class_numbers([labels.names[i] for i in used], classes, of_training, self.paths[0])
-        self.labels = Labels(classes=names, several_classes=labels.several)
+
+        def images_of(number: int) -> list[Path]:
+            return [self._path(rows.names[int(chosen[row])]) for row in members[members[:, 1] == used[number], 0]]
+
+        names, numbers = class_numbers([labels.names[i] for i in used], classes, of_training, self.paths[0], images_of)
         table = np.zeros(len(labels.names), np.int32)
         table[used] = numbers
+        if (numbers < 0).any():
+            chosen = np.delete(chosen, np.unique(members[table[members[:, 1]] < 0, 0]))
+            members = rows.members(chosen)
+        self.labels = Labels(classes=names, several_classes=labels.several)
         if labels.several:
             self.bits = np.zeros((len(chosen), -(-len(names) // 8)), np.uint8)
-            members = np.stack([position[members[:, 0]], table[members[:, 1]]], axis=1)
+            members[:, 1] = table[members[:, 1]]
             np.bitwise_or.at(self.bits, (members[:, 0], members[:, 1] // 8), (128 >> (members[:, 1] % 8)).astype(np.uint8))
         else:
             self.targets = table[members[:, 1]]
+        return chosen
+
+    def _report_repeated_rows(self, rows: _Rows) -> None:
+        """Reports the images that several rows of the split name, for the doctor."""
+        assert self.rows_of_file is not None
+        rows_of: dict[str, list[int]] = {}
+        for index in range(len(self)):
+            rows_of.setdefault(self.names[index], []).append(index)
+        for name, indices in rows_of.items():
+            if len(indices) > 1:
+                numbers = format_names(int(self.rows_of_file[index]) + 1 for index in indices)
+                labels = {str(self.load_annotations(index).get("label")) for index in indices}
+                different = ", with different classes" if len(labels) > 1 else ""
+                message = f"'{self._path(name)}' is in the rows {numbers} of '{self.paths[0]}'{different}."
+                faults.report("contradicting" if different else "repeated_rows", message, [self._path(name)])
 
     def check(self, needs: frozenset[str]) -> None:
         """Reads a few images. Logs a warning about classes without images."""
@@ -193,7 +231,10 @@ class ImageList(ImagePerFile):
 
     def path(self, index: int) -> Path:
         """Returns the file of an image."""
-        return self.folder / (self.names[index] + self.suffix)
+        return self._path(self.names[index])
+
+    def _path(self, name: str) -> Path:
+        return self.folder / (name + self.suffix)
 
     def shared_files(self) -> list[str]:
         """Returns the list."""
@@ -223,27 +264,31 @@ class _Rows:
 
     def __init__(self, table: Table, columns: Mapping[str, str | None], labels: LabelColumns, split: str | None):
         """`split`: value of the column split; None or without this column, all rows are kept."""
-        self.columns, self.labels, self.all_columns = columns, labels, table.columns
+        self.path, self.columns, self.labels, self.all_columns = table.path, columns, labels, table.columns
         self.split_codes = Codes()
         group_codes, names = Codes(), NameBuilder()
         kept, weights = ArrayBuilder(np.int64), ArrayBuilder(np.float64)
         of_split, groups = ArrayBuilder(np.int32), ArrayBuilder(np.int32)
-        needed = {name: "float64" if key == "weight" else "string" for key, name in columns.items() if name is not None}
+        needed = [name for name in columns.values() if name is not None]
         count = 0
-        for batch in table.batches({**needed, **dict.fromkeys(labels.needed, "string")}):
+        for batch in table.batches(dict.fromkeys((*needed, *labels.needed), "string")):
             size = len(next(iter(batch.values())))
-            labels.add(batch, size)
-            mask = np.ones(size, bool)
+            of_this = np.ones(size, bool)
             if columns["split"] is not None:
                 splits = self.split_codes.add(batch[columns["split"]])
                 of_split.add(splits)
-                mask = splits == self.split_codes.names.get(str(split), -2)
+                of_this = splits == self.split_codes.names.get(str(split), -2)
+            mask = of_this & labels.add(batch, of_this)  # without rows that have a fault
+            if columns["weight"] is not None:
+                values = _weights(batch[columns["weight"]], table.path, count, of_this)
+                mask &= np.isfinite(values)
+            paths = batch[str(columns["path"])].cast("large_string")
+            mask &= _have_path(paths, table.path, count, of_this)
+            names.add(paths if mask.all() else paths.filter(table.arrow.array(mask)))
             if columns["group"] is not None:
                 groups.add(group_codes.add(batch[columns["group"]])[mask])
             if columns["weight"] is not None:
-                weights.add(_weights(batch[columns["weight"]], table.path, count)[mask])
-            if columns["path"] is not None:
-                names.add(_paths(batch[columns["path"]], table, count, mask))
+                weights.add(values[mask])
             kept.add(count + np.flatnonzero(mask))
             count += size
         self.kept = kept.finish()  # (K,) rows of the file
@@ -251,6 +296,24 @@ class _Rows:
         self.groups = _own_groups(groups.finish()) if columns["group"] is not None else None  # (K,)
         self.weights = weights.finish() if columns["weight"] is not None else None  # (K,)
         self.names = names.finish()  # (K,)
+
+    def members(self, chosen: np.ndarray) -> np.ndarray:
+        """Returns the pairs (M, 2) int32 of a place in `chosen`, rows that were kept, and the number of a value of the label."""
+        place = np.full(self.labels.rows, -1, np.int32)
+        place[self.kept[chosen]] = np.arange(len(chosen))
+        members = self.labels.members
+        places = place[members[:, 0]]
+        return np.stack([places, members[:, 1]], axis=1)[places >= 0]
+
+    def report_unknown_splits(self, known: Sequence[str]) -> None:
+        """Reports the rows of splits that are not among `known`, for the doctor."""
+        column, names = self.columns["split"], list(self.split_codes.names)
+        for number in np.unique(self.of_split).tolist():
+            name = names[number] if number >= 0 else ""
+            if name not in known:
+                rows = np.flatnonzero(self.of_split == number) + 1
+                message = f"'{self.path}' has the value '{name}' in its column '{column}'; the splits are {', '.join(known)}."
+                faults.report("unknown_split", message, [f"{self.path}, row {row}" for row in rows])
 
 
 def _own_groups(groups: np.ndarray) -> np.ndarray:
@@ -260,26 +323,41 @@ def _own_groups(groups: np.ndarray) -> np.ndarray:
     return groups
 
 
-def _weights(column: Any, path: Path, start: int) -> np.ndarray:
-    """Returns weights (N,) float64. Raises InputError unless all are numbers of at least 0. `start`: rows before them."""
-    values: np.ndarray = column.cast("float64").fill_null(float("nan")).to_numpy(zero_copy_only=False)
-    bad = ~(np.isfinite(values) & (values >= 0))
-    if bad.any():
-        raise InputError(
-            f"Row {start + int(np.argmax(bad)) + 1} of '{path}' has the weight {values[bad][0]}; weights are 0 or more."
-        )
+def _weights(column: Any, path: Path, start: int, used: np.ndarray) -> np.ndarray:
+    """Returns weights (N,) float64, NaN for those that are not numbers of at least 0. `start`: rows before them.
+
+    Raises InputError if one of the rows `used` (N,) bool has such a weight.
+    """
+    try:
+        values = column.cast("float64").fill_null(float("nan")).to_numpy(zero_copy_only=False)
+    except ValueError:  # pyarrow's ArrowInvalid: some of them are text
+        values = np.array([_number(value) for value in column.to_pylist()])
+    values = np.where(np.isfinite(values) & (values >= 0), values, np.nan)
+    for row in np.flatnonzero(used & np.isnan(values)).tolist():
+        message = f"Row {start + row + 1} of '{path}' has the weight '{column[row].as_py() or ''}'; weights are 0 or more."
+        faults.report("weight", message, [f"{path}, row {start + row + 1}"])
     return values
 
 
-def _paths(column: Any, table: Table, start: int, mask: np.ndarray) -> Any:
-    """Returns the paths of the rows in `mask` as large strings. Raises InputError if one is empty. `start`: rows before them."""
+def _number(value: object) -> float:
+    try:
+        return float(str(value))
+    except ValueError:
+        return float("nan")
+
+
+def _have_path(column: Any, path: Path, start: int, used: np.ndarray) -> np.ndarray:
+    """Returns which rows have a path, (N,) bool. `start`: rows before them.
+
+    Raises InputError if one of the rows `used` (N,) bool has none.
+    """
     from pyarrow import compute
 
-    column = column.cast("large_string")
-    empty = compute.equal(compute.binary_length(column), 0).fill_null(True).to_numpy(zero_copy_only=False)
-    if empty.any():
-        raise InputError(f"Row {start + int(np.argmax(empty)) + 1} of '{table.path}' has no path.")
-    return column if mask.all() else column.filter(table.arrow.array(mask))
+    empty: np.ndarray = compute.equal(compute.binary_length(column), 0).fill_null(True).to_numpy(zero_copy_only=False)
+    for row in np.flatnonzero(used & empty).tolist():
+        message = f"Row {start + row + 1} of '{path}' has no path. Add it, or remove the row."
+        faults.report("without_image", message, [f"{path}, row {start + row + 1}"])
+    return ~empty
 
 
 def _present(table: Table, names: Mapping[str, str | None]) -> dict[str, str | None]:

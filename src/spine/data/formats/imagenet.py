@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from spine.data import faults
 from spine.data.folder_index import FolderIndex, index_folder
 from spine.data.formats.image_folder import class_folders, rows_of_classes
 from spine.data.image_files import (
@@ -59,16 +60,18 @@ class ImageNet(ClassifiedImages):
         self.split, self.folder = split, split_folder(parent, "{split}", split, splits)
         index = index_folder(self.folder)
         training = parent / _name("train", splits)
-        known = _wnids(index if training == self.folder else index_folder(training)) if training.is_dir() else None
+        known = None
+        if training.is_dir():
+            known = _wnids(index if training == self.folder else index_folder(training), training)
         found = class_folders(index)
         self.lists: list[Path] = []  # files that the classes are read from
         if found:
-            classes = _wnids(index)
+            classes = _wnids(index, self.folder)
             rows = rows_of_classes(index, classes)
-            positions, wnids = np.concatenate(rows), np.repeat(np.arange(len(classes)), [len(of_class) for of_class in rows])
+            positions = np.concatenate([np.zeros(0, np.int64), *rows])
+            wnids = np.repeat(np.arange(len(classes)), np.array([len(of_class) for of_class in rows], int))
         elif len(index.names):
-            positions = np.arange(len(index.names))
-            classes, wnids = self._listed(base, parent, labels, index, known)
+            positions, classes, wnids = self._listed(base, parent, labels, index, known)
         else:
             raise InputError(f"'{self.folder}' has no images.")
         known = classes if known is None else known
@@ -88,8 +91,8 @@ class ImageNet(ClassifiedImages):
 
     def _listed(
         self, base: Path, parent: Path, labels: str | None, index: FolderIndex, known: list[str] | None
-    ) -> tuple[list[str], np.ndarray]:
-        """Returns wnids, and for each image of one folder the number of its own among them."""
+    ) -> tuple[np.ndarray, list[str], np.ndarray]:
+        """Returns the positions in `index` of the images of one folder, wnids, and for each image the number of its own among them."""
         path = base / labels if labels is not None else _find((base, self.folder, parent), LISTS)
         if path is None or not path.is_file():
             sought = f"no file '{path}'" if path is not None else f"none of {', '.join(LISTS[:3])} in '{base}'"
@@ -102,12 +105,24 @@ class ImageNet(ClassifiedImages):
         wnid_of = self._ground_truth(path, names) if "ground_truth" in path.name else _named_classes(path, known)
         stems = [Path(name).stem for name in names]
         if missing := [name for name, stem in zip(names, stems, strict=True) if stem not in wnid_of]:
-            raise InputError(f"'{path}' does not name {len(missing)} images of '{self.folder}', such as '{missing[0]}'.")
-        wnids, numbers = np.unique([wnid_of[stem] for stem in stems], return_inverse=True)
-        return wnids.tolist(), numbers
+            faults.report(
+                "missing_label",
+                f"'{path}' does not name {len(missing)} images of '{self.folder}', such as '{missing[0]}'.",
+                [self.folder / name for name in missing],
+            )
+        expected = {stem for stem, wnid in wnid_of.items() if known is None or wnid in known}
+        if faults.is_collecting() and (absent := sorted(expected - set(stems))):
+            message = f"'{path}' names {len(absent)} images that are not in '{self.folder}', such as '{absent[0]}'."
+            faults.report("missing_file", message, [self.folder / stem for stem in absent])
+        positions = np.array([i for i, stem in enumerate(stems) if wnid_of.get(stem)], int)
+        wnids, numbers = np.unique([wnid_of[stems[i]] for i in positions], return_inverse=True)
+        return positions, wnids.tolist(), numbers
 
     def _ground_truth(self, path: Path, names: list[str]) -> dict[str, str]:
-        """Returns the wnid of each image by its name without suffix, from the numbers of the development kit, one per line."""
+        """Returns the wnid of each image by its name without suffix, from the numbers of the development kit, one per line.
+
+        A number of no class is a fault, with which the doctor goes on: its wnid is empty.
+        """
         source = _find((path.parent, path.parent / "data"), SYNSETS)
         if source is None:
             raise InputError(
@@ -118,12 +133,16 @@ class ImageNet(ClassifiedImages):
         wnids = _synsets(source)
         lines = read_text_lines(path)
         if len(lines) != len(names):
-            raise InputError(
-                f"'{path}' has {len(lines)} lines, and '{self.folder}' {len(names)} images; it has one line for each image."
-            )
-        if bad := [line for line in lines if not line.strip().isdecimal() or int(line) not in wnids]:
-            raise InputError(f"'{path}' has the line '{bad[0]}', which is no number of a class in '{source}'.")
-        return {Path(name).stem: wnids[int(line)] for name, line in zip(names, lines, strict=True)}
+            message = f"'{path}' has {len(lines)} lines, and '{self.folder}' {len(names)} images; it has one line for each image."
+            faults.report("label_count", message, [path])
+            return {Path(name).stem: "" for name in names}  # it is not known which line belongs to which image
+        found = {}
+        for name, line in zip(names, lines, strict=True):
+            found[Path(name).stem] = wnid = wnids.get(int(line), "") if line.strip().isdecimal() else ""
+            if not wnid:
+                message = f"'{path}' has the line '{line}', which is no number of a class in '{source}'."
+                faults.report("unknown_label", message, [self.folder / name])
+        return found
 
     def check(self, needs: frozenset[str]) -> None:
         """Reads a few images. Logs a warning about classes without images."""
@@ -144,15 +163,17 @@ def _name(split: str, splits: Splits | None) -> str:
     return configured_name(split, splits) or split
 
 
-def _wnids(index: FolderIndex) -> list[str]:
-    """Returns the wnids of the class folders. Raises InputError for a folder with another name."""
+def _wnids(index: FolderIndex, folder: Path) -> list[str]:
+    """Returns the wnids of the class folders in `folder`. Raises InputError for a folder with another name."""
     found = class_folders(index)
     if other := [name for name in found if not WNID.fullmatch(name)]:
-        raise InputError(
+        faults.report(
+            "class_folders",
             f"The class folder '{other[0]}' is not named after a wnid, such as n01440764. Folders of other names are read by "
-            f"dataset=image_folder."
+            f"dataset=image_folder.",
+            [folder / name for name in other],
         )
-    return found
+    return [name for name in found if WNID.fullmatch(name)]
 
 
 def _find(folders: tuple[Path, ...], names: tuple[str, ...]) -> Path | None:
@@ -161,8 +182,11 @@ def _find(folders: tuple[Path, ...], names: tuple[str, ...]) -> Path | None:
 
 
 def _named_classes(path: Path, known: list[str] | None) -> dict[str, str]:
-    """Returns the wnid of each image by its name without suffix. `known`: wnids that numbers count."""
-    found = {}
+    """Returns the wnid of each image by its name without suffix. `known`: wnids that numbers count.
+
+    A line without a class is a fault, with which the doctor goes on: its wnid is empty.
+    """
+    found: dict[str, str] = {}
     for line in read_text_lines(path):
         name, *values = re.split(r"[\s,]+", line.strip())
         value = values[0] if values else ""
@@ -175,15 +199,18 @@ def _named_classes(path: Path, known: list[str] | None) -> dict[str, str]:
 
 
 def _numbered(path: Path, line: str, value: str, known: list[str] | None) -> str:
-    """Returns the wnid that a number of val.txt stands for. Raises InputError if there is none."""
+    """Returns the wnid that a number of val.txt stands for. Raises InputError if there is none; for the doctor, it is then empty."""
     if not value.isdecimal():
-        raise InputError(f"'{path}' has the line '{line}'; a line is the name of an image and its wnid or number.")
-    if known is None or int(value) >= len(known):
-        raise InputError(
+        message = f"'{path}' has the line '{line}'; a line is the name of an image and its wnid or number."
+    elif known is None or int(value) >= len(known):
+        message = (
             f"'{path}' has the number {value} of a class; numbers count the sorted wnids of the training folders from 0, and there are "
             f"{len(known or [])}."
         )
-    return known[int(value)]
+    else:
+        return known[int(value)]
+    faults.report("unknown_label", message, [f"{path}, line '{line}'"])
+    return ""
 
 
 def _synsets(path: Path) -> Mapping[int, str]:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from spine.config.dataset_parts import format_options
 from spine.config.instantiate import instantiate
+from spine.data import faults
 from spine.data.joined import JoinedDataSets, unite_labels
 from spine.errors import InputError
 from spine.interfaces import DataSet
@@ -27,19 +28,25 @@ class Joined(JoinedDataSets):
         wanted `weight`, its share of the draws in training relative to the other parts, and `used_for`, the splits that have it.
         Without weights, each sample is drawn once.
 
-        Raises InputError if a part does not exist, if no part has the split, if the parts cannot be joined, or if only some
-        have a weight.
+        Raises InputError if a part does not exist, with whose absence the doctor goes on, if no part has the split, if the parts
+        cannot be joined, or if only some have a weight.
         """
         if not parts:
             raise InputError("dataset=joined has no parts. Add some: +dataset@dataset.parts.<name>=<format>, each with its root.")
         used = {name: _splits_of(node) for name, node in parts.items()}
-        opened: dict[str, DataSet] = {
-            name: instantiate(
-                f"dataset.parts.{name}", format_options(node), split=split if split in used[name] else used[name][0]
-            )
-            for name, node in parts.items()  # also those without the split, for the names of their classes
-        }
+        opened: dict[str, DataSet] = {}
+        for name, node in parts.items():  # also those without the split, for the names of their classes
+            try:
+                opened[name] = instantiate(
+                    f"dataset.parts.{name}", format_options(node), split=split if split in used[name] else used[name][0]
+                )
+            except InputError as error:
+                if split == "test" or not faults.is_collecting():  # many data sets have no test split
+                    raise
+                faults.report("cannot_open", f"Part '{name}': {error}")
         own = {name: data for name, data in opened.items() if split in used[name]}
+        if not opened:
+            raise InputError(f"No part of the joined data set can be opened for the split '{split}'.")
         if not own:
             listed = ", ".join(f"{name} for {' and '.join(splits)}" for name, splits in used.items())
             raise InputError(f"No part of the joined data set is used for the split '{split}': {listed}.")

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from spine.data import faults
 from spine.data.coco_json import read_json
 from spine.data.image_files import (
     check_images,
@@ -42,6 +43,7 @@ LAYOUTS = (  # annotations and head boxes, as downloaded from OpenMMLab and from
     ("annotations/mpii_{split}.json", "annotations/mpii_gt_{split}.mat", "val"),
     ("annot/{split}.json", "annot/gt_{split}.mat", "valid"),
 )
+KEYS = ("image", "center", "scale", "joints", "joints_vis")  # of a person
 PIXELS = 200.0  # `scale` is the height of a person in units of this
 SHIFT = 15.0  # the center of a box is lower than the annotated one, in units of `scale`
 AREA = 0.53  # of a person as a fraction of the box, because MPII has no masks
@@ -77,12 +79,16 @@ class MPII(DataSet):
         self.folder = need_folder(base / images, "the images of MPII")
         self.path, heads = _find_files(base, split, annotations, head_boxes, splits)
         people = _read_people(self.path)
-        self.names = [str(person["image"]) for person in people]
+        every = [(_keypoints(person, self.path, number), _box(person, self.path, number)) for number, person in enumerate(people)]
+        usable = [number for number, (points, box) in enumerate(every) if points is not None and box is not None]
+        if not usable:
+            raise InputError(f"'{self.path}' has no person that can be used.")
+        self.names = [str(people[number]["image"]) for number in usable]
         numbers = {name: number for number, name in enumerate(sorted(set(self.names)))}
         self.image_ids = [int(Path(name).stem) if Path(name).stem.isdigit() else numbers[name] for name in self.names]
-        self.keypoints = np.stack([_keypoints(person, self.path) for person in people])
-        self.boxes = np.stack([_box(person, self.path) for person in people])
-        self.heads = _head_sizes(heads, len(people)) if heads.is_file() else None
+        self.keypoints = np.stack([points for points, box in every if points is not None and box is not None])
+        self.boxes = np.stack([box for points, box in every if points is not None and box is not None])
+        self.heads = _head_sizes(heads, len(people))[usable] if heads.is_file() else None
         self.head_path = heads if self.heads is not None else None
         if self.heads is None and split != "train":
             log_warning(f"There is no file '{heads}' with the boxes of heads, so that PCKh is not measured.")
@@ -146,34 +152,57 @@ def _find_files(base: Path, split: str, annotations: str | None, heads: str | No
 def _read_people(path: Path) -> list[dict[str, Any]]:
     """Returns the people in a file. Raises InputError if the file is not in the format."""
     content = read_json(path)
-    keys = ("image", "center", "scale", "joints", "joints_vis")
-    if (
-        not isinstance(content, list)
-        or not content
-        or not all(isinstance(one, dict) and set(keys) <= one.keys() for one in content)
-    ):
-        raise InputError(
-            f"'{path}' is not in the format of MPII: a list of people with {', '.join(keys)}. The test split has no public annotations."
-        )
-    return content
+    if not isinstance(content, list) or not any(_is_person(one) for one in content):
+        raise InputError(_format_message(path))
+    for number, one in enumerate(content):
+        if not _is_person(one):
+            faults.report("annotation", f"{_format_message(path)} Entry {number} is no person.", [_entry(path, number)])
+    return [one if _is_person(one) else {} for one in content]  # the file of head boxes counts all entries
 
 
-def _keypoints(person: dict[str, Any], path: Path) -> np.ndarray:
-    """Returns the keypoints (16, 3) float32 of a person; labeled ones have visibility 2."""
+def _entry(path: Path, number: int) -> str:
+    return f"{path}, entry {number}"
+
+
+def _is_person(entry: object) -> bool:
+    return isinstance(entry, dict) and set(KEYS) <= entry.keys()
+
+
+def _format_message(path: Path) -> str:
+    return f"'{path}' is not in the format of MPII: a list of people with {', '.join(KEYS)}. The test split has no public annotations."
+
+
+def _keypoints(person: dict[str, Any], path: Path, number: int) -> np.ndarray | None:
+    """Returns the keypoints (16, 3) float32 of a person, entry `number` of the file; labeled ones have visibility 2.
+
+    Raises InputError if they are not finite numbers; the doctor then gets None.
+    """
+    if not person:  # reported before
+        return None
     count, joints, visible = len(LABELS.keypoints), _numbers(person["joints"]), _numbers(person["joints_vis"])
     if joints.shape != (count, 2) or visible.shape != (count,) or not np.isfinite(joints).all():
-        raise InputError(f"A person of image '{person['image']}' in '{path}' does not have {count} keypoints of finite x and y.")
+        message = f"A person of image '{person['image']}' in '{path}' does not have {count} keypoints of finite x and y."
+        faults.report("annotation", message, [_entry(path, number)])
+        return None
     return np.concatenate([joints - 1, 2 * (visible[:, None] > 0)], axis=1).astype(np.float32)
 
 
-def _box(person: dict[str, Any], path: Path) -> np.ndarray:
-    """Returns the square box (4,) float32: x, y, width, height."""
+def _box(person: dict[str, Any], path: Path, number: int) -> np.ndarray | None:
+    """Returns the square box (4,) float32 of a person, entry `number` of the file: x, y, width, height.
+
+    Raises InputError if the center or the scale is no number; the doctor then gets None.
+    """
+    if not person:  # reported before
+        return None
     center, scale = _numbers(person["center"]), _numbers(person["scale"])
     if center.shape != (2,) or scale.shape != () or not np.isfinite([*center, scale]).all() or scale <= 0:
-        raise InputError(
+        faults.report(
+            "annotation",
             f"A person of image '{person['image']}' in '{path}' has the center {person['center']} and the scale {person['scale']}; the "
-            f"center is x and y, and the scale a number above 0."
+            f"center is x and y, and the scale a number above 0.",
+            [_entry(path, number)],
         )
+        return None
     (x, y), side = center, PIXELS * scale
     return np.array([x - 1 - side / 2, y + SHIFT * scale - 1 - side / 2, side, side], np.float32)
 

@@ -11,13 +11,22 @@ from typing import ClassVar
 
 import numpy as np
 
+from spine.data import faults
 from spine.data.image_files import class_names, decode, evenly_spaced, format_names, need_root
-from spine.data.shards.index import DESCRIPTION, Description, open_split, read_description, read_objects
+from spine.data.shards.index import (
+    DESCRIPTION,
+    Description,
+    changed_message,
+    check_shard,
+    open_split,
+    read_description,
+    read_objects,
+)
 from spine.data.shards.order import WindowOrder
 from spine.data.shards.records import decode_annotations, find_image
 from spine.data.shards.scanning import index_shards
-from spine.data.shards.storage import CopiedShards, LocalFiles, Storage, Store, is_url, replace_folder
-from spine.data.shards.tar import unpack_members
+from spine.data.shards.storage import CopiedShards, LocalFiles, Storage, Store, is_url, missing_message, replace_folder
+from spine.data.shards.tar import BLOCK, END, broken_record, unpack_members
 from spine.data.splits import Splits, configured_name
 from spine.encoded_image import EncodedImage
 from spine.errors import InputError, UnreadableFileError
@@ -80,6 +89,8 @@ class Shards(DataSet):
         self.labels = self._labels(Labels.from_dict(description["labels"]), classes)
         # the members of the sample that was read last: image and annotations are asked for one after the other
         self._last: tuple[int, dict[str, np.ndarray]] | None = None
+        if faults.is_collecting():
+            self._report_changed_shards()
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "index": None, "_last": None}  # another process maps the same files
@@ -119,8 +130,6 @@ class Shards(DataSet):
         try:
             for index in evenly_spaced(len(self), NUM_CHECKED):
                 sample = self.load(index)
-                if missing := sorted((needs & self.provides) - sample.keys()):
-                    raise InputError(f"{self._where(index)} has no {missing[0]}. Pack the data set again.")
                 if "mask" in needs and not self.labels.multi_label:
                     self._check_mask(index, sample["mask"])
         finally:
@@ -143,14 +152,33 @@ class Shards(DataSet):
             try:
                 size = os.stat(path).st_size
             except FileNotFoundError:
-                raise UnreadableFileError(
-                    f"Shard '{path}' is missing; the index lists it. Copy it again, or pack the data set again.", path
-                ) from None
+                raise UnreadableFileError(missing_message(path), path, "missing_file") from None
             if size != shard.bytes:
-                raise InputError(
-                    f"Shard '{path}' has {size} bytes, and the index was made for {shard.bytes}: it is truncated or was replaced. Copy it "
-                    f"again, or pack the data set again."
-                )
+                raise InputError(changed_message(path, size, shard.bytes))
+
+    def _report_changed_shards(self) -> None:
+        """Compares all local shards with the index, for the doctor. It finds missing shards and those of a store when it reads them.
+
+        Raises InputError if the index has a class without a name.
+        """
+        for number, shard in enumerate(self.index.shards if isinstance(self.storage, LocalFiles) else ()):
+            path = Path(self.root) / shard.name
+            difference = check_shard(Path(self.root), shard) if path.is_file() else None
+            if difference is None and shard.sha256 is not None and shard.samples:
+                end = int(self.index.ends[self.index.firsts[number + 1] - 1]) * BLOCK + len(END)
+                if end != shard.bytes:
+                    difference = (
+                        f"Shard '{path}' has {shard.bytes} bytes, and by the index its {shard.samples} samples end at {end}: their "
+                        f"number is wrong. Copy shards.json again, or pack the data set again."
+                    )
+            if difference is not None:
+                faults.report("changed_shard", difference, [path])
+        classes, count = self.class_indices(), len(self.labels.classes)
+        if classes is not None and len(classes) and not 0 <= int(classes.min()) <= int(classes.max()) < count:
+            raise InputError(
+                f"The index of '{self.root}' has the class {int(classes.max())}, and there are {count} classes. Copy it again, or "
+                f"pack the data set again."
+            )
 
     def _where(self, index: int) -> str:
         """The place of a sample, for messages."""
@@ -163,6 +191,8 @@ class Shards(DataSet):
         if last is not None and last[0] == index:
             return last[1]
         shard, start, size = self.index.find(index)
+        if size <= 0:  # the index has wrong numbers of samples
+            raise UnreadableFileError(broken_record(self._where(index)), self._where(index), "changed_shard")
         members = unpack_members(self.storage.read(shard.name, start, size), self._where(index))
         self._last = index, members
         return members
@@ -172,10 +202,14 @@ class Shards(DataSet):
         return {**self.load_annotations(index), "image": decode(self.encoded_image(index))}
 
     def load_annotations(self, index: int) -> RawSample:
-        """Returns the annotations of a sample."""
+        """Returns the annotations of a sample. Raises UnreadableFileError if one is missing or broken."""
         if self.provides == {"image", "label"} and self.index.classes is not None and self.index.classes.ndim == 1:
             return {"label": int(self.index.classes[index])}
-        return decode_annotations(self._members(index), self.labels, self._where(index))
+        where = self._where(index)
+        sample = decode_annotations(self._members(index), self.labels, where)
+        if missing := sorted(self.provides - {"image"} - sample.keys()):
+            raise UnreadableFileError(f"{where} has no {missing[0]}. Pack the data set again.", where, "missing_annotation")
+        return sample
 
     def encoded_image(self, index: int) -> EncodedImage:
         """Returns the bytes of an image as they are in the shard."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,34 @@ class SplitIndex:
         number = int(np.searchsorted(self.firsts, index, side="right")) - 1
         start = int(self.ends[index - 1]) if index > self.firsts[number] else 0
         return self.shards[number], start * BLOCK, (int(self.ends[index]) - start) * BLOCK
+
+
+def check_shard(folder: Path, shard: Shard) -> str | None:
+    """Returns what differs between a shard of a folder, which exists, and the index, in a sentence. None: nothing.
+
+    Reads the whole file if the index has its hash.
+    """
+    path = folder / shard.name
+    if (size := path.stat().st_size) != shard.bytes:
+        return changed_message(path, size, shard.bytes)
+    if shard.sha256 is None:
+        return None
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found == shard.sha256:
+        return None
+    return (
+        f"Shard '{path}' does not have the content that the index was made for: its SHA-256 begins with {found[:8]}, not with "
+        f"{shard.sha256[:8]}. Copy it again, or pack the data set again."
+    )
+
+
+def changed_message(path: object, size: int, expected: int) -> str:
+    """Message for a shard of another size than the index states, in bytes."""
+    return (
+        f"Shard '{path}' has {size} bytes, and the index was made for {expected}: it is truncated or was replaced. Copy it "
+        f"again, or pack the data set again."
+    )
 
 
 def write_split(folder: Path, split: str, columns: Mapping[str, np.ndarray | None]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from spine.data.image_files import IMAGE_SUFFIXES, undecodable_message
 from spine.encoded_image import EncodedImage
-from spine.errors import InputError, UnreadableFileError
+from spine.errors import UnreadableFileError
 from spine.interfaces import DataSet, Labels, RawSample
 
 CLASS, MASK, FACTS = "cls", "mask.png", "json"  # suffixes; the masks of classes that may overlap are mask.0.png, mask.1.png, ...
@@ -86,30 +86,29 @@ def is_image(suffix: str) -> bool:
 
 
 def find_image(members: Mapping[str, np.ndarray], where: str) -> EncodedImage:
-    """Returns the image of a record. `where`: for messages. Raises InputError if it has none."""
+    """Returns the image of a record. `where`: for messages. Raises UnreadableFileError if it has none."""
     suffix = next(filter(is_image, members), None)
     if suffix is None:
-        raise InputError(
-            f"{where} has no image; its members are {', '.join(members)}. Leave the sample out, or pack the shards again."
-        )
+        message = f"{where} has no image; its members are {', '.join(members)}. Leave the sample out, or pack the shards again."
+        raise UnreadableFileError(message, where, "without_image")
     facts = read_facts(members, where)
     size = facts.get("size")
     return EncodedImage(members[suffix], where, (size[0], size[1]) if size else None, facts.get("upright", True))
 
 
 def read_facts(members: Mapping[str, np.ndarray], where: str) -> dict[str, Any]:
-    """Returns the content of the json of a record, or {} if it has none. Raises InputError if it is broken."""
+    """Returns the content of the json of a record, or {} if it has none. Raises UnreadableFileError if it is broken."""
     if (content := members.get(FACTS)) is None:
         return {}
     try:
         found = json.loads(content.tobytes())
     except ValueError as error:
-        raise InputError(f"The json of {where} is broken ({error}). Pack the shards again.") from error
+        raise UnreadableFileError(f"The json of {where} is broken ({error}). Pack the shards again.", where) from error
     return found if isinstance(found, dict) else {}
 
 
 def decode_annotations(members: Mapping[str, np.ndarray], labels: Labels, where: str) -> RawSample:
-    """Returns the annotations of a record. `where`: for messages. Raises InputError if one is broken."""
+    """Returns the annotations of a record. `where`: for messages. Raises UnreadableFileError if one is broken."""
     facts, sample = read_facts(members, where), RawSample()
     if CLASS in members:
         sample["label"] = read_class(members[CLASS], where)
@@ -140,8 +139,9 @@ def decode_mask(data: np.ndarray, where: str) -> np.ndarray:
 
 
 def read_class(content: np.ndarray, where: str) -> int:
-    """Returns the number of a class. Raises InputError if it is none."""
+    """Returns the number of a class. Raises UnreadableFileError if it is none."""
     text = content.tobytes().strip()
-    if not text.isdigit():
-        raise InputError(f"The class of {where} is {text[:40].decode(errors='replace')!r}; a .cls member holds a number from 0.")
-    return int(text)
+    if text.isdigit():
+        return int(text)
+    message = f"The class of {where} is {text[:40].decode(errors='replace')!r}; a .cls member holds a number from 0."
+    raise UnreadableFileError(message, where, "unknown_label")

@@ -58,7 +58,8 @@ class LocalFiles:
         """Returns a range of a shard."""
         data = os.pread(self._descriptor(name), size, start)
         if len(data) < size:
-            raise UnreadableFileError(short_message(f"{self.folder}/{name}", start, size, len(data)), f"{self.folder}/{name}")
+            path = os.path.join(self.folder, name)
+            raise UnreadableFileError(short_message(path, start, size, len(data)), path, "changed_shard")
         return np.frombuffer(data, np.uint8)
 
     def _descriptor(self, name: str) -> int:
@@ -68,7 +69,7 @@ class LocalFiles:
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
-            raise UnreadableFileError(missing_message(path), path) from None
+            raise UnreadableFileError(missing_message(path), path, "missing_file") from None
         self.open[name] = descriptor
         if len(self.open) > OPEN_FILES:
             os.close(self.open.popitem(last=False)[1])
@@ -111,7 +112,8 @@ class Store:
         """Returns a range of a shard."""
         data = self._request(name, lambda path: self.files.cat_file(path, start=start, end=start + size))
         if len(data) < size:
-            raise UnreadableFileError(short_message(f"{self.url}/{name}", start, size, len(data)), f"{self.url}/{name}")
+            address = f"{self.url}/{name}"
+            raise UnreadableFileError(short_message(address, start, size, len(data)), address, "changed_shard")
         return np.frombuffer(data, np.uint8)
 
     def read_whole(self, name: str) -> bytes:
@@ -135,7 +137,7 @@ class Store:
             try:
                 return request(address)
             except FileNotFoundError:
-                raise UnreadableFileError(missing_message(address), address) from None
+                raise UnreadableFileError(missing_message(address), address, "missing_file") from None
             except Exception as error:  # packages of stores raise errors of their own for a lost connection
                 if delay is None or isinstance(error, PermissionError | InputError):
                     raise InputError(

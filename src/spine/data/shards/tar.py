@@ -67,7 +67,7 @@ def _members(record: np.ndarray, where: str) -> Iterator[tuple[str, int, int]]:
         plain.append((name, start + BLOCK, length))
         start += BLOCK + length + -length % BLOCK
     if start != len(record):
-        raise UnreadableFileError(broken_record(where), where)
+        raise UnreadableFileError(broken_record(where), where, "changed_shard")
     yield from plain
 
 
@@ -77,7 +77,7 @@ def _extended_members(record: np.ndarray, where: str) -> list[tuple[str, int, in
         with tarfile.open(fileobj=io.BytesIO(record.tobytes()), mode="r:") as archive:
             return [(member.name, member.offset_data, member.size) for member in archive if member.isfile()]
     except tarfile.TarError as error:
-        raise UnreadableFileError(broken_record(where), where) from error
+        raise UnreadableFileError(broken_record(where), where, "changed_shard") from error
 
 
 def broken_record(where: str) -> str:
