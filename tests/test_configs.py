@@ -36,6 +36,7 @@ def choices(group):
 
 GROUPS = [p.name for p in CONF.iterdir() if p.is_dir() and p.name not in ("task",)]
 SINGLE = [(group, choice) for group in GROUPS for choice in choices(group)]
+TASKS_OF_BACKBONES = [task for task in choices("task") if task_spec(task).network is None]
 
 
 def test_the_default_configuration_is_valid():
@@ -49,16 +50,29 @@ def test_every_choice_composes(group, choice):
     places.check_targets(config)
 
 
-@pytest.mark.parametrize("task", [task for task in choices("task") if task_spec(task).network is None])
-@pytest.mark.parametrize("backbone", choices("backbone"))
-def test_every_backbone_fits_every_task(backbone, task):
+@pytest.mark.parametrize(
+    ("backbone", "task"),
+    [
+        (backbone, task)
+        for number, backbone in enumerate(choices("backbone"))
+        for task in {TASKS_OF_BACKBONES[0], TASKS_OF_BACKBONES[number % len(TASKS_OF_BACKBONES)]}
+    ],
+)
+def test_every_backbone_fits_a_task(backbone, task):
+    """Every backbone with the first task, and all tasks in turn; the slow tests of tests/test_runs.py train every pair."""
     checks.prepare(composed(f"backbone={backbone}", *for_task(task)))
 
 
-@pytest.mark.parametrize("task", choices("task"))
-@pytest.mark.parametrize("optimizer", choices("optimizer"))
-@pytest.mark.parametrize("schedule", choices("schedule"))
-def test_optimizers_and_schedules_build(task, optimizer, schedule):
+@pytest.mark.parametrize(
+    ("optimizer", "schedule", "task"),
+    [
+        (optimizer, schedule, choices("task")[(i + j) % len(choices("task"))])
+        for i, optimizer in enumerate(choices("optimizer"))
+        for j, schedule in enumerate(choices("schedule"))
+    ],
+)
+def test_optimizers_and_schedules_build(optimizer, schedule, task):
+    """Every pair of an optimizer and a schedule, with the tasks in turn."""
     config = composed(f"task={task}", f"optimizer={optimizer}", f"schedule={schedule}")
     import torch
 
