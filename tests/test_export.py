@@ -1,8 +1,8 @@
 """Exported files: every format for every backbone and task, metadata, tolerances, and ONNX files in place of checkpoints."""
 
+import itertools
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from command_line import run_command
 from predictable import SIZE, write_checkpoint, write_images
 from safetensors import safe_open
 from tokenizer_file import for_task
@@ -37,6 +38,10 @@ MULTIPLES_OF_MAPS = {
     "convnext": 32,
     "vgg16": 32,
 }  # of seg and pose: their maps are channels_last, which torch.export has to distinguish
+IN_CI = {  # of the pairs of task and backbone: every backbone with cls, and these
+    ("seg", "convnext"), ("seg", "vit"), ("pose", "vgg16"), ("pose", "resnest"), ("mae", "vit"), ("mae", "hrnet"), ("beit", "beit"),
+    ("beit", "swin"),
+}  # fmt: skip
 
 
 def source_of(checkpoint):
@@ -233,9 +238,14 @@ def captured_once(monkeypatch):
     monkeypatch.setattr(tracing, "_export", once)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backbone", spine.list_backbones())
-@pytest.mark.parametrize("task", ["cls", "seg", "pose", "mae", "beit"])
+@pytest.mark.parametrize(
+    ("task", "backbone"),
+    [
+        pytest.param(task, backbone, marks=pytest.mark.slow if task == "cls" or pair in IN_CI else pytest.mark.extensive)
+        for pair in itertools.product(("cls", "seg", "pose", "mae", "beit"), spine.list_backbones())
+        for task, backbone in [pair]
+    ],
+)
 def test_every_format_works_for_every_backbone_and_task(tmp_path, captured_once, backbone, task):
     checkpoint = write_checkpoint(tmp_path, *for_task(task), f"backbone={backbone}", *MICRO)
     source = source_of(checkpoint)
@@ -248,8 +258,13 @@ def test_every_format_works_for_every_backbone_and_task(tmp_path, captured_once,
             assert exported.facts.size_multiple == multiples.get(backbone, 1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backbone", spine.list_backbones())
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("mobilenet_v2", "vit") else pytest.mark.extensive)
+        for name in spine.list_backbones()
+    ],
+)
 def test_networks_of_full_size_are_exported(tmp_path, captured_once, backbone):
     variant = f"backbone.variant={default_variant(backbone)}"  # such as tiny, base_patch16 or w32
     source = source_of(write_checkpoint(tmp_path, *for_task("cls"), f"backbone={backbone}", variant, "image_size=[224,224]"))
@@ -278,7 +293,7 @@ def test_every_head_is_exported(tmp_path, captured_once, backbone, task, head):
 
 
 def run_export(folder, *arguments, ok=True):
-    done = subprocess.run([sys.executable, ROOT / "export.py", *arguments], cwd=folder, capture_output=True, text=True)
+    done = run_command("export.py", *arguments, folder=folder)
     assert (done.returncode == 0) == ok, done.stdout + done.stderr
     return done
 

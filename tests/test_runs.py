@@ -80,8 +80,8 @@ def test_the_grid_page_has_every_combination():
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == spine.list_backbones()
 
 
-def call(script, *arguments, folder, ok=True, processes=1):
-    done = run_command(script, *arguments, folder=folder, processes=processes, COLUMNS="120")
+def call(script, *arguments, folder, ok=True, processes=1, figures=False):
+    done = run_command(script, *arguments, folder=folder, processes=processes, figures=figures, COLUMNS="120")
     assert not ok or done.returncode == 0, done.stderr
     return done
 
@@ -89,7 +89,7 @@ def call(script, *arguments, folder, ok=True, processes=1):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", choices("task"))
 def test_a_run_writes_all_files_and_eval_repeats_its_metrics(tmp_path, task):
-    done = call("train.py", *for_task(task), "logger=all", *SMALL, folder=tmp_path)
+    done = call("train.py", *for_task(task), "logger=all", *SMALL, folder=tmp_path, figures=True)
     (folder,) = (tmp_path / "logs/train/runs").iterdir()
     assert f"Run folder: {folder}" in done.stdout and "Results after" in done.stdout
     for name in (
