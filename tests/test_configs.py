@@ -1,5 +1,6 @@
 """All configurations compose, their keys are arguments that exist, and they build."""
 
+import functools
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -118,6 +119,7 @@ def test_unknown_keys_are_reported(overrides, message):
     assert str(error.value).startswith(message)
 
 
+@functools.cache
 def yaml_node(group, choice):
     """Returns the node of a choice in the default configuration."""
     return composed(f"{group}={choice}")[group]
@@ -207,6 +209,7 @@ def test_variant_null_is_the_default_of_the_builder():
     checks.prepare(composed("backbone.variant=null"))
 
 
+@functools.cache
 def folder(*overrides, sweep=False):
     """Returns the run folder of a command line, or the folder of a job in its sweep."""
     from omegaconf import OmegaConf
@@ -218,7 +221,7 @@ def folder(*overrides, sweep=False):
 
 def test_the_run_id_depends_on_the_configuration():
     base = folder("task=seg")
-    assert base == folder("task=seg")
+    assert base == folder.__wrapped__("task=seg")  # composed again
     assert base.startswith("logs/train/runs/convnext-micro_seg_shapes_")
     others = [
         folder("task=seg", other)

@@ -14,6 +14,8 @@ from spine.data.formats.image_folder import ImageFolder
 from spine.data.formats.shards import Shards
 from spine.data.transforms import RandomResizedCrop
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 STEP = 12  # samples of all processes together
 EPOCH = 1
 
