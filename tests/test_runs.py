@@ -151,6 +151,7 @@ def test_a_sweep_continues_after_a_failed_job_and_ends_with_one_table(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_the_weights_do_not_depend_on_the_number_of_workers(tmp_path, precision):
     states = []
