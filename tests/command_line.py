@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
+        "quick_compose",
         "torch",
         "torch._dynamo",
         "pytorch_lightning",

@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: threads of sever
 from pathlib import Path
 
 import pytest
+import quick_compose  # noqa: F401
 import torch
 from interruptions import at_call
 
