@@ -18,8 +18,6 @@ from spine.config.completion import complete
 from spine.interfaces import Labels
 from spine.tasks.beit.task import NO_DECODER, MaskedImageModeling
 
-pytestmark = pytest.mark.usefixtures("blank_figures")
-
 SMALL = (
     "task=beit", "backbone=beit", "dataset.length={train: 8, val: 6, test: 4}", "dataset.batch_size=4", "dataset.num_workers=0",
     "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.num_sanity_val_steps=0",

@@ -5,8 +5,6 @@ import torch
 
 from spine.training import precision
 
-pytestmark = pytest.mark.usefixtures("blank_figures")
-
 NO_BF16 = {"avx2": True, "avx512_bf16": False, "amx_bf16": False, "architecture": "x86_64"}
 
 
