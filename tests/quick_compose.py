@@ -19,7 +19,10 @@ def load_config(repository, config_path):
     if not all(place.startswith(("pkg://", "structured://")) or place == f"file://{CONF}" for place in places):
         return original(repository, config_path=config_path)
     if (places, config_path) not in FILES:
-        FILES[places, config_path] = original(repository, config_path=config_path)
+        found = original(repository, config_path=config_path)
+        if found is None or found.path.startswith("structured://"):  # where commands store the configuration of a checkpoint
+            return found
+        FILES[places, config_path] = found
     return copy.deepcopy(FILES[places, config_path])
 
 
