@@ -1,7 +1,8 @@
 """Runs the commands of spine as their users do, in processes that start quickly.
 
 A new interpreter spends most of a short run on importing torch and Lightning. These processes are forked from one that
-has imported them. Tests of signals, of laziness of imports and of the launchers start real processes instead.
+has imported them. Tests of signals, of laziness of imports and of the launchers start real processes instead. Figures
+are left blank unless a test asks for them: to draw them takes a third of a short run.
 """
 
 import multiprocessing
@@ -13,26 +14,36 @@ import sys
 import time
 from pathlib import Path
 
+import matplotlib.figure
+
 ROOT = Path(__file__).parents[1]
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
+        "quick_compose",
         "torch",
         "torch._dynamo",
         "pytorch_lightning",
         "albumentations",
         "matplotlib.pyplot",
+        "matplotlib.backends.backend_agg",
         "pycocotools.cocoeval",
         "spine.commands.train",
+        "spine.config.building",
+        "spine.evaluation.evaluate",
+        "spine.reporting.curves",
+        "spine.training.costs",
+        "spine.training.trainer",
     ]
 )
 
 
-def run_command(script, *arguments, folder, processes=1, timeout=500, **environment):
+def run_command(script, *arguments, folder, processes=1, timeout=500, figures=False, **environment):
     """Runs `python <script> <arguments>` in `folder`, or `python -m <module>` if `script` is no file name.
 
-    With several `processes`, all of them belong to one run, as if torchrun had started them. Returns a
-    subprocess.CompletedProcess with what the first process printed, the errors of all of them, and the first code that is not 0.
+    `figures`: whether figures are drawn, or left blank. With several `processes`, all of them belong to one run, as if torchrun had
+    started them. Returns a subprocess.CompletedProcess with what the first process printed, the errors of all of them, and the first
+    code that is not 0.
     """
     folder = Path(folder)
     port = _free_port()
@@ -42,7 +53,7 @@ def run_command(script, *arguments, folder, processes=1, timeout=500, **environm
     started = []
     for rank, text in zip(ranks, texts, strict=True):
         process = CONTEXT.Process(
-            target=_run, args=(str(script), arguments, str(folder), {**os.environ, **environment, **rank}, text)
+            target=_run, args=(str(script), arguments, str(folder), {**os.environ, **environment, **rank}, text, figures)
         )
         process.start()
         started.append(process)
@@ -83,7 +94,7 @@ def _free_port():
         return listening.getsockname()[1]
 
 
-def _run(script, arguments, folder, environment, text):
+def _run(script, arguments, folder, environment, text, figures):
     """Becomes the process of a command: its own output, folder, environment and arguments."""
     for number, suffix in ((1, ".out"), (2, ".err")):
         file = os.open(text.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -92,6 +103,8 @@ def _run(script, arguments, folder, environment, text):
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    if not figures:
+        matplotlib.figure.Figure.draw = lambda figure, renderer: None
     sys.argv = [script, *arguments]
     if script.endswith(".py"):
         path = ROOT / script

@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: threads of sever
 from pathlib import Path
 
 import pytest
+import quick_compose  # noqa: F401
 import torch
 from interruptions import at_call
 
@@ -33,3 +34,11 @@ def crash_in_second_epoch(monkeypatch):
     from spine.tasks.cls.task import Classification  # imports Lightning, which other tests do not need
 
     at_call(monkeypatch, Classification, 12)
+
+
+@pytest.fixture
+def blank_figures(monkeypatch):
+    """Figures of runs are written, with nothing in them: to draw them takes a third of a short run."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(Figure, "draw", lambda figure, renderer: None)

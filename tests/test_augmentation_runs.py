@@ -20,6 +20,8 @@ from spine.errors import InputError
 from spine.tasks.cls.task import Classification
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 def recipe(*overrides):
     return composed(

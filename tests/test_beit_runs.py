@@ -23,6 +23,8 @@ from spine.errors import InputError
 from spine.tasks.beit.task import MaskedImageModeling
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 # ---- runs ------------------------------------------------------------------------------------------------------------
 
 

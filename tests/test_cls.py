@@ -24,6 +24,8 @@ from spine.tasks.cls.metrics import BINS, Calibration, ClassCounts, expected_cal
 from spine.tasks.cls.task import Classification
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 def task_of(count):
     labels = Labels(classes=tuple(map(str, range(count))))

@@ -15,6 +15,8 @@ from spine.tasks.mae.masking import RandomPatchMask
 from spine.training.costs import multiply_adds
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SMALL = (
     "backbone=mobilenet_v2", "backbone.variant=w100", "dataset.length={train: 12, val: 4, test: 4}", "dataset.batch_size=4",
     "dataset.num_workers=0", "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1",

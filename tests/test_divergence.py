@@ -20,6 +20,8 @@ from spine.tasks.mae.task import MaskedAutoencoding
 from spine.training.divergence import LossCheck, LossLevel
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 ROOT = Path(__file__).parents[1]
 SMALL = (
     "backbone=mobilenet_v2", "dataset.length={train: 24, val: 4, test: 4}", "dataset.batch_size=4", "trainer.max_epochs=2",

@@ -795,6 +795,7 @@ def test_a_training_is_warned_of_what_a_sample_shows(tmp_path, caplog):
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_findings_and_exits_with_1_for_errors(tmp_path):
     arguments = image_folder(tmp_path / "data")
     (tmp_path / "data" / FIRST).write_bytes(b"")

@@ -234,7 +234,7 @@ def test_the_run_id_has_the_variant():
     assert folder("task=dvae", "task.kl_weight=1.0") != small
 
 
-@pytest.mark.parametrize("reconstruction", ["logit_laplace", "mse"])
+@pytest.mark.parametrize("reconstruction", ["logit_laplace", pytest.param("mse", marks=pytest.mark.slow)])
 def test_a_run_writes_its_metrics_and_pictures_and_its_checkpoint_is_a_tokenizer(tmp_path, caplog, reconstruction):
     caplog.set_level("INFO")
     trained(tmp_path, *RUN, f"task.reconstruction={reconstruction}")

@@ -20,6 +20,8 @@ from spine.tasks.cls.task import Classification
 from spine.training import ema
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 EMA = "callbacks.ema={decay:0.9,warmup:true}"
 
 

@@ -22,6 +22,8 @@ from spine.errors import InputError
 from spine.interfaces import DataSet, Labels
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 FAST = ("trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.precision=32-true", "dataset.num_workers=0")
 SHAPES = ("dataset.length={train: 8, val: 6, test: 4}", "dataset.batch_size=4")
 

@@ -13,6 +13,8 @@ from spine.data.folds import divide_into_folds, fold_of_split
 from spine.errors import InputError
 from spine.interfaces import DataSet, Labels
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 class Grouped(Classes):
     """Groups of 1 to 9 samples of any class."""

@@ -45,7 +45,7 @@ def test_l2_norm_is_accurate_for_vectors_of_any_norm(dtype, magnitude, weights):
         assert x.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float16, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])  # of a wider range
 @pytest.mark.parametrize(("backbone", "task", "head"), CASES)
 def test_predictions_and_gradients_are_finite(backbone, task, head, dtype):
     outputs = None if TASKS[task].head_input == "tokens" else 4

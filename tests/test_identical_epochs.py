@@ -89,7 +89,7 @@ def test_windows_give_the_same_samples_in_another_order(places, expected):
 
 @pytest.mark.parametrize("name", ["folder", "shards", "windows"])
 @pytest.mark.parametrize("world", [1, 2, 3])
-@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+@pytest.mark.parametrize("workers", [0, 1, 2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_the_numbers_of_workers_and_processes_change_nothing(name, workers, world, places, expected, many_cores):
     assert epoch(places[name], workers, world) == expected[name]

@@ -20,6 +20,8 @@ from spine.errors import InputError
 from spine.interfaces import DataSet, Labels
 from spine.testing import check_data
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 CLASSES = {"a": ("cat", "dog"), "b": ("bird", "dog", "emu")}
 
 

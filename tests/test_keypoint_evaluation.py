@@ -24,6 +24,8 @@ from spine.tasks.pose.distances import mean_fraction
 from spine.tasks.pose.metrics import Instances, KeypointEvaluation, KeypointScores, Protocol
 from spine.tasks.pose.rescoring import keep_objects, rescore
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @cache
 def record():

@@ -15,6 +15,8 @@ from spine.errors import InputError
 from spine.interfaces import DataSet, Labels
 from spine.reporting.fingerprint import fingerprint
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SIZES = (100, 40, 3, 57)  # samples of each class
 
 

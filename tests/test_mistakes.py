@@ -14,6 +14,8 @@ from spine.config import checks, messages, overrides, resume, schemas
 from spine.errors import InputError
 from spine.models.assembly import NetworkConfig
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 ROOT = Path(__file__).parents[1]
 NAMES = [
     (
@@ -178,6 +180,7 @@ def test_mismatches_are_found_before_lightning_is_imported():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
 
 
+@pytest.mark.slow
 def test_values_are_checked_before_torch_is_imported():
     """Its import takes at least two seconds."""
     code = (

@@ -29,6 +29,8 @@ from spine.tasks.seg.task import Segmentation
 from spine.testing import check_data
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 NEEDS = frozenset({"image", "mask"})
 CLASSES = ("car", "shadow", "glass")
 SIZES = [(60, 90), (40, 40), (75, 50)]

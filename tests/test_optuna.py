@@ -187,7 +187,7 @@ class Sweep:
         return [(trial.params["lr"], trial.params["backbone"]) for trial in self.trials.study.get_trials(deepcopy=False)]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("random", marks=pytest.mark.slow), "nsga2"])
 def test_a_killed_study_repeats_the_trial_that_ran_and_goes_on_as_if_it_had_not_been_killed(tmp_path, sampler):
     studies = []
     for name, kills in (("whole", False), ("killed", True)):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from command_line import run_command
 from predictable import FAST, write_checkpoint, write_images
 from test_processes import ROOT
 
@@ -19,9 +20,14 @@ COUNT = 7
 
 def run(folder, *arguments):
     """Runs predict.py. Returns the finished process."""
+    return run_command("predict.py", *arguments, folder=folder, COLUMNS="120", OMP_NUM_THREADS="1")
+
+
+def run_two(folder, *arguments):
+    """Runs predict.py with two processes, of which Lightning starts the second one."""
     return subprocess.run(
-        [sys.executable, str(ROOT / "predict.py"), *map(str, arguments)], cwd=folder, text=True, capture_output=True, timeout=300,
-        env={**os.environ, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}, check=False,
+        [sys.executable, str(ROOT / "predict.py"), *map(str, arguments), "trainer.devices=2"], cwd=folder, text=True,
+        capture_output=True, timeout=300, env={**os.environ, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}, check=False,
     )  # fmt: skip
 
 
@@ -43,7 +49,7 @@ def test_two_processes_predict_each_file_once_and_like_one(model_and_photos, tmp
     checkpoint, photos = model_and_photos
     common = (f"ckpt_path={checkpoint}", f"source={photos}", *FAST[:3], "dataset.batch_size=2")
     alone = run(tmp_path, *common, "out=one")
-    both = run(tmp_path, *common, "out=two", "trainer.devices=2")
+    both = run_two(tmp_path, *common, "out=two")
     assert alone.returncode == both.returncode == 0, both.stderr
     assert records(tmp_path / "two") == records(tmp_path / "one") and len(records(tmp_path / "two")) == COUNT
     for path in sorted((tmp_path / "one" / "masks").rglob("*.png")):

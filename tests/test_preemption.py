@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import run_command
 from interruptions import at_call
 from test_processes import SMALL, TWO, start, wait_for
 from test_resume import assert_equal_outcome, config, last, uninterrupted  # noqa: F401  (fixtures)
@@ -19,7 +20,7 @@ from spine.training import preemption
 from spine.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
-COMMAND = ("task=cls", "dataset.length={train: 400, val: 8, test: 4}", "trainer.max_epochs=3", *SMALL)
+COMMAND = ("task=cls", "dataset.length={train: 240, val: 8, test: 4}", "trainer.max_epochs=3", *SMALL)
 
 
 @pytest.fixture
@@ -113,9 +114,8 @@ def test_a_run_in_slurm_requeues_itself_and_continues(tmp_path, slurm):
     assert "SLURM job 77 was requeued" in errors and "Traceback" not in errors
     assert calls(tmp_path) == ["requeue 77"] and not list((tmp_path / "run").glob("hpc_ckpt*"))
     for folder in ("run", "whole"):
-        run = start(tmp_path, *COMMAND, f"hydra.run.dir={folder}")
-        _, errors = run.communicate(timeout=300)
-        assert run.returncode == 0, errors
+        done = run_command("train.py", *COMMAND, f"hydra.run.dir={folder}", folder=tmp_path, OMP_NUM_THREADS="1")
+        assert done.returncode == 0, done.stderr
     assert_equal_outcome(tmp_path / "whole", tmp_path / "run")
 
 
@@ -188,7 +188,6 @@ def test_a_preempted_task_of_submitit_is_requeued_and_continues_in_the_same_fold
     folder = checkpoint.parents[1]
     assert (folder / "metrics.json").is_file() and len(RunFolder(folder).starts()) == 2
     assert "Resuming from" in (folder / "train.log").read_text()
-    run = start(tmp_path, *COMMAND, "seed=1", "hydra.run.dir=whole")
-    _, errors = run.communicate(timeout=300)
-    assert run.returncode == 0, errors
+    done = run_command("train.py", *COMMAND, "seed=1", "hydra.run.dir=whole", folder=tmp_path, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
     assert_equal_outcome(tmp_path / "whole", folder)

@@ -29,6 +29,8 @@ from spine.tasks.cls.task import Classification
 from spine.training.optimizers import adamw, lars, sgd
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SIZE = (64, 64)
 TINY = (
     "backbone=mobilenet_v2", "dataset.length={train: 24, val: 10, test: 4}", "dataset.batch_size=4", "dataset.num_workers=0",

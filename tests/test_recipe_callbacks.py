@@ -18,6 +18,8 @@ from spine.tasks.cls.task import Classification
 from spine.training.batch_norm import REESTIMATED
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 CONVOLUTIONS = ("backbone=mobilenet_v2", "backbone.variant=micro")
 FREEZE = "callbacks.freeze={names:['^backbone'],until_epoch:1}"
 

@@ -10,6 +10,8 @@ from spine.config import rerun
 from spine.errors import InputError
 from spine.reporting.comparison import compare_runs, describe
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SMALL = (
     "backbone=vit", "backbone.drop_path_rate=0.1", "dataset.length={train: 16, val: 4, test: 4}", "dataset.batch_size=4",
     "dataset.num_workers=0", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1",

@@ -18,6 +18,8 @@ from spine.tasks.cls.task import Classification
 from spine.training import run_folder
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SMALL = (
     "dataset.length={train: 24, val: 8, test: 4}", "dataset.batch_size=4", "trainer.max_epochs=3", "trainer.accelerator=cpu",
     "trainer.precision=32-true", "trainer.num_sanity_val_steps=0", "trainer.log_every_n_steps=1", "dataset.num_workers=0",

@@ -80,8 +80,8 @@ def test_the_grid_page_has_every_combination():
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == spine.list_backbones()
 
 
-def call(script, *arguments, folder, ok=True, processes=1):
-    done = run_command(script, *arguments, folder=folder, processes=processes, COLUMNS="120")
+def call(script, *arguments, folder, ok=True, processes=1, figures=False):
+    done = run_command(script, *arguments, folder=folder, processes=processes, figures=figures, COLUMNS="120")
     assert not ok or done.returncode == 0, done.stderr
     return done
 
@@ -89,7 +89,7 @@ def call(script, *arguments, folder, ok=True, processes=1):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", choices("task"))
 def test_a_run_writes_all_files_and_eval_repeats_its_metrics(tmp_path, task):
-    done = call("train.py", *for_task(task), "logger=all", *SMALL, folder=tmp_path)
+    done = call("train.py", *for_task(task), "logger=all", *SMALL, folder=tmp_path, figures=True)
     (folder,) = (tmp_path / "logs/train/runs").iterdir()
     assert f"Run folder: {folder}" in done.stdout and "Results after" in done.stdout
     for name in (
@@ -151,6 +151,7 @@ def test_a_sweep_continues_after_a_failed_job_and_ends_with_one_table(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_the_weights_do_not_depend_on_the_number_of_workers(tmp_path, precision):
     states = []
@@ -264,17 +265,22 @@ def test_weights_of_a_run_are_used_for_another_task(tmp_path):
     assert "matched (" in done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("task", choices("task"))
-def test_every_task_overfits_eight_images(tmp_path, task):
+@pytest.mark.parametrize(
+    ("task", "epochs"),
+    [
+        *(pytest.param(task, 120 if task == "dvae" else 150, marks=pytest.mark.slow) for task in choices("task")),
+        pytest.param("dvae", 400, marks=pytest.mark.extensive),  # codes take longer to learn than the other outputs
+    ],
+)
+def test_every_task_overfits_eight_images(tmp_path, task, epochs):
     """With the same eight images for training and validation and without augmentation, the score is close to its maximum."""
-    epochs = 400 if task == "dvae" else 150
     config = composed(
         *for_task(task), *([] if task == "dvae" else ["backbone=hrnet"]),
         "dataset.length={train: 8, val: 8, test: 8}", "dataset.batch_size=8", "dataset.num_workers=0",
         f"trainer.max_epochs={epochs}", f"trainer.check_val_every_n_epoch={epochs}", "trainer.accelerator=cpu", "trainer.precision=32-true",
         *(["augment=none"] if task in ("cls", "seg") else []), *(["task.norm_pix_loss=false"] if task == "mae" else []),
-        *(["task.smoothing=0"] if task == "cls" else []), *(["optimizer.lr=3e-3"] if task == "dvae" else []),
+        *(["task.smoothing=0"] if task == "cls" else []),
+        *([f"optimizer.lr={'3e-3' if epochs == 400 else '1e-2'}"] if task == "dvae" else []),
     )  # fmt: skip
     if task in ("pose", "mae", "beit", "dvae"):
         config["augment"]["train"] = config["augment"]["eval"]
@@ -288,7 +294,7 @@ def test_every_task_overfits_eight_images(tmp_path, task):
         assert metrics["train/loss"] < 0.25  # the variance of the target is one
     elif task == "dvae":
         pixels = torch.stack([data.transformed("val")[Draw(0, i)]["image"] for i in range(8)])
-        assert metrics["val/mse"] < 0.5 * pixels.var(dim=(0, 2, 3)).mean()  # codes take longer to learn than the other outputs
+        assert metrics["val/mse"] < (0.5 if epochs == 400 else 0.7) * pixels.var(dim=(0, 2, 3)).mean()
     else:
         assert metrics[module.monitor] > {"cls": 0.99, "seg": 0.8, "pose": 0.6, "beit": 0.8}[task], metrics
 

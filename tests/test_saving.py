@@ -13,6 +13,8 @@ from spine.tasks.cls.task import Classification
 from spine.training import checkpoints
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 EVERY_STEP = ("callbacks.checkpoint_every_minutes=1.0e-9",)
 
 

@@ -22,6 +22,8 @@ from spine.interfaces import DataSet, Labels
 from spine.tasks.seg.metrics import scores_of_classes, segmentation_scores
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SIZES = [(60, 90), (40, 40), (75, 50), (60, 90), (40, 40)]
 CLASSES = ("sky", "road", "car")
 SMALL = (

@@ -30,6 +30,8 @@ from spine.tasks.cls.several_classes import SeveralClassesScores, binary_cross_e
 from spine.tasks.cls.task import Classification
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 NAMES = ("red", "green", "blue")
 COLORS = '''
 """Images with up to three bars of different colors."""

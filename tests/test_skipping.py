@@ -25,6 +25,8 @@ from spine.data.skipping import UNREADABLE, UnreadableFiles
 from spine.data.transforms import CenterCrop, TopDownAffine
 from spine.errors import InputError, UnreadableFileError
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 BROKEN = {"train": ("a/3.png", "b/7.png"), "val": ("a/1.png", "b/4.png", "b/5.png", "b/6.png", "b/7.png")}
 
 

@@ -144,6 +144,10 @@ def offered():
     }
 
 
+SLOW = ("PiecewiseAffine", "Superpixels")  # seconds for an image
+OFFERED = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in offered()]
+
+
 def of_albumentations(name):
     values = {"size": (96, 112), "height": 96, "width": 112}
     parameters = inspect.signature(offered()[name]).parameters
@@ -153,7 +157,7 @@ def of_albumentations(name):
         return Albumentations([offered()[name](**{**needed, **GIVEN.get(name, {}), "p": 1.0})])
 
 
-@pytest.mark.parametrize("name", offered())
+@pytest.mark.parametrize("name", OFFERED)
 def test_albumentations_move_masks_with_the_image_and_keep_their_labels(name):
     step = of_albumentations(name)
     for seed in SEEDS:
@@ -194,7 +198,7 @@ def movement(before, after, reach=8):
     return np.abs(np.array([x, y]) + parts - reach).max(), peak
 
 
-@pytest.mark.parametrize("name", offered())
+@pytest.mark.parametrize("name", OFFERED)
 def test_what_moves_pixels_counts_as_geometric(name):
     step = of_albumentations(name)
     if step.geometric:

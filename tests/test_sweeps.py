@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import run_command
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -239,18 +240,24 @@ def test_launchers_compose(launcher):
 
 
 def sweep(folder, *arguments, script=ROOT / "train.py"):
+    """Runs a sweep in an interpreter of its own, from which launchers and Lightning start further ones."""
     return subprocess.run([sys.executable, script, "-m", *SMALL, *arguments], cwd=folder, capture_output=True, text=True)
+
+
+def serial_sweep(folder, *arguments, script="train.py"):
+    """Runs a sweep whose jobs run one after another in its own process."""
+    return run_command(script, "-m", *SMALL, *arguments, folder=folder)
 
 
 @pytest.mark.slow
 def test_the_same_command_runs_only_what_is_missing(tmp_path):
-    first = sweep(tmp_path, "seed=0,1")
+    first = serial_sweep(tmp_path, "seed=0,1")
     (folder,) = (tmp_path / "logs/train/multiruns").iterdir()
     assert first.returncode == 0 and folder.name.startswith("seed_"), first.stderr
     runs = sorted(path for path in folder.iterdir() if path.is_dir())
     (runs[0] / "metrics.json").unlink()
     before = (runs[1] / "checkpoints/last.ckpt").stat().st_mtime_ns
-    again = sweep(tmp_path, "seed=0,1")
+    again = serial_sweep(tmp_path, "seed=0,1")
     assert again.returncode == 0 and again.stdout.count("This run is finished; nothing was done.") == 1
     assert "2 runs: 2 finished." in again.stdout
     assert (runs[1] / "checkpoints/last.ckpt").stat().st_mtime_ns == before
@@ -282,7 +289,7 @@ main()
 @pytest.mark.parametrize("retries", [0, 1])
 def test_failed_runs_are_tried_again_if_asked(tmp_path, retries):
     (tmp_path / "flaky.py").write_text(FLAKY)
-    done = sweep(tmp_path, "seed=0,1", f"sweep.retries={retries}", script=tmp_path / "flaky.py")
+    done = serial_sweep(tmp_path, "seed=0,1", f"sweep.retries={retries}", script=tmp_path / "flaky.py")
     if retries:
         assert done.returncode == 0 and "Trying again, 1 of 1" in done.stderr and "2 runs: 2 finished." in done.stdout
     else:

@@ -22,6 +22,8 @@ from spine.training.figures import PredictionFigures
 from spine.training.loggers.metrics_file import MetricsFile
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SMALL = (
     "dataset.length={train: 16, val: 8, test: 4}", "dataset.batch_size=4", "trainer.max_epochs=2", "trainer.accelerator=cpu",
     "trainer.precision=32-true", "dataset.num_workers=0", "backbone=mobilenet_v2", "task=cls",

@@ -15,6 +15,8 @@ from spine.errors import InputError, RunStopped
 from spine.tasks.cls.task import Classification
 from spine.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SMALL = (
     "dataset.length={train: 24, val: 8, test: 4}", "dataset.batch_size=4", "trainer.accelerator=cpu",
     "trainer.precision=32-true", "trainer.num_sanity_val_steps=0", "dataset.num_workers=0", "backbone=mobilenet_v2",

@@ -156,15 +156,17 @@ def damaged_file(kind, rng, folder, state, target):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["flip", "cut", "swap", "shape", "dtype", "nan"])
-def test_damaged_files_are_rejected_or_reported(valid, tmp_path, kind):
+@pytest.mark.parametrize(  # a thousand in all, most of the kinds that are found quickly
+    ("kind", "count"), [("flip", 350), ("cut", 350), ("swap", 75), ("shape", 75), ("dtype", 75), ("nan", 75)]
+)
+def test_damaged_files_are_rejected_or_reported(valid, tmp_path, kind, count):
     """Of a thousand damaged files, each is rejected with a message, or every tensor of the network is the file's or reported."""
     folder, state = valid
     rng = random.Random(kind)
     net = spine.create_model("shufflenet_v2", variant="micro", num_outputs=3)
     start = {key: value.clone() for key, value in net.state_dict().items()}
     rejected = 0
-    for i in range(167):
+    for i in range(count):
         net.load_state_dict(start)
         path = damaged_file(kind, rng, folder, state, tmp_path / f"{i}")
         try:
@@ -177,11 +179,12 @@ def test_damaged_files_are_rejected_or_reported(valid, tmp_path, kind):
             path.unlink(missing_ok=True)
         for key, value in net.state_dict().items():
             if key in report.matched:
-                tolerance = 1e-2 if kind == "dtype" else 0  # half precision is a number format, not damage
-                torch.testing.assert_close(value, state[key], atol=tolerance, rtol=tolerance)
+                if not torch.equal(value, state[key]):  # half precision is a number format, not damage
+                    assert kind == "dtype"
+                    torch.testing.assert_close(value, state[key], atol=1e-2, rtol=1e-2)
             elif not key.endswith("num_batches_tracked"):
                 assert key in report.new and torch.equal(value, start[key])
-    assert rejected > {"cut": 160, "nan": 160, "flip": 100}.get(kind, 0)
+    assert rejected > {"cut": 0.96, "nan": 0.96, "flip": 0.6}.get(kind, 0) * count
 
 
 def test_a_real_file_loads(shared_data):

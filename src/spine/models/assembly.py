@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from spine.components import (
     task_spec,
 )
 from spine.errors import InputError, nearest
-from spine.interfaces import FeatureSpec, Head, pick_levels
+from spine.interfaces import Backbone, FeatureSpec, Head, pick_levels
 from spine.models.masked import MaskedModel
 from spine.models.network import Auxiliary, Model
 from spine.network_definition import NetworkDefinition
@@ -52,6 +53,13 @@ def network_class(task: TaskSpec) -> type[NetworkDefinition]:
 def network_of(config: Config, num_outputs: int | None) -> NetworkDefinition:
     """The network of a plain configuration, with the image size that token networks receive after padding."""
     return network_class(task_of(config)).from_config(config, num_outputs)
+
+
+@functools.cache
+def _patch_size(builder: Callable[..., Backbone], variant: str) -> int | None:
+    """The patch size of a variant; None if it has no patches. Kept, since a run asks several times and a network takes long to build."""
+    with torch.device("meta"):
+        return builder(variant, use="maps").spec.patch_size
 
 
 def head_fits(head: type[Head], task: TaskSpec) -> bool:
@@ -146,9 +154,7 @@ class NetworkConfig(NetworkDefinition):
             return 1
         if isinstance(given := self.backbone_options.get("patch_size"), int):
             return given
-        with torch.device("meta"):
-            spec = backbone_builder(self.backbone)(self.variant, use="maps").spec
-        return spec.patch_size or 1
+        return _patch_size(backbone_builder(self.backbone), self.variant) or 1
 
     @property
     def variant(self) -> str:
