@@ -265,6 +265,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=320, help="of each pipeline in a round, rounded down to batches of 16")
     parser.add_argument("--work", nargs=2, metavar=("PIPELINE", "FOLDER"), help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if not (given.work or given.camvid or given.coco_person):
+        parser.error("nothing to measure: give --camvid <folder>, --coco-person <folder>, or both.")
     if given.work:
         work(*given.work)
         return
