@@ -166,6 +166,7 @@ def test_bgr_images_in_0_to_255_reach_the_network_in_training_and_evaluation():
     assert np.array_equal(shown, pixels)
 
 
+@pytest.mark.slow
 def test_the_channel_order_is_that_of_the_weights(tmp_path):
     trained(tmp_path, "task=cls", *SMALL, "backbone=shufflenet_v1", "dataset.channels=bgr", "trainer.max_epochs=1")
     weights = f"backbone.weights={tmp_path / 'checkpoints' / 'last.ckpt'}"

@@ -50,6 +50,7 @@ def test_a_run_keeps_one_copy_of_its_tokenizer_and_the_hash_in_every_checkpoint(
     assert start["tokenizer_sha256"] == sha256
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_evaluated_and_loaded_after_the_tokenizer_was_moved(finished, tmp_path):
     checkpoint = finished / "checkpoints" / "best.ckpt"
     values = evaluate.evaluate_config(evaluated(checkpoint, "trainer.accelerator=cpu"), RunFolder(tmp_path))

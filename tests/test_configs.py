@@ -180,6 +180,7 @@ def test_yamls_have_the_defaults_of_the_signatures(group, choice):
             assert node[key] == value or published, key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["backbone", "head", "dataset"])
 def test_ranges_belong_to_existing_options(place):
     known = {"backbone": {"weights", "layout"}, "head": {"levels"}, "dataset": set(schemas.LOADER_KEYS)}[place]
@@ -230,6 +231,7 @@ def test_the_run_id_depends_on_the_configuration():
     assert len({base, folder("task=cls"), *others}) == 6
 
 
+@pytest.mark.slow
 def test_the_run_id_depends_on_the_samples_of_a_step_and_not_on_their_division():
     def small(*overrides):
         return folder("task=seg", *overrides)

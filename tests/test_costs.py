@@ -43,7 +43,9 @@ def test_metrics_json_is_the_last_file_that_a_run_writes(folder):
     assert max(written, key=lambda path: written[path]).name == "metrics.json" and len(written) > 5
 
 
-@pytest.mark.parametrize("backbone", ["mae", "beit", "mobilenet_v2"])  # one for each kind of masking
+@pytest.mark.parametrize(
+    "backbone", ["mae", pytest.param("beit", marks=pytest.mark.slow), "mobilenet_v2"]
+)  # one for each kind of masking
 def test_the_multiply_adds_of_a_masked_network_are_counted(backbone):
     options = {"variant": "micro"} if backbone == "mae" else {}
     network = NetworkConfig(backbone, "mae_decoder", task_spec("mae"), image_size=(64, 64), backbone_options=options)

@@ -90,6 +90,7 @@ def test_a_skipped_step_changes_neither_weights_nor_state(tmp_path, poison, monk
     assert not (tmp_path / "bad_batch.json").exists()
 
 
+@pytest.mark.slow
 def test_gradients_that_are_not_finite_are_skipped_too(tmp_path, monkeypatch):
     original, count = Classification.evaluate_batch, [0]
 
@@ -106,6 +107,7 @@ def test_gradients_that_are_not_finite_are_skipped_too(tmp_path, monkeypatch):
     assert json.loads(line)["reason"] == "the gradients are not finite" and json.loads(line)["step"] == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_skips_too_many_steps_in_a_row_stops(tmp_path, poison):
     poison(*range(2, 100))
     config = composed("task=cls", *SMALL, SKIP, "trainer.max_epochs=8")

@@ -112,6 +112,7 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
                 test()
 
 
+@pytest.mark.slow
 def test_pages_of_models_are_current():
     """`python tests/model_cards.py` writes them."""
     written = {path.name: path.read_text() for path in model_cards.PAGES.glob("*.md")}

@@ -825,6 +825,7 @@ def test_mistakes_of_the_command(tmp_path, mistake):
 # ---- real data sets --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_shared
 def test_the_equal_faces_are_found():
     root = SHARED / "face_landmarks"
@@ -837,6 +838,7 @@ def test_the_equal_faces_are_found():
     assert [Path(file).name for file in found["duplicates_inside"].examples[0].files] == ["000285.jpg", "000286.jpg"]
 
 
+@pytest.mark.slow
 @needs_shared
 def test_the_grayscale_photos_are_found():
     report = examined(["dataset=image_folder", f"dataset.root={SHARED / 'caltech10'}"])

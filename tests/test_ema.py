@@ -50,6 +50,7 @@ def test_the_decay_grows_to_its_limit_with_warmup():
     assert [callback.decay_of(n) for n in (0, 1, 3, 8, 9, 100)] == pytest.approx([0.0, 0.5, 0.75, 8 / 9, 0.9, 0.9])
 
 
+@pytest.mark.slow
 def test_checkpoints_hold_the_average_and_the_weights_of_the_optimizer(uninterrupted):
     content = last(uninterrupted)
     average, trained = content["state_dict"], content[TRAINED_WEIGHTS]
@@ -74,6 +75,7 @@ def test_the_average_is_evaluated(uninterrupted, tmp_path, caplog):
     assert json.loads((tmp_path / "metrics.json").read_text())["weights"] == "average"
 
 
+@pytest.mark.slow
 def test_the_weights_of_the_optimizer_do_not_depend_on_the_average(uninterrupted, tmp_path):
     train.train_run(composed("task=cls", *RANDOM, *SMALL), RunFolder(tmp_path))
     without, trained = last(tmp_path), last(uninterrupted)[TRAINED_WEIGHTS]

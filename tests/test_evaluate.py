@@ -64,6 +64,7 @@ def photos(tmp_path_factory):
     return folder / "checkpoints" / "last.ckpt", root
 
 
+@pytest.mark.slow
 def test_an_override_changes_values_interpolated_from_it(photos):
     checkpoint, _ = photos
     config = evaluated(checkpoint, "image_size=[128,96]")

@@ -99,6 +99,7 @@ def test_an_onnx_file_predicts_what_its_checkpoint_predicts(convnext, images):
         assert [each.name for each in one.top(5)] == [each.name for each in two.top(5)]
 
 
+@pytest.mark.slow
 def test_pixels_in_and_probabilities_out_with_a_batch_of_one_size(tmp_path, images):
     checkpoint = write_checkpoint(tmp_path, *for_task("cls"), "backbone=vit", *MICRO)
     more = {"include_preprocessing": True, "postprocessing": "softmax", "batch_size": 2, "fixed_size": True}
@@ -179,7 +180,7 @@ def test_options_that_do_not_fit_together_are_reported(options, message):
 # ---- other formats ----
 
 
-@pytest.mark.parametrize("kind", ["torch_export", "torchscript"])
+@pytest.mark.parametrize("kind", [pytest.param("torch_export", marks=pytest.mark.slow), "torchscript"])
 def test_files_of_pytorch_describe_themselves(tmp_path, checkpoint, kind):
     path, one_size = tmp_path / f"model{GRAPHS[kind][0]}", kind == "torch_export"
     exported = export_graph(source_of(checkpoint), ExportOptions(kind, path, **QUICK, fixed_size=one_size))

@@ -133,6 +133,7 @@ def _count_reads(root, cache, counted):
     assert len(index_folder(root).names) == 60
 
 
+@pytest.mark.slow
 def test_one_of_several_processes_reads_the_folders(tmp_path):
     root = tmp_path / "photos"
     for i in range(60):

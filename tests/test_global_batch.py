@@ -125,7 +125,7 @@ def gradients(task, samples, step, batch_size, size, monkeypatch):
     return torch.cat([sum(one.grad for one in column).flatten() / world for column in columns]), mean.compute()
 
 
-@pytest.mark.parametrize("name", ["cls", "seg", pytest.param("pose", marks=pytest.mark.slow), "mae"])
+@pytest.mark.parametrize("name", ["cls", *(pytest.param(name, marks=pytest.mark.slow) for name in ("seg", "pose", "mae"))])
 def test_the_gradient_of_a_step_equals_that_of_one_batch(name, monkeypatch):
     task, samples = task_and_samples(name)
     expected, mean = gradients(task, samples, all_batches(1, 12, 12)[0], 12, 12, monkeypatch)

@@ -237,6 +237,7 @@ OPTIONS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_with_detections_writes_results_and_no_loss(tmp_path):
     write_people(tmp_path, [detection(), detection(image_id=6, score=0.5), detection(image_id=7, score=0.9)])
     run = tmp_path / "run"

@@ -28,7 +28,7 @@ def test_ignored_pixels_are_white_and_classes_have_distinct_colors():
     assert len({tuple(color) for color in colors[:5].tolist()}) == 5
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.slow), 9])
+@pytest.mark.parametrize("count", [1, *(pytest.param(count, marks=pytest.mark.slow) for count in (3, 9))])
 def test_figures_accept_any_number_of_images(count):
     images = np.random.default_rng(0).integers(0, 255, (count, 20, 30, 3), np.uint8)
     masks = np.random.default_rng(1).integers(0, 3, (count, 20, 30))

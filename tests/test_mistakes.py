@@ -335,6 +335,7 @@ def test_changed_options_of_a_resumed_run_are_listed():
     ]
 
 
+@pytest.mark.slow
 def test_masked_pretraining_accepts_any_optimizer(tmp_path):
     assert composed("task=mae")["optimizer"]["betas"] == [0.9, 0.95]
     config = composed("task=mae", "optimizer=sgd")

@@ -327,6 +327,7 @@ def counts_of(predictions, truths):
     return hits / union
 
 
+@pytest.mark.slow
 def test_a_run_scores_overlapping_classes_in_the_original_images(scenes, tmp_path):
     train.train_run(composed(*overrides(scenes), "task.loss=[{_target_: spine.tasks.seg.losses.BinaryCrossEntropy},"
                              "{_target_: spine.tasks.seg.losses.Dice}]"), RunFolder(tmp_path))  # fmt: skip

@@ -246,6 +246,7 @@ def test_classifier_has_the_published_size(backbone, variant, parameters, macs, 
     assert count(backbone, (size, size), variant=variant, num_outputs=1000) == (parameters, macs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "keypoints", "parameters", "macs", "size"), slow_if_large(POSE, 2))
 def test_hrnet_for_pose_has_the_published_size(variant, keypoints, parameters, macs, size):
     assert count("hrnet", size, variant=variant, task="pose", num_outputs=keypoints) == (parameters, macs)
@@ -257,6 +258,7 @@ def test_parsenet_has_the_expected_size(classes, parameters, macs, size):
     assert count("vgg16", (size, size), **options) == (parameters, macs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "head_options", "parameters", "macs", "macs_cityscapes"), slow_if_large(SEGMENTERS, 2))
 def test_segnext_has_the_published_size(variant, head_options, parameters, macs, macs_cityscapes):
     options = {"variant": variant, "task": "seg", "head": "hamburger", "num_outputs": 150, "head_options": head_options}

@@ -66,6 +66,7 @@ def test_an_incomplete_last_step_of_an_epoch_is_left_out():
         count_steps({"max_epochs": -1}, 1000, 300)
 
 
+@pytest.mark.slow
 def test_the_plan_of_a_segmentation_has_its_losses_auxiliary_head_and_evaluation(capsys):
     loss = "{_target_: spine.tasks.seg.losses.OhemCrossEntropy, threshold: 0.9}"
     slide = ("task=seg", "image_size=[64,96]", "task.inference=slide", f"task.loss={loss}")

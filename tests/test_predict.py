@@ -104,7 +104,9 @@ def answers_of_evaluation(task, outputs, batches, model, folder):
     return [image for output in outputs for image in model.to_pixels(expected_pixels(output))]
 
 
-@pytest.mark.parametrize("task", sorted(MODELS))
+@pytest.mark.parametrize(
+    "task", ["cls", "seg", *(pytest.param(name, marks=pytest.mark.slow) for name in sorted({*MODELS} - {"cls", "seg"}))]
+)
 def test_answers_are_those_of_evaluation_digit_for_digit(task, checkpoints, images, tmp_path, monkeypatch):
     checkpoint = checkpoints(task)
     outputs, batches = evaluated_outputs(monkeypatch, checkpoint, task, tmp_path / "eval")

@@ -189,6 +189,7 @@ def test_a_checkpoint_of_a_probe_is_one_of_a_classifier(probe, tmp_path):
     assert torch.equal(task.model(image), again.eval()(image))
 
 
+@pytest.mark.slow
 def test_a_probe_that_was_interrupted_is_resumed_exactly(probe, tmp_path, monkeypatch):
     folder, _, overrides = probe
     at_call(monkeypatch, LinearProbe, 9)  # in the second epoch; an epoch has 6 steps

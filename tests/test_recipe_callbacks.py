@@ -56,6 +56,7 @@ def test_a_part_is_frozen_until_an_epoch(tmp_path, weights_of_steps):
     assert [any(modes.values()) for _, modes in weights_of_steps] == [False] * 6 + [True] * 6
 
 
+@pytest.mark.slow
 def test_a_part_is_frozen_for_the_whole_training(tmp_path, weights_of_steps):
     run(tmp_path, "callbacks.freeze={names:['^backbone']}", "trainer.max_epochs=2")
     first, end = weights_of_steps[0][0], last(tmp_path)
@@ -121,6 +122,7 @@ def test_training_ends_when_the_metric_does_not_improve(tmp_path, falling_accura
     assert (tmp_path / "metrics.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_small_improvement_does_not_count(tmp_path, falling_accuracy):
     falling_accuracy(0.5, 0.505, 0.509, 0.9, 0.9, 0.9)
     assert run(tmp_path, "callbacks.early_stopping={patience:2,min_delta:0.01}", *SIX_EPOCHS)["epochs"] == 3
@@ -155,6 +157,7 @@ def test_the_statistics_of_batch_norm_are_estimated_again(tmp_path):
     assert "optimizer_states" not in new and "optimizer_states" in best
 
 
+@pytest.mark.slow
 def test_the_new_statistics_are_the_mean_over_the_batches(tmp_path, monkeypatch):
     """With one batch, they are those of the batch: the first batch norm then normalizes it to mean 0."""
     seen = []

@@ -37,7 +37,8 @@ DIFFERING_NORMALIZATION = ("beit_base_imagenet1k_finetune",)  # mean and std of 
 LARGE = {  # networks whose plans take seconds
     "segnext_small_ade20k", "segnext_base_ade20k", "segnext_large_ade20k", "segnext_tiny_cityscapes", "hrnet_w48_cityscapes",
     "upernet_beit_base_ade20k", "upernet_convnext_tiny_ade20k", "hrnet_w32_coco_384x288", "hrnet_w48_coco_256x192",
-    "hrnet_w48_coco_384x288", "hrnet_w32_mpii", "resnest50_coco", "vit_base_coco",
+    "hrnet_w48_coco_384x288", "hrnet_w32_mpii", "resnest50_coco", "vit_base_coco", "hrnet_w32_coco_256x192", "hrnet_w32_imagenet1k",
+    "segnext_tiny_ade20k",
 }  # fmt: skip
 DEFAULTS = {"prob": 1.0, "switch_prob": 0.5, "mode": "batch"}  # of Mixing
 

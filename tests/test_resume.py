@@ -75,10 +75,10 @@ def test_a_crashed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, uninter
 
 SIGNALS = [  # signal, the call in which it arrives, the saved step
     (signal.SIGTERM, 9, 7),
-    (signal.SIGINT, 15, 12),  # in a validation
     *(
         pytest.param(*case, marks=pytest.mark.slow)
         for case in (
+            (signal.SIGINT, 15, 12),  # in a validation
             (signal.SIGTERM, 1, 1), (signal.SIGTERM, 13, 11), (signal.SIGTERM, 14, 12), (signal.SIGTERM, 15, 12),
             (signal.SIGTERM, 16, 12), (signal.SIGTERM, 23, 18), (signal.SIGINT, 9, 7),
         )

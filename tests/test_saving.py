@@ -22,6 +22,7 @@ def names(folder):
     return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "step"),
     [
@@ -40,6 +41,7 @@ def test_a_run_saves_within_an_epoch_and_resumes_there(tmp_path, uninterrupted, 
     assert_equal_outcome(uninterrupted, tmp_path)
 
 
+@pytest.mark.slow
 def test_saving_within_epochs_changes_nothing(tmp_path, uninterrupted):  # noqa: F811
     train.train_run(config(*EVERY_STEP), RunFolder(tmp_path))
     assert_equal_outcome(uninterrupted, tmp_path)

@@ -156,6 +156,7 @@ def test_real_camvid_is_cropped_by_the_recipe_of_the_papers(shared_data):
 # ---- every data set of masks -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_class_of_every_data_set_has_a_name_and_a_color():
     nodes = {choice: composed(f"dataset={choice}")["dataset"] for choice in choices("dataset")}
     checked = [node for node in nodes.values() if isinstance(node.get("classes"), list)]

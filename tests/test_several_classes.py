@@ -209,6 +209,7 @@ def test_exported_probabilities_are_sigmoids(tmp_path):
     assert network._postprocess(logits, (1, 1)).tolist() == [[1, 0, 0]]
 
 
+@pytest.mark.slow
 def test_a_run_learns_several_classes_and_predicts_all_of_them(colors, tmp_path):
     run = tmp_path / "run"
     run.mkdir()

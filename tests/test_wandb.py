@@ -125,6 +125,7 @@ def test_the_table_of_worst_samples_is_that_of_the_folder(trained, offline):
     assert {row["truth"] for row in rows} <= {"disc", "square", "triangle", "star", "cross"}
 
 
+@pytest.mark.slow
 def test_loggers_and_figures_do_not_change_the_training(trained, tmp_path):
     train.train_run(composed(*SMALL), RunFolder(tmp_path))
     one, two = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (trained, tmp_path))
