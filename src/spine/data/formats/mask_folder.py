@@ -25,6 +25,7 @@ from spine.data.image_files import (
     read_image,
     warn_of_unreadable_files,
 )
+from spine.data.jpeg import read_jpeg_header
 from spine.data.mask_classes import Color, ColorMap, LabelMap, MaskClasses
 from spine.data.mask_layers import Layout, MaskLayers
 from spine.data.mask_pairs import MaskPlace, Pair, list_file, listed_names, listed_pairs, pair_by_name, read_list
@@ -234,15 +235,16 @@ class MaskFolder(DataSet):
         return {"mask": self._mask(index)} if self.reads_masks else {}
 
     def encoded_image(self, index: int) -> EncodedImage:
-        """Returns the bytes of the image file, with the size of its mask."""
+        """Returns the bytes of the image file, with the size of its mask. Raises InputError if their sizes differ."""
         path, upright = self.images[index], self.exif != "stored"
         data = read_bytes(path, "an image")
         if not self.reads_masks:
             return EncodedImage(data, str(path), upright=upright)
         size = self._mask(index).shape[:2]
-        if self.exif is None and exif_orientation(data) == 1:
+        header = read_jpeg_header(data)
+        if self.exif is None and header is not None and not header.has_exif and header[:2] == size:
             return EncodedImage(data, str(path), size)
-        self._image_of(index, size)  # raises InputError if the image does not fit its mask
+        self._image_of(index, size)  # decodes the image, and raises InputError if it does not fit its mask
         return EncodedImage(data, str(path), None if self.exif else size, upright)
 
     def _image_of(self, index: int, size: tuple[int, ...]) -> np.ndarray:
