@@ -2,7 +2,7 @@
 
 A new interpreter spends most of a short run on importing torch and Lightning. These processes are forked from one that
 has imported them. Tests of signals, of laziness of imports and of the launchers start real processes instead. Figures
-are left blank unless a test asks for them: to draw them takes a third of a short run.
+are left blank unless a test asks for them: drawing takes a third of a short run.
 """
 
 import multiprocessing

@@ -38,7 +38,7 @@ def crash_in_second_epoch(monkeypatch):
 
 @pytest.fixture
 def blank_figures(monkeypatch):
-    """Figures of runs are written, with nothing in them: to draw them takes a third of a short run."""
+    """Figures of runs are written blank: drawing takes a third of a short run."""
     from matplotlib.figure import Figure
 
     monkeypatch.setattr(Figure, "draw", lambda figure, renderer: None)

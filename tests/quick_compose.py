@@ -1,6 +1,6 @@
 """Hydra reads each file of conf/ once in a process, when this module is imported.
 
-The tests compose a thousand configurations, each of more than ten files: to read them takes a third of that time. Files in
+The tests compose a thousand configurations, each of more than ten files. Reading them takes a third of that time. Files in
 other folders are read each time, because tests change them.
 """
 
